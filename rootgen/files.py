@@ -1,0 +1,75 @@
+"""Files that are whole or absent: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rootgen.errors import RootgenError
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Content of the file `path`; RootgenError where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RootgenError(f"cannot read: {error.strerror}", where=path) from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Put `text` (UTF-8) into the file `path`, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Put `content` into the file `path`, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path beside `path` to write a file or make a folder at; it takes `path`'s place if the block ends well.
+
+    A file replaces what was there. A folder only takes a place that is free or an empty folder.
+    On any error, Ctrl-C included, what was begun is removed and `path` is as it was.
+    """
+    path = Path(path)
+    if path.is_char_device() or path.is_fifo():  # /dev/null, /dev/full, a pipe: nothing to rename over
+        with _told(path):
+            yield path
+        return
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        beside = holder / path.name
+        with _told(path):
+            yield beside
+            if beside.is_file():
+                _keep_mode(path, beside)
+            os.replace(beside, path)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def _keep_mode(path: Path, beside: Path) -> None:
+    """Give `beside` the permissions that `path` has now, so that replacing a file does not change them."""
+    if path.exists():
+        os.chmod(beside, path.stat().st_mode & 0o7777)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals (no room, no permission) into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ConnectionError) or error.strerror is None:
+            raise
+        hint = "free some room" if error.errno == 28 else "choose another place with -o or --out"
+        raise RootgenError(f"cannot write: {error.strerror}", where=path, hint=hint) from error
