@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -32,11 +32,10 @@ def progress(*, unit: str = "", fields: Sequence[str] = ()) -> Progress:
     return Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True)
 
 
-def track(items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterator[T]:
+def track(items: Collection[T], description: str, unit: str = "") -> Iterator[T]:
     """Yield `items` behind a progress bar."""
     with progress(unit=unit) as bar:
-        size = total if total is not None or not hasattr(items, "__len__") else len(items)
-        task = bar.add_task(description, total=size)
+        task = bar.add_task(description, total=len(items))
         for item in items:
             yield item
             bar.advance(task)

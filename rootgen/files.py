@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield beside
             if beside.is_file():
                 _keep_mode(path, beside)
-            os.replace(beside, path)
+            beside.replace(path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
@@ -60,7 +60,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def _keep_mode(path: Path, beside: Path) -> None:
     """Give `beside` the permissions that `path` has now, so that replacing a file does not change them."""
     if path.exists():
-        os.chmod(beside, path.stat().st_mode & 0o7777)
+        beside.chmod(path.stat().st_mode & 0o7777)
 
 
 @contextmanager
@@ -71,5 +71,5 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, ConnectionError) or error.strerror is None:
             raise
-        hint = "free some room" if error.errno == 28 else "choose another place with -o or --out"
+        hint = "free some room" if error.errno == errno.ENOSPC else "choose another place with -o or --out"
         raise RootgenError(f"cannot write: {error.strerror}", where=path, hint=hint) from error

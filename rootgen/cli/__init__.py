@@ -1,0 +1,115 @@
+"""The `rootgen` command: the only part of the package that prints or exits.
+
+Each command is a module of this package with `HELP`, `add_arguments(parser)` and `run(args)`, imported
+only when it is called, so that a light command stays light. What a machine may read goes to stdout,
+everything else to stderr. Exit code 0: done; 1: it failed; 2: wrong usage; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from rootgen import __version__
+from rootgen.errors import RootgenError, did_you_mean
+
+COMMANDS = {
+    "list": "architectures of the paper, their rows and their groups",
+    "emit": "write a network as Caffe prototxt, with filter groups",
+    "solver": "write the solver.prototxt that goes with a network",
+    "transform": "give any network filter groups, leaving the rest of its text alone",
+    "cost": "count parameters and multiply-adds of a prototxt or caffemodel",
+    "diff": "compare two networks layer by layer",
+    "tables": "count every FLOPs and params cell of the paper's tables",
+    "data": "make LMDB and mean of Fashion-MNIST, CIFAR-10 or an image folder",
+    "train": "train a solver.prototxt, with PyTorch or pycaffe",
+    "time": "time networks layer by layer",
+    "correlation": "inter-layer filter correlation of a trained model",
+    "draw": "draw a network as a picture that shows its groups",
+    "plot": "the paper's figures, reported and measured",
+    "caffe": "build, check or use a patched Caffe",
+    "reproduce": "emit, data, train, correlate and plot in one command",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that prints wrong usage as one line and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage(), end="", file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"rootgen {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        hint = did_you_mean(words[0], COMMANDS)
+        print(f"rootgen: no command '{words[0]}' ({hint})", file=sys.stderr)
+        return 2
+    return run_command(words[0], words[1:])
+
+
+def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int:
+    """Parse `words` for the command `name` and run it; every expected failure becomes one line on stderr."""
+    command = import_module(f"rootgen.cli.{name}")
+    parser = Parser(prog=prog or f"rootgen {name}", description=command.HELP)
+    command.add_arguments(parser)
+    args = parser.parse_args(words)
+    _log_to_stderr()
+    try:
+        code = command.run(args) or 0
+        sys.stdout.flush()
+    except RootgenError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise  # not about stdout: a defect, to be seen
+        print(f"{parser.prog}: cannot write: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return int(code)
+
+
+def write_out(text: str, path: str | None) -> None:
+    """Put `text` on stdout, or whole into the file `path` (`-` is stdout)."""
+    if path in (None, "-"):
+        sys.stdout.write(text)
+    else:
+        from rootgen.files import write_text
+
+        write_text(str(path), text)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS), default=0)
+    lines = [f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()]
+    return "usage: rootgen COMMAND ...   (rootgen COMMAND --help tells more)\n\n" + "\n".join(lines) + "\n"
+
+
+def _log_to_stderr() -> None:
+    """Show what the library logs as `rootgen: ...` lines on stderr."""
+    logger = logging.getLogger("rootgen")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("rootgen: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)

@@ -1,0 +1,331 @@
+"""Prototxt (protobuf text format): a lossless, fast reader, and messages made from what it read.
+
+`scan` turns text into a tree of `Field`s that know their place in the text, so that a tool may change one
+value and leave every other byte alone. `parse` fills a message of Caffe's schema from that tree. Both
+refuse bad text with its line and column. protobuf's own `text_format` keeps no places, which the
+transformer lives on; it serves for writing (`format`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from google.protobuf import text_encoding, text_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from rootgen.errors import RootgenError, did_you_mean
+
+MAX_BYTES = 64 * 2**20  # far above any network description; a caffemodel passed by mistake is often larger
+MAX_DEPTH = 100  # protobuf's own limit on nested messages
+
+_TOKEN = re.compile(
+    r"""(?P<blank>(?:[\s,;]|\#[^\n]*)+)
+      | (?P<name>[A-Za-z_]\w*)
+      | (?P<number>[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?[fF]?)(?![\w.])|-\s*[A-Za-z]+)
+      | (?P<string>(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')(?:\s*(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'))*)
+      | (?P<mark>[{}<>:\[\]])
+      | (?P<bad>.)""",
+    re.VERBOSE,
+)
+_QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1""")
+_NOT_FINITE = re.compile(r"(-?(?:inf(?:inity)?|nan))f?", re.IGNORECASE)
+_INT_RANGE = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+_BOOLS = {"true": True, "t": True, "True": True, "1": True, "false": False, "f": False, "False": False, "0": False}
+_MESSAGE = FieldDescriptor.CPPTYPE_MESSAGE
+
+
+class Token(NamedTuple):
+    """A scalar value as written: its kind (name, number or string), text, and place in the source."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+class Field:
+    """One `name: value` or `name { ... }`: text[start:end]; `value` is a Token, or the list of inner Fields."""
+
+    __slots__ = ("end", "name", "start", "value")
+
+    def __init__(self, name: str, start: int) -> None:
+        self.name = name
+        self.start = start
+        self.end = start
+        self.value: Token | list[Field] = []
+
+    def inner(self, name: str) -> list[Field]:
+        """The fields called `name` directly inside this message."""
+        return [] if isinstance(self.value, Token) else [field for field in self.value if field.name == name]
+
+
+class Source:
+    """A text with the name under which errors report it."""
+
+    def __init__(self, text: str, where: object) -> None:
+        self.text = text
+        self.where = where
+
+    def place(self, offset: int) -> str:
+        """`file:line:column` of a character, both from 1."""
+        line = self.text.count("\n", 0, offset) + 1
+        return f"{self.where}:{line}:{offset - self.text.rfind(chr(10), 0, offset)}"
+
+    def error(self, offset: int, what: str, hint: str | None = None) -> RootgenError:
+        """The error `what`, at a character."""
+        return RootgenError(what, where=self.place(offset), hint=hint)
+
+
+def read_source(path: str | Path) -> str:
+    """Text of the prototxt `path`; RootgenError where it cannot be one (binary, not UTF-8, over 64 MiB)."""
+    from rootgen.files import read_bytes
+
+    try:
+        size = Path(path).stat().st_size
+    except OSError:
+        size = 0  # read_bytes says what is wrong
+    if size > MAX_BYTES:
+        raise RootgenError(
+            f"{size / 2**20:.0f} MiB is too large for a prototxt", where=path, hint="is it a .caffemodel or a database?"
+        )
+    content = read_bytes(path)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RootgenError(
+            f"byte 0x{content[error.start]:02x} is no UTF-8 text",
+            where=f"{path}:{line}",
+            hint="is it a binary file, such as a .caffemodel?",
+        ) from None
+
+
+def read(path: str | Path, cls: type[Message]) -> Any:
+    """A `cls` message (schema.NetParameter, ...) from the text file `path`."""
+    return parse(read_source(path), cls, path)
+
+
+def parse(text: str, cls: type[Message], where: object = "<text>") -> Any:
+    """A `cls` message from `text`; errors are placed in `where`, and name the nearest known field."""
+    source = Source(text, where)
+    msg = cls()
+    _fill(msg, scan(text, where), source, _fields(msg.DESCRIPTOR))
+    return msg
+
+
+def format(msg: Message) -> str:  # the name Caffe's users expect beside `parse`
+    """Text form of `msg`, fields in the order of their numbers, one per line."""
+    return text_format.MessageToString(msg, as_utf8=True)
+
+
+def scan(text: str, where: object = "<text>") -> list[Field]:
+    """The tree of fields of `text`, in order, by syntax alone: no message type is needed."""
+    source = Source(text, where)
+    tokens = _tokens(source)
+    top: list[Field] = []
+    open_fields: list[tuple[Field, str]] = []  # each with the mark that closes it
+    here = top
+    for kind, word, start, end in tokens:
+        if kind == "name":
+            field = Field(word, start)
+            closing = _read_value(field, tokens, source, here)
+            if closing:
+                if len(open_fields) >= MAX_DEPTH:
+                    raise source.error(start, f"messages nested more than {MAX_DEPTH} deep")
+                open_fields.append((field, closing))
+                here = field.value = []
+        elif open_fields and word == open_fields[-1][1]:
+            open_fields.pop()[0].end = end
+            here = open_fields[-1][0].value if open_fields else top  # type: ignore[assignment]
+        elif kind == "end":
+            break
+        else:
+            raise source.error(start, f"expected a field name, found {word!r}")
+    if open_fields:
+        field, closing = open_fields[-1]
+        raise source.error(field.start, f"'{field.name}' has no closing '{closing}'", "the text is cut short")
+    return top
+
+
+def _tokens(source: Source) -> Iterator[Token]:
+    """Tokens of the text without blanks and comments, then one of kind "end"."""
+    for match in _TOKEN.finditer(source.text):
+        kind = match.lastgroup
+        if kind == "blank":
+            continue
+        if kind == "bad":
+            word = match.group()
+            what = "a string that does not end on its line" if word in "\"'" else f"{word!r} has no meaning here"
+            raise source.error(match.start(), what)
+        yield Token(kind, match.group(), match.start(), match.end())  # type: ignore[arg-type]
+    yield Token("end", "the end of the text", len(source.text), len(source.text))
+
+
+def _read_value(field: Field, tokens: Iterator[Token], source: Source, here: list[Field]) -> str | None:
+    """Read what follows a field's name and append the field to `here`; the closing mark where a message opens."""
+    token = next(tokens)
+    colon = token.text == ":" and token.kind == "mark"
+    if colon:
+        token = next(tokens)
+    if token.kind == "mark" and token.text in "{<":
+        here.append(field)
+        return "}" if token.text == "{" else ">"
+    if not colon:
+        raise source.error(token.start, f"expected ':' or '{{' after '{field.name}', found {token.text!r}")
+    if token.kind == "mark" and token.text == "[":
+        _read_list(field, tokens, source, here)
+        return None
+    _set_scalar(field, token, source)
+    here.append(field)
+    return None
+
+
+def _read_list(field: Field, tokens: Iterator[Token], source: Source, here: list[Field]) -> None:
+    """Read `[a, b, ...]`: one field per element, each at its element's place."""
+    for token in tokens:
+        if token.kind == "mark" and token.text == "]":
+            return
+        element = Field(field.name, token.start)
+        _set_scalar(element, token, source)
+        here.append(element)
+
+
+def _set_scalar(field: Field, token: Token, source: Source) -> None:
+    if token.kind in ("mark", "end"):
+        raise source.error(token.start, f"expected a value for '{field.name}', found {token.text!r}")
+    field.value = token
+    field.end = token.end
+
+
+@cache
+def _fields(descriptor: Descriptor) -> dict[str, tuple[FieldDescriptor, bool, int]]:
+    """name -> (descriptor, repeated, C++ type) of each field of a message."""
+    return {field.name: (field, _repeated(field), field.cpp_type) for field in descriptor.fields}
+
+
+def _repeated(field: Any) -> bool:
+    """Whether a field is repeated; protobuf 6 deprecates the `label` that older releases have alone."""
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED)
+
+
+def _fill(msg: Any, fields: list[Field], source: Source, known: dict[str, tuple[FieldDescriptor, bool, int]]) -> None:
+    """Set the fields of `msg`. Depth is bounded by `scan`."""
+    seen: set[str] = set()
+    for field in fields:
+        name = field.name
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise source.error(field.start, f"{msg.DESCRIPTOR.name} has no field '{name}'", hint)
+        descriptor, repeated, cpp_type = known[name]
+        if name in seen:
+            raise source.error(field.start, f"'{name}' is given twice, but {msg.DESCRIPTOR.name} takes it once")
+        if not repeated:
+            seen.add(name)
+        if cpp_type == _MESSAGE:
+            if isinstance(field.value, Token):
+                raise source.error(field.start, f"'{name}' takes a message in {{ }}, found {field.value.text!r}")
+            inner = getattr(msg, name)
+            inner = inner.add() if repeated else inner
+            inner.SetInParent()
+            _fill(inner, field.value, source, _fields(descriptor.message_type))
+            _require(inner, field, source)
+        else:
+            value = _scalar(field, descriptor, cpp_type, source)
+            if repeated:
+                getattr(msg, name).append(value)
+            else:
+                setattr(msg, name, value)
+
+
+def _require(msg: Any, field: Field, source: Source) -> None:
+    """Refuse a message that lacks a required field."""
+    if not msg.IsInitialized():
+        missing = ", ".join(msg.FindInitializationErrors())
+        raise source.error(field.start, f"'{field.name}' lacks the required field {missing}")
+
+
+def _scalar(field: Field, descriptor: FieldDescriptor, cpp_type: int, source: Source) -> Any:
+    """The Python value of a scalar field."""
+    token = field.value
+    if not isinstance(token, Token):
+        raise source.error(field.start, f"'{field.name}' takes a single value, found a message in {{ }}")
+    kind, word = token.kind, token.text
+    if cpp_type in _INT_RANGE and kind == "number":
+        return _integer(token, _INT_RANGE[cpp_type], field, source)
+    if cpp_type in _FLOATS and kind != "string":
+        return _float(token, field, source)
+    if cpp_type == FieldDescriptor.CPPTYPE_ENUM and kind != "string":
+        return _enum(token, descriptor.enum_type, field, source)
+    if cpp_type == FieldDescriptor.CPPTYPE_BOOL and word in _BOOLS:
+        return _BOOLS[word]
+    if cpp_type == FieldDescriptor.CPPTYPE_STRING and kind == "string":
+        return _string(token, field, source, descriptor.type == FieldDescriptor.TYPE_BYTES)
+    wanted = {
+        FieldDescriptor.CPPTYPE_BOOL: "true or false",
+        FieldDescriptor.CPPTYPE_STRING: "a string in quotes",
+    }.get(cpp_type, "an integer" if cpp_type in _INT_RANGE else "a number")
+    raise source.error(token.start, f"'{field.name}' takes {wanted}, found {word}")
+
+
+def _integer(token: Token, limits: tuple[int, int], field: Field, source: Source) -> int:
+    word = token.text
+    try:
+        value = int(word, 16) if "x" in word.lower() else int(word, 8 if re.fullmatch(r"[-+]?0\d+", word) else 10)
+    except ValueError:
+        raise source.error(token.start, f"'{field.name}' takes an integer, found {_short(word)}") from None
+    if not limits[0] <= value <= limits[1]:
+        raise source.error(token.start, f"'{field.name}' is {_short(word)}, outside {limits[0]} to {limits[1]}")
+    return value
+
+
+def _float(token: Token, field: Field, source: Source) -> float:
+    word = "".join(token.text.split())
+    special = _NOT_FINITE.fullmatch(word)
+    try:
+        if special:
+            return float(special[1])
+        if token.kind == "number":
+            return float(word.rstrip("fF"))
+    except ValueError:
+        pass  # a hexadecimal number
+    raise source.error(token.start, f"'{field.name}' takes a number, found {_short(word)}")
+
+
+def _enum(token: Token, enum: Any, field: Field, source: Source) -> int:
+    """The number of an enum value given by name or by number."""
+    names = enum.values_by_name
+    if token.text in names:
+        return int(names[token.text].number)
+    if token.text.isdigit() and len(token.text) < 10 and int(token.text) in enum.values_by_number:
+        return int(token.text)
+    raise source.error(
+        token.start, f"'{field.name}' has no value {_short(token.text)}", did_you_mean(token.text, names.keys())
+    )
+
+
+def _string(token: Token, field: Field, source: Source, as_bytes: bool) -> str | bytes:
+    """The content of a quoted string, or of several side by side, escapes resolved."""
+    body = "".join(match[1] for match in _QUOTED.findall(token.text))
+    try:
+        content = text_encoding.CUnescape(body) if "\\" in body else body.encode()
+        return content if as_bytes else content.decode("utf-8")
+    except ValueError:
+        raise source.error(token.start, f"'{field.name}' has a broken escape in its string") from None
+
+
+def _short(word: str) -> str:
+    """A word as an error shows it: never a screenful."""
+    return word if len(word) <= 40 else word[:37] + "..."
