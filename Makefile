@@ -1,0 +1,52 @@
+# make test       all the set-up, then linters, types and tests (what CI runs)
+# make reproduce  all the set-up, then the main job: train NiN and its root variants, correlate, plot
+# make caffe      a CPU Caffe with our patches, in the user's cache
+# make test-slow  the long tests: Caffe's own, every architecture, the CUDA build
+#
+# PYTHON=python3.12     another interpreter (3.10 or newer)
+# PIP_ARGS="..."        more options for pip, e.g. an index that has PyTorch's CPU-only wheels
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: all test test-fast test-slow lint reproduce caffe prototxt clean help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+
+$(READY): requirements.txt setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "rootgen needs Python 3.10 or newer; $(PYTHON) is older: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -r requirements.txt
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable .
+	@touch $@
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint caffe
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not caffe"
+
+test-slow: $(READY) caffe
+	$(BIN)/python -m pytest --slow
+
+reproduce: $(READY)
+	$(BIN)/rootgen reproduce nin --out out/nin
+
+prototxt: $(READY)
+	$(BIN)/rootgen emit --all
+
+clean:
+	rm -rf $(VENV) build dist rootgen.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
