@@ -1,0 +1,38 @@
+"""What a test may need beyond the package, and the reason shown where it is not there."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, with its reason, every test whose marker names something that this machine lacks."""
+    missing = {marker: reason for marker, reason in _missing(config).items() if reason}
+    for item in items:
+        for marker, reason in missing.items():
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _missing(config: pytest.Config) -> dict[str, str | None]:
+    """marker -> why its tests cannot run here, or None where they can."""
+    return {
+        "slow": None if config.getoption("--slow") else "takes minutes: run with --slow",
+        "torch": None if find_spec("torch") else "PyTorch is not installed: pip install rootgen[torch]",
+        "gpu": _no_gpu(),
+        "caffe": None if find_spec("caffe") else "pycaffe does not import: run make caffe",
+    }
+
+
+def _no_gpu() -> str | None:
+    if not find_spec("torch"):
+        return "PyTorch, which finds the CUDA device, is not installed"
+    import torch
+
+    return None if torch.cuda.is_available() else "no CUDA device"
