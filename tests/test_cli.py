@@ -52,4 +52,4 @@ def test_a_full_disk_is_one_line() -> None:
     shell = f"{sys.executable} -m rootgen emit nin > /dev/full"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "rootgen emit: cannot write: No space left on device\n"
+    assert done.stderr == "rootgen emit: No space left on device\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ def test_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     write_text(target, "two")
     assert target.read_text() == "two"
     assert target.stat().st_mode & 0o777 == 0o640
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
@@ -29,7 +28,7 @@ def test_a_broken_write_changes_nothing(tmp_path: Path, stop: type[BaseException
         beside.write_text("half")
         raise stop
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_folder_takes_its_place_whole(tmp_path: Path) -> None:

@@ -78,13 +78,13 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 0
     except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise  # not about stdout: a defect, to be seen
-        print(f"{parser.prog}: cannot write: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.filename is None:  # stdout itself
+            _drop_stdout()
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     return int(code)
 
@@ -97,6 +97,11 @@ def write_out(text: str, path: str | None) -> None:
         from rootgen.files import write_text
 
         write_text(str(path), text)
+
+
+def _drop_stdout() -> None:
+    """Send what stdout still holds nowhere, so that the interpreter's own flush at exit does not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage() -> str:
