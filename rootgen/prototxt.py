@@ -118,9 +118,13 @@ def read(path: str | Path, cls: type[Message]) -> Any:
 
 def parse(text: str, cls: type[Message], where: object = "<text>") -> Any:
     """A `cls` message from `text`; errors are placed in `where`, and name the nearest known field."""
-    source = Source(text, where)
+    return build(scan(text, where), cls, Source(text, where))
+
+
+def build(fields: list[Field], cls: type[Message], source: Source) -> Any:
+    """A `cls` message from the `fields` that `scan` read from `source`."""
     msg = cls()
-    _fill(msg, scan(text, where), source, _fields(msg.DESCRIPTOR))
+    _fill(msg, fields, source, _fields(msg.DESCRIPTOR))
     return msg
 
 
