@@ -1,0 +1,105 @@
+"""Plans of filter groups: how many groups (Caffe's `group`) each stage of a network gets.
+
+The paper's three topologies (section 3): root-N halves the groups from stage to stage with depth, column-N
+keeps them, tree-N doubles them. A plan may also set single layers by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from rootgen.errors import RootgenError, did_you_mean
+
+KINDS = ("original", "root", "column", "tree")
+MAX_GROUP = 2**16  # far above the channels of any network, far below what Caffe's uint32 holds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A rule (`kind` with `n` groups in the first grouped stage) and the layers set by hand on top of it.
+
+    `original` keeps the groups that a network came with.
+    """
+
+    kind: str = "original"
+    n: int = 1
+    by_hand: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise RootgenError(f"no plan '{self.kind}'", hint=did_you_mean(self.kind, KINDS))
+        _check_count(self.n, f"{self.kind} {self.n}")
+        for layer, group in self.by_hand:
+            _check_count(group, f"{layer}={group}")
+
+    def __str__(self) -> str:
+        """Short name: `root-8`, `conv2a=4`, or both."""
+        rule = [self.kind if self.kind == "original" else f"{self.kind}-{self.n}"]
+        return " ".join(rule + [f"{layer}={group}" for layer, group in self.by_hand])
+
+    def stage_groups(self, stages: int) -> list[int]:
+        """Groups of each of `stages` successive stages, the one nearest the image first."""
+        if self.kind == "root":
+            return [max(1, self.n >> stage) for stage in range(stages)]
+        if self.kind == "tree":
+            return [self.n << stage for stage in range(stages)]
+        return [self.n] * stages
+
+
+def parse_by_hand(settings: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """(layer, groups) of each `LAYER=N`, as `--group` takes them; a layer name may itself hold a `=`."""
+    groups: dict[str, int] = {}
+    for setting in settings:
+        layer, equals, number = setting.rpartition("=")
+        if not (equals and layer and number.isascii() and number.isdigit() and len(number) < 10):
+            raise RootgenError(f"--group {setting}: not of the form LAYER=N", hint="for example --group conv2a=4")
+        if groups.setdefault(layer, int(number)) != int(number):
+            raise RootgenError(f"--group sets '{layer}' to {groups[layer]} and to {int(number)}", hint="keep one of them")
+    return tuple(groups.items())
+
+
+class LayerGroups(Mapping[str, int]):
+    """Groups of any layer by name: set by hand, else by the column whose pattern the name matches, else 1.
+
+    Remembers which layers were asked for, since only the template knows all the layers of a network.
+    """
+
+    def __init__(self, columns: Mapping[str, int], by_hand: Iterable[tuple[str, int]] = ()) -> None:
+        self.columns = columns
+        self.by_hand = dict(by_hand)
+        self.asked: dict[str, int] = {}
+
+    def __getitem__(self, layer: str) -> int:
+        if layer not in self.asked:
+            self.asked[layer] = self.by_hand.get(layer) or self._by_column(layer)
+        return self.asked[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.asked)
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def check_all_used(self, where: object) -> None:
+        """Refuse a layer set by hand that the network does not have."""
+        for layer in self.by_hand:
+            if layer not in self.asked:
+                raise no_layer(layer, self.asked, where)
+
+    def _by_column(self, layer: str) -> int:
+        matches = (group for pattern, group in self.columns.items() if fnmatchcase(layer, pattern))
+        return next(matches, 1)
+
+
+def no_layer(layer: str, known: Collection[str], where: object) -> RootgenError:
+    """The error for groups asked of a convolution that is not there."""
+    return RootgenError(f"no convolution '{layer}' to give groups to", where=where, hint=did_you_mean(layer, known))
+
+def _check_count(group: int, what: str) -> None:
+    if not 1 <= group <= MAX_GROUP:
+        raise RootgenError(f"{what}: the number of groups is a whole number from 1 to {MAX_GROUP}")
+
+
+ORIGINAL = Plan()
