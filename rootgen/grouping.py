@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 
 from rootgen.errors import RootgenError, did_you_mean
 
-KINDS = ("original", "root", "column", "tree")
+RULES = ("root", "column", "tree")
+KINDS = ("original", *RULES)
 MAX_GROUP = 2**16  # far above the channels of any network, far below what Caffe's uint32 holds
 
 
@@ -56,7 +57,9 @@ def parse_by_hand(settings: Iterable[str]) -> tuple[tuple[str, int], ...]:
         if not (equals and layer and number.isascii() and number.isdigit() and len(number) < 10):
             raise RootgenError(f"--group {setting}: not of the form LAYER=N", hint="for example --group conv2a=4")
         if groups.setdefault(layer, int(number)) != int(number):
-            raise RootgenError(f"--group sets '{layer}' to {groups[layer]} and to {int(number)}", hint="keep one of them")
+            raise RootgenError(
+                f"--group sets '{layer}' to {groups[layer]} and to {int(number)}", hint="keep one of them"
+            )
     return tuple(groups.items())
 
 
@@ -96,6 +99,7 @@ class LayerGroups(Mapping[str, int]):
 def no_layer(layer: str, known: Collection[str], where: object) -> RootgenError:
     """The error for groups asked of a convolution that is not there."""
     return RootgenError(f"no convolution '{layer}' to give groups to", where=where, hint=did_you_mean(layer, known))
+
 
 def _check_count(group: int, what: str) -> None:
     if not 1 <= group <= MAX_GROUP:

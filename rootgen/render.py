@@ -57,20 +57,24 @@ class SolverOptions:
     solver_mode: str | None = None
 
 
-def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -> str:  # noqa: B008  (frozen)
+def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -> str:
     """Net of `arch` with the groups of `plan`, as prototxt. Divisibility is for a shape check to judge."""
     groups = LayerGroups(dict(zip(arch.groups.columns, row_groups(arch, plan), strict=True)), plan.by_hand)
-    text = _environment().get_template(f"{arch.template}.prototxt.j2").render(
-        banner=_banner(arch, plan, "deploy net" if options.phase == "deploy" else "train and test net"),
-        net=_net_fields(arch, plan, options),
-        arch=arch,
-        group=groups,
+    text = (
+        _environment()
+        .get_template(f"{arch.template}.prototxt.j2")
+        .render(
+            banner=_banner(arch, plan, "deploy net" if options.phase == "deploy" else "train and test net"),
+            net=_net_fields(arch, plan, options),
+            arch=arch,
+            group=groups,
+        )
     )
     groups.check_all_used(arch.name)
     return text
 
 
-def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOptions()) -> str:  # noqa: B008  (frozen)
+def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOptions()) -> str:
     """Solver of `arch` with the groups of `plan`, as prototxt: its recipe's schedule, in iterations."""
     its = recipe(arch.recipe)
     batch = (options.batch_size or its.batch_size) * (options.iter_size or its.iter_size)
@@ -98,13 +102,17 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
         "random_seed": options.random_seed,
         "solver_mode": options.solver_mode,
     }
-    return _environment().get_template("solver.prototxt.j2").render(
-        banner=_banner(arch, plan, "solver"),
-        source=its.source,
-        schedule=f"{images} training images in batches of {batch}: {epoch} iterations an epoch",
-        test_images=test_images,
-        test_batch_size=test_batch_size,
-        solver=fields,
+    return (
+        _environment()
+        .get_template("solver.prototxt.j2")
+        .render(
+            banner=_banner(arch, plan, "solver"),
+            source=its.source,
+            schedule=f"{images} training images in batches of {batch}: {epoch} iterations an epoch",
+            test_images=test_images,
+            test_batch_size=test_batch_size,
+            solver=fields,
+        )
     )
 
 

@@ -1,0 +1,66 @@
+"""rootgen emit: a network of the paper, with any filter groups, as Caffe prototxt."""
+
+from __future__ import annotations
+
+import argparse
+
+from rootgen import render, tables
+from rootgen.cli import _plans, write_out
+from rootgen.errors import RootgenError
+
+HELP = "Write a network as Caffe prototxt, with filter groups: the train_val net unless --phase deploy."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("arch", nargs="?", help="architecture, one of those that `rootgen list` shows")
+    _plans.add_arguments(parser)
+    parser.add_argument("--phase", choices=render.PHASES, default=render.PHASES[0])
+    parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout")
+    net = parser.add_argument_group("the net")
+    net.add_argument("--name", help="the net's name")
+    net.add_argument("--classes", type=_plans.positive, metavar="N", help="outputs of the last layer")
+    net.add_argument("--batch-size", type=_plans.positive, metavar="N", help="images a step; of a deploy net, its dim")
+    net.add_argument("--test-batch-size", type=_plans.positive, metavar="N", help="images a batch in the TEST phase")
+    net.add_argument("--crop", type=_plans.positive, metavar="PIXELS", help="height and width of the input")
+    net.add_argument("--data", metavar="DIR", help="folder that `rootgen data` made: LMDBs and mean")
+    net.add_argument("--train-source", metavar="LMDB", help=f"training set, instead of DIR/{render.TRAIN_LMDB}")
+    net.add_argument("--test-source", metavar="LMDB", help=f"test set, instead of DIR/{render.TEST_LMDB}")
+    net.add_argument("--mean", help="mean to subtract: a .binaryproto file, values such as 104,117,123, or none")
+    every = parser.add_argument_group("every network of the paper")
+    every.add_argument("--all", action="store_true", help="render all rows of all tables into prototxt/ (or -o DIR)")
+    every.add_argument("--check", action="store_true", help="with --all: write nothing, show what is stale, exit 1")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.all:
+        from rootgen.cli import _gallery
+
+        return _gallery.check(args.out) if args.check else _gallery.write(args.out)
+    if args.check or not args.arch:
+        raise RootgenError("name an architecture, or use --all", hint="`rootgen list` shows the architectures")
+    arch, plan = tables.architecture(args.arch), _plans.plan(args)
+    options = render.NetOptions(
+        phase=args.phase,
+        name=args.name,
+        batch_size=args.batch_size,
+        test_batch_size=args.test_batch_size,
+        crop_size=args.crop,
+        classes=args.classes,
+        data=args.data,
+        train_source=args.train_source,
+        test_source=args.test_source,
+        mean=args.mean,
+    )
+    write_out(checked_net(arch, plan, options), args.out)
+    return 0
+
+
+def checked_net(arch: tables.Arch, plan: render.Plan, options: render.NetOptions) -> str:
+    """The rendered net, after its text was parsed and its shapes inferred in each of its phases."""
+    from rootgen import net
+
+    text = render.net(arch, plan, options)
+    where = f"{arch.name} {plan}"
+    for phase in ("TEST",) if options.phase == "deploy" else ("TRAIN", "TEST"):
+        net.parse(text, phase=phase, where=where)
+    return text
