@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -68,6 +70,8 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
     command.add_arguments(parser)
     args = parser.parse_args(words)
     _log_to_stderr()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill cleans up as Ctrl-C does
     try:
         code = command.run(args) or 0
         sys.stdout.flush()

@@ -1,0 +1,105 @@
+"""rootgen data: an image set as LMDB and mean image."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rootgen.datasets.download import Progress
+
+HELP = "Make train_lmdb, test_lmdb and mean.binaryproto of an image set, as Caffe's own tools make them."
+DEFAULT_PAD = {"fashion-mnist-sample": 4, "fashion-mnist": 4, "cifar10": 4, "folder": 0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from rootgen.datasets import NAMES
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "sets:\n" + "\n".join(f"  {name:21} {text}" for name, text in NAMES.items())
+    parser.add_argument("name", metavar="NAME", help="which set: see below")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("--source", metavar="PATH", help="folder or archive the set lies in")
+    parser.add_argument(
+        "--pad",
+        type=_count,
+        metavar="N",
+        help="zeros on each side, for recipes that crop at random (default: 4, which gives 40x40; folder: 0)",
+    )
+    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of the training order (default: 0)")
+    parser.add_argument("--no-shuffle", action="store_true", help="keep the training images in the set's own order")
+    parser.add_argument("--force", action="store_true", help="replace what an earlier run left in DIR")
+    folder = parser.add_argument_group("image folders")
+    folder.add_argument("--resize", type=_size, metavar="HxW", help="size of every image, whatever its own shape")
+    folder.add_argument("--gray", action="store_true", help="one channel instead of blue, green and red")
+    folder.add_argument("--list", metavar="FILE", help="training images: lines of `path label`, relative to --source")
+    folder.add_argument("--test-list", metavar="FILE", help="test images, likewise")
+    folder.add_argument(
+        "--test-fraction",
+        type=_fraction,
+        default=0.0,
+        metavar="F",
+        help="share of every class that becomes the test set, where the folder has none",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from rootgen.cli import write_out
+    from rootgen.datasets import load, save
+    from rootgen.datasets.sources import FolderOptions
+    from rootgen.datasets.store import refuse_existing
+
+    options = FolderOptions(args.resize, args.gray, args.list, args.test_list, args.test_fraction, args.seed)
+    pad = DEFAULT_PAD.get(args.name, 0) if args.pad is None else args.pad
+    refuse_existing(args.out, args.force)  # before anything is downloaded
+    with progress_bar() as progress:
+        dataset = load(args.name, args.source, options=options, progress=progress)
+        seed = None if args.no_shuffle else args.seed
+        channels, height, width = save(dataset, args.out, pad=pad, seed=seed, force=args.force, progress=progress)
+    out = Path(args.out)
+    write_out(f"{out / 'train_lmdb'}: {len(dataset.train)} images of {channels}x{height}x{width}\n", None)
+    if dataset.test is not None:
+        write_out(f"{out / 'test_lmdb'}: {len(dataset.test)} images\n", None)
+    write_out(f"{out / 'mean.binaryproto'}: their mean image\n", None)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A function that shows, as bars on stderr, how far each piece of work is."""
+    from rootgen.console import progress
+
+    with progress() as bar:
+        tasks = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total or None)
+            bar.update(tasks[what], completed=done)
+
+        yield show
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 256x256")
+    return int(height), int(width)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a fraction from 0 to below 1")
+    return value

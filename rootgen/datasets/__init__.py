@@ -1,0 +1,11 @@
+"""Labelled images from where they are published to what Caffe reads: LMDBs of Datum and a mean image.
+
+idx, cifar and folder read; database writes and reads LMDBs; sources knows the named sets. Images are
+uint8 of shape (channels, height, width) throughout.
+"""
+
+from rootgen.datasets.image_set import ImageSet
+from rootgen.datasets.sources import NAMES, Dataset, load
+from rootgen.datasets.store import save
+
+__all__ = ["NAMES", "Dataset", "ImageSet", "load", "save"]

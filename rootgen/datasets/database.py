@@ -1,0 +1,124 @@
+"""LMDBs of Datum, written and read as Caffe does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from rootgen import schema
+from rootgen.errors import RootgenError
+
+FIRST_MAP_SIZE = 2**26  # bytes; doubled as often as it proves too small
+
+
+class Writer:
+    """A new LMDB of Datum at `path`, for use in a `with` block."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Writer:
+        import lmdb
+
+        # Nothing is synced on the way: the folder is thrown away unless all of it gets written.
+        self._env = lmdb.open(str(self.path), map_size=FIRST_MAP_SIZE, sync=False, metasync=False, max_readers=1)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        import lmdb
+
+        try:
+            if kind is None:
+                self._env.sync(True)
+        except lmdb.Error as failure:
+            raise self._refused(failure) from None
+        finally:
+            self._env.close()
+
+    def put(self, keys: Sequence[bytes], images: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray) -> None:
+        """Add records: images uint8 (channels, height, width), labels from 0, in one transaction."""
+        import lmdb
+
+        records = [
+            (key, datum_bytes(image, int(label))) for key, image, label in zip(keys, images, labels, strict=True)
+        ]
+        while True:
+            try:
+                with self._env.begin(write=True) as transaction:
+                    for key, value in records:
+                        transaction.put(key, value)
+                return
+            except lmdb.MapFullError:
+                self._env.set_mapsize(2 * self._env.info()["map_size"])
+            except lmdb.Error as failure:
+                raise self._refused(failure) from None
+
+    def _refused(self, failure: Exception) -> RootgenError:
+        reason = str(failure).rpartition(": ")[2]
+        return RootgenError(f"cannot write the LMDB: {reason}", where=self.path.name, hint="is the disk full?")
+
+
+def datum_bytes(image: np.ndarray, label: int) -> bytes:
+    """A Datum of a uint8 image (channels, height, width), encoded."""
+    channels, height, width = image.shape
+    datum = schema.Datum(channels=channels, height=height, width=width, data=image.tobytes(), label=label)
+    return schema.to_bytes(datum)
+
+
+class Reader:
+    """The LMDB of Datum at `path`, for use in a `with` block: its length, its records in the order of their keys."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Reader:
+        import lmdb
+
+        if not (self.path / "data.mdb").is_file():
+            raise RootgenError("no LMDB here (no data.mdb)", where=self.path, hint="rootgen data makes one")
+        try:
+            self._env = lmdb.open(str(self.path), readonly=True, lock=False, readahead=True)
+        except lmdb.Error as error:
+            raise self._damaged(error) from None
+        if not len(self):
+            raise RootgenError("this LMDB is empty", where=self.path, hint="make it again with rootgen data")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._env.close()
+
+    def __len__(self) -> int:
+        return int(self._env.stat()["entries"])
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        """Images, (channels, height, width) as stored (uint8 or float32), with their labels."""
+        import lmdb
+
+        try:
+            with self._env.begin() as transaction:
+                for key, value in transaction.cursor():
+                    yield self._decode(key, value)
+        except lmdb.Error as error:
+            raise self._damaged(error) from None
+
+    def _decode(self, key: bytes, value: bytes) -> tuple[np.ndarray, int]:
+        where = f"{self.path}: record {key.decode('utf-8', 'replace')}"
+        datum: Any = schema.parse_bytes(value, schema.Datum, where)
+        if datum.encoded:
+            from rootgen.datasets.folder import decode
+
+            return decode(datum.data, where), datum.label
+        shape = (datum.channels, datum.height, datum.width)
+        data = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+        if data.size != np.prod(shape):
+            raise RootgenError(f"{data.size} values for a shape of {'x'.join(map(str, shape))}", where=where)
+        return data.reshape(shape), datum.label
+
+    def _damaged(self, error: Exception) -> RootgenError:
+        return RootgenError(
+            f"not a readable LMDB: {str(error).rpartition(': ')[2]}", where=self.path, hint="make it again"
+        )
