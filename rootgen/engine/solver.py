@@ -1,0 +1,75 @@
+"""What a solver.prototxt says: its nets, checked as Caffe checks them (solver.cpp)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rootgen import net as nets
+from rootgen import prototxt, schema, upgrade
+from rootgen.engine import schedule
+from rootgen.engine.locate import locate
+from rootgen.errors import RootgenError
+from rootgen.net import PHASES, Net
+
+log = logging.getLogger("rootgen")
+
+_TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
+
+
+def read(path: str | Path) -> Any:
+    """The SolverParameter of a solver.prototxt, old fields upgraded, snapshot_prefix settled, values checked."""
+    solver = upgrade.upgrade_solver(prototxt.read(path, schema.SolverParameter), path)
+    for name, least in (("iter_size", 1), ("average_loss", 1), ("snapshot", 0), ("test_interval", 0), ("max_iter", 0)):
+        if getattr(solver, name) < least:
+            raise RootgenError(f"{name} is {getattr(solver, name)}, but has to be {least} or more", where=path)
+    schedule.check(solver, path)
+    prefix = Path(solver.snapshot_prefix)
+    if not solver.snapshot_prefix:
+        solver.snapshot_prefix = str(Path(path).with_suffix(""))
+    elif prefix.is_dir():
+        solver.snapshot_prefix = str(prefix / Path(path).stem)
+    return solver
+
+
+def train_net(solver: Any, path: str | Path) -> Net:
+    """The net of phase TRAIN."""
+    given = [name for name in _TRAIN_FIELDS if solver.HasField(name)]
+    if len(given) != 1:
+        raise RootgenError(f"names {len(given)} train nets", where=path, hint=f"give one of {', '.join(_TRAIN_FIELDS)}")
+    return _net(given[0], getattr(solver, given[0]), "TRAIN", solver.train_state, path)
+
+
+def test_nets(solver: Any, path: str | Path) -> list[Net]:
+    """The nets of phase TEST, one per test_iter: those named, then `net` for the rest."""
+    named: list[tuple[str, Any]] = [("test_net_param", param) for param in solver.test_net_param]
+    named += [("test_net", name) for name in solver.test_net]
+    generic = next((name for name in ("net", "net_param") if solver.HasField(name)), None)
+    count = len(solver.test_iter)
+    if count < len(named) or (count > len(named) and not generic):
+        raise RootgenError(
+            f"{count} test_iter for {len(named)} test nets", where=path, hint="one test_iter per test net"
+        )
+    if generic:
+        named += [(generic, getattr(solver, generic))] * (count - len(named))
+    if solver.test_state and len(solver.test_state) != count:
+        raise RootgenError(f"{len(solver.test_state)} test_state for {count} test nets (none, or one each)", where=path)
+    if count and not solver.test_interval:
+        raise RootgenError("test_iter without test_interval", where=path, hint="say how often to test")
+    if any(iterations < 1 for iterations in solver.test_iter):
+        raise RootgenError(f"test_iter is {min(solver.test_iter)}, but has to be 1 or more", where=path)
+    states: Iterable[Any] = solver.test_state or [schema.NetState()] * count
+    return [_net(name, value, "TEST", state, path) for (name, value), state in zip(named, states, strict=True)]
+
+
+def _net(field: str, value: Any, phase: str, state: Any, path: str | Path) -> Net:
+    """The net that a solver's field names or holds, in `phase` unless `state` says another."""
+    phase = PHASES[state.phase] if state.HasField("phase") else phase
+    if isinstance(value, str):
+        file = locate(value, Path(path).parent)
+        if not file.exists():
+            raise RootgenError(f"{field} '{value}' is not there", where=path, hint="paths start at the current folder")
+        return nets.read(file, phase, level=state.level, stages=state.stage)
+    return nets.from_param(value, phase, where=f"{path}: {field}", level=state.level, stages=state.stage)

@@ -1,0 +1,112 @@
+"""The state of a solver between iterations: .solverstate (binary SolverState) and Caffe's HDF5 form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rootgen import schema
+from rootgen.engine import blobs
+from rootgen.engine.weights import HDF5_SUFFIXES, open_hdf5
+from rootgen.errors import RootgenError
+from rootgen.files import replacing, write_bytes
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a solver is: iterations done, the model's file, steps of the rate done, and the history blobs.
+
+    `history` goes by learnable blob in the net's order; AdaDelta and Adam append a second round.
+    """
+
+    iteration: int
+    learned_net: str
+    current_step: int = 0
+    history: list[np.ndarray] = field(default_factory=list)
+
+
+def read(path: str | Path) -> State:
+    """The state in a .solverstate or .solverstate.h5."""
+    if str(path).endswith(HDF5_SUFFIXES):
+        return _read_hdf5(path)
+    state = schema.read_binary(path, schema.SolverState)
+    if not state.HasField("iter"):
+        raise RootgenError("no iteration in this file", where=path, hint="a .solverstate is wanted")
+    history = [blobs.to_array(blob, f"{path}: history {i}") for i, blob in enumerate(state.history)]
+    return State(state.iter, state.learned_net, state.current_step, history)
+
+
+def write(path: str | Path, state: State) -> None:
+    """Write a state, in HDF5 if `path` ends so."""
+    if str(path).endswith(HDF5_SUFFIXES):
+        _write_hdf5(path, state)
+        return
+    message = schema.SolverState(iter=state.iteration, learned_net=state.learned_net, current_step=state.current_step)
+    message.history.extend(blobs.from_array(values) for values in state.history)
+    write_bytes(path, schema.to_bytes(message))
+
+
+def learned_net(state: State, path: str | Path) -> Path:
+    """Where the model of a state lies: where it says, else beside the state itself."""
+    named = Path(state.learned_net)
+    if named.is_file():
+        return named
+    beside = Path(path).parent / named.name
+    if state.learned_net and beside.is_file():
+        return beside
+    raise RootgenError(
+        f"its model '{state.learned_net}' is neither there nor beside it", where=path, hint="put the two side by side"
+    )
+
+
+def snapshots(prefix: str) -> list[tuple[int, Path]]:
+    """(iteration, .solverstate or .solverstate.h5) of every snapshot under a snapshot_prefix, newest first.
+
+    Those whose model is gone are left out.
+    """
+    start = Path(prefix)
+    pattern = re.compile(re.escape(start.name) + r"_iter_(\d+)\.solverstate(\.h5)?$")
+    found = []
+    for path in start.parent.glob("*.solverstate*") if start.parent.is_dir() else ():
+        match = pattern.match(path.name)
+        model = path.with_name(path.name.replace(".solverstate", ".caffemodel"))
+        if match and model.is_file():
+            found.append((int(match[1]), path))
+    return sorted(found, reverse=True)
+
+
+def _read_hdf5(path: str | Path) -> State:
+    with open_hdf5(path, "r") as file:
+        try:
+            iteration, step = (int(np.ravel(file[name][()])[0]) for name in ("iter", "current_step"))
+            stored: Any = file["history"]
+            history = [np.asarray(stored[str(i)], np.float32) for i in range(len(stored))]
+            name = file["learned_net"][()] if "learned_net" in file else b""
+        except KeyError as error:
+            raise RootgenError(f"not a solver state: {error}", where=path) from None
+    return State(iteration, bytes(name).split(b"\0")[0].decode(), step, history)
+
+
+def _write_hdf5(path: str | Path, state: State) -> None:
+    with replacing(path) as beside, open_hdf5(beside, "w") as file:
+        file["iter"] = np.array([state.iteration], np.int32)
+        file["current_step"] = np.array([state.current_step], np.int32)
+        _write_string(file, "learned_net", state.learned_net)
+        group = file.create_group("history")
+        for i, values in enumerate(state.history):
+            group[str(i)] = np.asarray(values, np.float32)
+
+
+def _write_string(file: Any, name: str, value: str) -> None:
+    """A string of fixed length that ends in a zero byte: Caffe reads it as a C string, which h5py's own are not."""
+    import h5py
+
+    content = value.encode() + b"\0"
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(len(content))
+    dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(content, dtype=f"S{len(content)}"), mtype=kind)

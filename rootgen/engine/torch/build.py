@@ -1,0 +1,48 @@
+"""Networks and trainers of the embedded engine, from files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from rootgen import net as nets
+from rootgen.engine import seeds
+from rootgen.engine import solver as solvers
+from rootgen.engine.torch import device as devices
+from rootgen.engine.torch.network import TorchNetwork
+from rootgen.engine.torch.trainer import TorchTrainer
+
+log = logging.getLogger("rootgen")
+
+
+def open_network(
+    net_path: str | Path, *, phase: str = "TEST", weights: str | Path | None = None, device: str = "auto"
+) -> TorchNetwork:
+    """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
+    net = nets.read(net_path, phase)
+    network = TorchNetwork(net, phase=phase, device=devices.choose(device), beside=Path(net_path).parent)
+    if weights is None and nets.is_binary(net_path):
+        weights = net_path
+    if weights is not None:
+        network.load(weights)
+    return network
+
+
+def open_trainer(solver_path: str | Path, *, device: str = "auto") -> TorchTrainer:
+    """See engine.open_trainer. Device "auto" is the CPU where the solver says solver_mode: CPU."""
+    solver = solvers.read(solver_path)
+    seed = solver.random_seed
+    if seed < 0:
+        seed = solver.random_seed = seeds.fresh()
+        log.info("random_seed: %d (none given; put it into the solver to repeat this run)", seed)
+    chosen = devices.choose(device, prefer_gpu=solver.solver_mode == 1)
+    beside = Path(solver_path).parent
+    net = solvers.train_net(solver, solver_path)
+    train = TorchNetwork(net, phase="TRAIN", device=chosen, seed=seed, beside=beside)
+    tests = [
+        TorchNetwork(test, phase="TEST", device=chosen, seed=seed, beside=beside, source=train)
+        for test in solvers.test_nets(solver, solver_path)
+    ]
+    trainer = TorchTrainer(solver, solver_path, train, tests)
+    trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
+    return trainer

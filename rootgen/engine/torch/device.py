@@ -1,0 +1,75 @@
+"""Devices: which one a name means, and what it says of itself."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from rootgen.errors import RootgenError
+
+log = logging.getLogger("rootgen")
+
+
+def choose(name: str, *, prefer_gpu: bool = True) -> torch.device:
+    """The device that "auto", "cpu", "gpu" or "gpu:1" (or "cuda...") means.
+
+    "auto" is the first CUDA device where there is one and `prefer_gpu`, else the CPU.
+    """
+    if name == "auto":
+        name = "gpu" if prefer_gpu and torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind not in ("gpu", "cuda") or not (number.isdecimal() or not _):
+        raise RootgenError(f"no device '{name}'", hint="cpu, gpu, gpu:1 or auto")
+    if not torch.cuda.is_available():
+        raise RootgenError(f"no CUDA device for '{name}' (torch {torch.__version__})", hint="use --device cpu")
+    index = int(number or 0)
+    if index >= torch.cuda.device_count():
+        raise RootgenError(f"no device '{name}': there are {torch.cuda.device_count()}", hint="they count from 0")
+    return torch.device("cuda", index)
+
+
+def describe(device: torch.device) -> str:
+    """A device in words: its kind, its name, the threads or the precision of its arithmetic."""
+    if device.type == "cuda":
+        precision = "TF32" if torch.backends.cudnn.allow_tf32 else "FP32"
+        return f"gpu ({torch.cuda.get_device_name(device)}, {precision} convolutions)"
+    return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn want of memory into one clear line."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, RuntimeError) and "out of memory" not in text and "allocate memory" not in text:
+            raise
+        raise RootgenError(
+            f"out of memory: {text.splitlines()[0] if text else ''}",
+            hint="lower batch_size, and raise iter_size by as much in the solver",
+        ) from error
+
+
+def _processor() -> str:
+    """Name of the processor, as Linux gives it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,297 @@
+"""A net of one phase on PyTorch: its layers' blobs, its data, and forward passes through it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rootgen.engine import NetTime, seeds, weights
+from rootgen.engine.feed import Feed
+from rootgen.engine.locate import locate
+from rootgen.engine.torch import device as devices
+from rootgen.engine.torch import timing
+from rootgen.engine.torch.fillers import fill
+from rootgen.engine.torch.layers import FILLERS, Unit
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.net import Layer, Net
+from rootgen.shapes import LayerShapes, Shape, infer, text
+
+log = logging.getLogger("rootgen")
+
+_FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")  # their tops come from outside the net
+_OWN_OUTPUT = ("Convolution", "Deconvolution", "InnerProduct", "BatchNorm", "Scale", "Bias", "Concat")
+
+
+@dataclass(frozen=True)
+class Learnable:
+    """A learnable blob, its name in messages, and its multipliers; one that layers share stands once."""
+
+    name: str
+    blob: Tensor
+    lr_mult: float
+    decay_mult: float
+
+
+class TorchNetwork:
+    """A net of one phase with its weights, ready to run."""
+
+    engine = "torch"
+
+    def __init__(
+        self,
+        net: Net,
+        *,
+        phase: str,
+        device: torch.device,
+        seed: int = 0,
+        beside: Path | None = None,
+        source: TorchNetwork | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`beside` is the folder to look for data in after the current one; `source` a net to share blobs with."""
+        self.net, self.phase, self.torch_device, self.seed, self.dtype = net, phase, device, seed, dtype
+        self.device = devices.describe(device)
+        self.generator = torch.Generator(device)
+        self.feeds = _open_feeds(net, phase, seed, beside)
+        shapes = _infer(net, self.feeds)
+        self.blobs: dict[str, Shape] = shapes.blobs
+        self.learnable: list[Learnable] = []
+        self.units: list[Unit] = []
+        self.feeders: list[Layer] = [layer for layer in net.layers if layer.type in _FED]
+        self._shared: dict[str, Learnable] = {}
+        for layer, layer_shapes in zip(net.layers, shapes.layers, strict=True):
+            if layer.type not in _FED:
+                self.units.append(self._unit(layer, layer_shapes, source))
+        _overwrite_in_place(self.units)
+        self.outputs = _outputs(net.layers)
+        self._loss_weights = {unit.layer.name: _loss_weights(unit) for unit in self.units}
+        self._batch = 0
+
+    def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """The `wanted` blobs for one batch; see engine.Network."""
+        for name in wanted:
+            if name not in self.blobs:
+                raise RootgenError(f"no blob '{name}'", where=self.net.source, hint=did_you_mean(name, self.blobs))
+        with torch.inference_mode(), devices.told():
+            values, _ = self.run(self._batch, inputs, wanted)
+        self._batch += 1
+        return {name: to_numpy(values[name]) for name in wanted}
+
+    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
+        """Milliseconds per layer and per pass; see engine.Network."""
+        with devices.told():
+            return timing.measure(self, iterations, warmup, backward)
+
+    def run(
+        self, batch: int, inputs: Mapping[str, np.ndarray] | None = None, wanted: Iterable[str] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """(blob name -> value, weighted loss) of a pass over batch number `batch`.
+
+        All blobs, or with `wanted` at least those; layers that they do not need are then left out, and blobs
+        dropped after their last use. In-place layers leave their own value under the name.
+        """
+        self.generator.manual_seed(seeds.derive(self.seed, "pass", batch))
+        units, last_use = self._plan(None if wanted is None else tuple(wanted))
+        values = self._inputs(
+            batch, inputs, {name for unit in units for name in unit.layer.bottoms} | set(wanted or ())
+        )
+        loss = torch.zeros((), dtype=self.dtype, device=self.torch_device)
+        for place, unit in enumerate(units):
+            bottoms = [values[name] for name in unit.layer.bottoms]
+            for i, passes in enumerate(unit.param.propagate_down):
+                if not passes:
+                    bottoms[i] = bottoms[i].detach()
+            tops = unit.run(*bottoms)
+            tops = (tops,) if isinstance(tops, Tensor) else tops
+            values.update(zip(unit.layer.tops, tops, strict=False))
+            for weight, top in zip(self._loss_weights[unit.layer.name], tops, strict=False):
+                if weight:
+                    loss = loss + weight * top.sum()
+            for name in last_use.get(place, ()):
+                values.pop(name, None)
+        return values, loss
+
+    def learned(self) -> dict[str, list[np.ndarray]]:
+        """Layer name -> its blobs, as float32 arrays, for every layer that has any."""
+        return {unit.layer.name: [to_numpy(blob) for blob in unit.blobs] for unit in self.units if unit.blobs}
+
+    def load(self, path: str | Path, *, whole: bool = False) -> None:
+        """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
+        wanted = {unit.layer.name: [tuple(blob.shape) for blob in unit.blobs] for unit in self.units if unit.blobs}
+        found = weights.matching(weights.read(path), wanted, path, whole=whole)
+        with torch.no_grad():
+            for unit in self.units:
+                for blob, values in zip(unit.blobs, found.get(unit.layer.name, ()), strict=False):
+                    blob.copy_(torch.from_numpy(values))
+
+    def close(self) -> None:
+        """Stop reading data."""
+        for feed in self.feeds.values():
+            feed.close()
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch: the first axis of the first blob that comes from outside."""
+        fed = [self.blobs[layer.tops[0]] for layer in self.feeders] or [next(iter(self.blobs.values()))]
+        return fed[0][0] if fed[0] else 1
+
+    @property
+    def data_seconds(self) -> float:
+        """Seconds spent waiting for data so far."""
+        return sum(feed.waited for feed in self.feeds.values())
+
+    def tensor(self, values: np.ndarray) -> Tensor:
+        """An array on the net's device; images with their channels last in memory, which convolutions like."""
+        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(self.torch_device, self.dtype)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+    def _unit(self, layer: Layer, shapes: LayerShapes, source: TorchNetwork | None) -> Unit:
+        """A layer with its blobs: those of the same layer of `source`, or filled."""
+        unit = Unit(layer, shapes.bottoms, shapes.tops, self.phase, self.generator)
+        other = next((o for o in source.units if o.layer.name == layer.name), None) if source else None
+        if other is not None:
+            found = tuple(tuple(blob.shape) for blob in other.blobs)
+            if found != shapes.params:
+                theirs, ours = (", ".join(map(text, s)) or "none" for s in (found, shapes.params))
+                raise layer.error(f"learnable blobs {ours} in {self.phase}, but {theirs} in {other.phase}")
+            unit.blobs = other.blobs
+            return unit
+        fillers = FILLERS[layer.type](layer.param) if layer.type in FILLERS else []
+        for i, shape in enumerate(shapes.params):
+            unit.blobs.append(self._learnable(layer, i, shape, fillers[i] if fillers else None))
+        return unit
+
+    def _learnable(self, layer: Layer, i: int, shape: Shape, filler: Any) -> Tensor:
+        """Blob number `i` of a layer, filled; or the one that the layer shares by name."""
+        spec = layer.param.param[i] if i < len(layer.param.param) else None
+        if spec is not None and spec.name in self._shared:
+            blob = self._shared[spec.name].blob
+            if tuple(blob.shape) != shape:
+                raise layer.error(f"sharing '{spec.name}' between blobs of different shapes is not implemented")
+            return blob
+        if filler is None:
+            blob = torch.zeros(shape)
+        else:
+            generator = torch.Generator().manual_seed(seeds.derive(self.seed, "fill", layer.name, i))
+            blob = fill(shape, filler, generator, layer.where)
+        blob = blob.to(self.torch_device, self.dtype)
+        if blob.dim() == 4:
+            blob = blob.contiguous(memory_format=torch.channels_last)
+        fixed = layer.type == "BatchNorm"  # its statistics are no weights: Caffe sets lr_mult 0
+        lr_mult, decay_mult = (spec.lr_mult, spec.decay_mult) if spec is not None else (1.0, 1.0)
+        if fixed and spec is not None and lr_mult:
+            raise layer.error(f"has lr_mult {lr_mult:g} (Caffe needs 0 on BatchNorm's statistics)")
+        learnable = Learnable(f"{layer.name}[{i}]", blob, 0.0 if fixed else lr_mult, decay_mult)
+        self.learnable.append(learnable)
+        if spec is not None and spec.name:
+            self._shared[spec.name] = learnable
+        return blob
+
+    def _plan(self, wanted: tuple[str, ...] | None) -> tuple[list[Unit], dict[int, list[str]]]:
+        """The layers that a pass runs, and which blobs may be dropped after which of them."""
+        if wanted is None:
+            return self.units, {}
+        needed = set(wanted)
+        units: list[Unit] = []
+        for unit in reversed(self.units):
+            if needed.intersection(unit.layer.tops):
+                units.insert(0, unit)
+                needed.update(unit.layer.bottoms)
+        last = {name: place for place, unit in enumerate(units) for name in (*unit.layer.bottoms, *unit.layer.tops)}
+        drops: dict[int, list[str]] = {}
+        for name, place in last.items():
+            if name not in wanted:
+                drops.setdefault(place, []).append(name)
+        return units, drops
+
+    def _inputs(self, batch: int, inputs: Mapping[str, np.ndarray] | None, needed: set[str]) -> dict[str, Tensor]:
+        """Blobs that come from outside, as far as they are needed: from `inputs`, else from Data layers."""
+        given = dict(inputs or {})
+        values: dict[str, Tensor] = {}
+        for layer in self.feeders:
+            tops = [top for top in layer.tops if top in needed]
+            missing = [top for top in tops if top not in given]
+            if missing and inputs is None and layer.name in self.feeds:
+                given.update(self.feeds[layer.name].batch(batch))
+            elif missing:
+                raise _no_input(layer, missing[0])
+            for top in tops:
+                self._check_input(layer, top, given[top])
+                values[top] = self.tensor(given[top])
+        return values
+
+    def _check_input(self, layer: Layer, top: str, values: np.ndarray) -> None:
+        """Refuse an array whose shape is not the blob's, but for the batch size."""
+        if tuple(values.shape[1:]) != self.blobs[top][1:] or not values.shape:
+            raise layer.error(f"input '{top}' of {text(values.shape)} where the net takes {text(self.blobs[top])}")
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A float32 array of its own, in Caffe's axis order."""
+    return tensor.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format).numpy()
+
+
+def _open_feeds(net: Net, phase: str, seed: int, beside: Path | None) -> dict[str, Feed]:
+    """Data layer name -> its feed, where the database is there."""
+    feeds = {}
+    for layer in net.layers:
+        if layer.type == "Data" and locate(layer.param.data_param.source, beside).exists():
+            feeds[layer.name] = Feed(layer, phase, seed, beside)
+    return feeds
+
+
+def _infer(net: Net, feeds: Mapping[str, Feed]):  # type: ignore[no-untyped-def]
+    """Shapes of the net, with those of fed layers as their data has them."""
+    given: dict[str, Shape] = {}
+    for feed in feeds.values():
+        given.update(zip(feed.layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
+    first = next(iter(feeds.values()), None)
+    shapes = infer(net, input_shape=first.image_shape if first else None, given=given)  # type: ignore[arg-type]
+    for note in shapes.notes:
+        log.info("%s", note)
+    return shapes
+
+
+def _no_input(layer: Layer, top: str) -> RootgenError:
+    if layer.type == "Data":
+        return layer.error(
+            f"no database '{layer.param.data_param.source}', and '{top}' is not given",
+            "`rootgen data` makes one; relative paths start at the current folder",
+        )
+    hint = None if layer.type in ("Input", "MemoryData") else "the embedded engine reads Data layers; make an LMDB"
+    return layer.error(f"{layer.type} layer: '{top}' is not given", hint)
+
+
+def _outputs(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Blobs that no layer reads, sorted as Caffe sorts them."""
+    free: set[str] = set()
+    for layer in layers:
+        free.difference_update(layer.bottoms)
+        free.update(layer.tops)
+    return tuple(sorted(free))
+
+
+def _loss_weights(unit: Unit) -> tuple[float, ...]:
+    """How much each top adds to the loss: loss_weight, else 1 for the first top of a loss layer."""
+    if unit.param.loss_weight:
+        return tuple(unit.param.loss_weight)
+    return (1.0,) if unit.layer.type.endswith("Loss") else ()
+
+
+def _overwrite_in_place(units: Sequence[Unit]) -> None:
+    """Let in-place ReLUs overwrite their bottom, where the layer that made it does not need it for its gradient."""
+    makers: dict[str, Unit] = {}
+    for unit in units:
+        layer = unit.layer
+        plain = layer.type == "ReLU" and not unit.param.relu_param.negative_slope
+        maker = makers.get(layer.bottoms[0]) if plain and layer.bottoms == layer.tops else None
+        if maker is not None and maker.layer.type in _OWN_OUTPUT:
+            unit.run = torch.relu_
+        makers.update(dict.fromkeys(layer.tops, unit))

@@ -1,0 +1,30 @@
+"""Layers without bottoms that need no data from outside: DummyData and Parameter."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rootgen import schema
+from rootgen.engine.torch.fillers import fill
+from rootgen.engine.torch.unit import Run, Unit, builds
+
+
+@builds("DummyData")
+def dummy_data(unit: Unit) -> Run:
+    fillers = list(unit.param.dummy_data_param.data_filler) or [schema.FillerParameter()]  # by default zeros
+    if len(fillers) not in (1, len(unit.tops)):
+        raise unit.error(f"has {len(fillers)} data_filler for {len(unit.tops)} top (give one, or one per top)")
+    per_top = fillers * len(unit.tops) if len(fillers) == 1 else fillers
+
+    def run() -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(unit.generator.initial_seed())
+        places = zip(unit.tops, per_top, strict=True)
+        return tuple(fill(shape, filler, generator, unit.layer.where) for shape, filler in places)
+
+    return run
+
+
+@builds("Parameter")
+def parameter(unit: Unit) -> Run:
+    return lambda: unit.blobs[0]

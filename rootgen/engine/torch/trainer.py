@@ -1,0 +1,195 @@
+"""Caffe's solver on PyTorch: the train net, the test nets, updates, snapshots."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rootgen.engine import StepResult, schedule, state, weights
+from rootgen.engine.torch import device as devices
+from rootgen.engine.torch import updates
+from rootgen.engine.torch.network import TorchNetwork, to_numpy
+from rootgen.errors import RootgenError
+
+log = logging.getLogger("rootgen")
+
+
+class TorchTrainer:
+    """A solver at some iteration; see engine.Trainer.
+
+    Everything random in iteration i follows from random_seed and i, so a restored trainer goes on as one that
+    was never interrupted.
+    """
+
+    engine = "torch"
+
+    def __init__(self, solver: Any, where: object, train: TorchNetwork, tests: Sequence[TorchNetwork]) -> None:
+        """`solver` is checked; `where` is its file; `tests` share the blobs of `train`."""
+        self.solver, self.where, self.train, self.tests = solver, where, train, tests
+        self.device = train.device
+        self.iteration = 0
+        self.train_outputs = _scalars(train)
+        self.test_outputs = tuple(_scalars(net) for net in tests)
+        self._update = updates.of(solver, where)
+        for learnable in train.learnable:
+            learnable.blob.requires_grad_(learnable.lr_mult != 0)
+        rounds = range(updates.histories(solver))
+        self._history = [[torch.zeros_like(learnable.blob) for learnable in train.learnable] for _ in rounds]
+        self._losses: list[float] = []
+        self._smoothed = 0.0
+        self._begun_at = 0
+
+    def step(self) -> StepResult:
+        """One iteration; RootgenError, and nothing changed, where the loss is not finite."""
+        begun, waited = time.perf_counter(), self.train.data_seconds
+        iteration, passes = self.iteration, self.solver.iter_size
+        loss, outputs = 0.0, dict.fromkeys(self.train_outputs, 0.0)
+        with devices.told():
+            for learnable in self.train.learnable:
+                learnable.blob.grad = None
+            for part in range(passes):
+                values, partial = self.train.run(iteration * passes + part)
+                loss += self._finite(values, partial) / passes
+                for name in outputs:
+                    outputs[name] += values[name].item() / passes
+                if partial.requires_grad:
+                    partial.backward()
+                del values
+            rate = schedule.learning_rate(self.solver, iteration)
+            self._apply(rate)
+        self._smooth(loss)
+        self.iteration += 1
+        return StepResult(
+            iteration,
+            loss,
+            self._smoothed,
+            rate,
+            outputs,
+            self.train.batch_size * passes,
+            time.perf_counter() - begun,
+            self.train.data_seconds - waited,
+        )
+
+    def test(self) -> list[dict[str, float]]:
+        """Means of the scalar outputs of each test net; "loss" is added where test_compute_loss is set.
+
+        As in Caffe a pass goes on in the data where the one before ended.
+        """
+        means = []
+        for net, names, count in zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True):
+            sums = dict.fromkeys((*names, "loss") if self.solver.test_compute_loss else names, 0.0)
+            first = self._tests_before() * count
+            with torch.inference_mode(), devices.told():
+                for batch in range(first, first + count):
+                    values, loss = net.run(batch)
+                    for name in sums:
+                        sums[name] += (values[name] if name in names else loss).item() / count
+            means.append(sums)
+        return means
+
+    def snapshot(self) -> tuple[Path, Path]:
+        """Write model and state under snapshot_prefix; refused where a weight is not finite."""
+        for learnable in self.train.learnable:
+            if not bool(torch.isfinite(learnable.blob).all()):
+                raise self._not_finite(f"weights {learnable.name} are not finite; no snapshot is written")
+        suffix = ".h5" if self.solver.snapshot_format == 0 else ""
+        stem = f"{self.solver.snapshot_prefix}_iter_{self.iteration}"
+        model, solver_state = Path(f"{stem}.caffemodel{suffix}"), Path(f"{stem}.solverstate{suffix}")
+        net = self.train.net
+        weights.write(model, net.name, "TRAIN", net.layers, self.train.learned())
+        history = [to_numpy(blob) for blobs in self._history for blob in blobs]
+        steps = schedule.current_step(self.solver, max(self.iteration - 1, 0))
+        state.write(solver_state, state.State(self.iteration, str(model), steps, history))
+        return model, solver_state
+
+    def restore(self, path: str | Path) -> None:
+        """Go on from a .solverstate; the model that it names must have every layer of the net."""
+        found = state.read(path)
+        blobs = [blob for blobs in self._history for blob in blobs]
+        theirs, ours = [array.size for array in found.history], [blob.numel() for blob in blobs]
+        if theirs != ours:
+            raise RootgenError(
+                f"{len(theirs)} history blobs of {sum(theirs)} values, but {self.solver.type} on this net has "
+                f"{len(ours)} of {sum(ours)}",
+                where=path,
+                hint="a state of another net or of another solver type; --weights takes the model alone",
+            )
+        self.train.load(state.learned_net(found, path), whole=True)
+        for blob, array in zip(blobs, found.history, strict=True):
+            blob.copy_(torch.from_numpy(array.reshape(tuple(blob.shape))))
+        self.iteration = self._begun_at = found.iteration
+        self._losses, self._smoothed = [], 0.0
+
+    def load_weights(self, paths: Sequence[str | Path]) -> None:
+        """Copy blobs from models into the layers of the same name, each over the ones before."""
+        for path in paths:
+            self.train.load(path)
+
+    def _finite(self, values: dict[str, Tensor], loss: Tensor) -> float:
+        """The loss as a number; RootgenError that says where the first bad value is, if it is not finite."""
+        number = loss.item()
+        if math.isfinite(number):
+            return number
+        for learnable in self.train.learnable:
+            if not bool(torch.isfinite(learnable.blob).all()):
+                raise self._not_finite(f"loss is {number}: weights {learnable.name} are not finite")
+        for layer in self.train.net.layers:
+            for top in layer.tops:
+                if top in values and not bool(torch.isfinite(values[top]).all()):
+                    raise self._not_finite(f"loss is {number}: first in blob '{top}' of layer '{layer.name}'")
+        raise self._not_finite(f"loss is {number}")
+
+    def _not_finite(self, what: str) -> RootgenError:
+        rate = schedule.learning_rate(self.solver, max(self.iteration - 1, 0))
+        newest = next(iter(state.snapshots(self.solver.snapshot_prefix)), None)
+        last = f"; the last snapshot is {newest[1]}" if newest else ""
+        return RootgenError(
+            f"iteration {self.iteration}: {what}",
+            where=self.where,
+            hint=f"lower base_lr (the rate is {rate:g}) or set clip_gradients{last}",
+        )
+
+    def _apply(self, rate: float) -> None:
+        """Clip, normalize, regularize and update, in Caffe's order (SGDSolver::ApplyUpdate)."""
+        solver, learnables = self.solver, self.train.learnable
+        with torch.no_grad():
+            gradients = [learnable.blob.grad for learnable in learnables]
+            updates.clip([gradient for gradient in gradients if gradient is not None], solver.clip_gradients)
+            for i, learnable in enumerate(learnables):
+                if learnable.lr_mult == 0:
+                    continue
+                blob, gradient = learnable.blob, gradients[i]
+                if gradient is None:  # under no loss: Caffe's gradient is zero there, and weight decay goes on
+                    gradient = torch.zeros_like(blob)
+                if solver.iter_size > 1:
+                    gradient.div_(solver.iter_size)
+                updates.regularize(solver, learnable.decay_mult, blob, gradient)
+                step = updates.Step(solver, self.iteration, rate * learnable.lr_mult)
+                self._update(step, blob, gradient, [blobs[i] for blobs in self._history])
+
+    def _smooth(self, loss: float) -> None:
+        """Take a loss into the mean over the last average_loss iterations since the start or the restore."""
+        if len(self._losses) < self.solver.average_loss:
+            self._losses.append(loss)
+        else:
+            self._losses[(self.iteration - self._begun_at) % self.solver.average_loss] = loss
+        self._smoothed = sum(self._losses) / len(self._losses)
+
+    def _tests_before(self) -> int:
+        """Passes of testing that an unbroken run makes before the current iteration's."""
+        interval = self.solver.test_interval
+        if not interval:
+            return 0
+        return max(-(-self.iteration // interval) - (0 if self.solver.test_initialization else 1), 0)
+
+
+def _scalars(net: TorchNetwork) -> tuple[str, ...]:
+    """Output blobs that hold one number."""
+    return tuple(name for name in net.outputs if math.prod(net.blobs[name]) == 1)

@@ -1,0 +1,84 @@
+"""One layer, ready to run: its blobs, and the function from bottoms to tops that its type builds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.net import Layer
+from rootgen.shapes import Shape
+
+Run = Callable[..., Any]  # bottoms -> one top, or a tuple of tops
+Build = Callable[["Unit"], Run]
+
+BUILDERS: dict[str, Build] = {}
+FILLERS: dict[str, Callable[[Any], list[Any]]] = {}
+
+
+@dataclass
+class Unit:
+    """A layer of a net.
+
+    `blobs` are its learnable blobs in Caffe's order and shapes; a test net's units hold the train net's
+    tensors, so a run function looks them up when it runs. `generator` is the net's, seeded anew for every pass.
+    """
+
+    layer: Layer
+    bottoms: tuple[Shape, ...]
+    tops: tuple[Shape, ...]
+    phase: str
+    generator: torch.Generator
+    blobs: list[Tensor] = field(default_factory=list)
+    run: Run = field(init=False)
+
+    def __post_init__(self) -> None:
+        build = BUILDERS.get(self.layer.type)
+        if build is None:
+            raise self.error(
+                f"the embedded engine has no layer type '{self.layer.type}'", did_you_mean(self.layer.type, BUILDERS)
+            )
+        self.run = build(self)
+
+    @property
+    def param(self) -> Any:
+        """The LayerParameter."""
+        return self.layer.param
+
+    def error(self, what: str, hint: str | None = None) -> RootgenError:
+        """The error `what`, placed at this layer."""
+        return self.layer.error(what, hint)
+
+    def axis(self, axis: int, bottom: int = 0) -> int:
+        """An axis of a bottom, counted from the front where `axis` is negative."""
+        count = len(self.bottoms[bottom])
+        if not -count <= axis < count:
+            raise self.error(f"axis {axis} of a blob with {count} axes")
+        return axis % count
+
+    def reshaped(self, x: Tensor, top: int = 0) -> Tensor:
+        """`x` in the shape of a top, for whatever batch size `x` came with."""
+        declared, shape = self.bottoms[0], self.tops[top]
+        if declared[:1] == shape[:1]:
+            shape = (x.shape[0], *shape[1:])
+        return x.reshape(shape)
+
+
+def builds(*types: str, fillers: Callable[[Any], list[Any]] | None = None) -> Callable[[Build], Build]:
+    """Register the decorated function as what makes the run function of layers of `types`.
+
+    `fillers` gives, from a LayerParameter, the FillerParameter of each learnable blob.
+    """
+
+    def register(build: Build) -> Build:
+        for name in types:
+            BUILDERS[name] = build
+            if fillers is not None:
+                FILLERS[name] = fillers
+        return build
+
+    return register

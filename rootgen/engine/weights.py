@@ -1,0 +1,143 @@
+"""Learnable blobs in files: .caffemodel (binary NetParameter) and Caffe's HDF5 form.
+
+Both map a layer's name to its blobs. What is read is matched to a net as Caffe does it: by layer name, with
+layers that only one side has left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rootgen import schema, upgrade
+from rootgen.engine import blobs
+from rootgen.errors import RootgenError
+from rootgen.files import replacing, write_bytes
+from rootgen.net import Layer
+from rootgen.shapes import Shape, text
+
+if TYPE_CHECKING:
+    import h5py
+
+log = logging.getLogger("rootgen")
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+_SHOWN = 5  # layers that a message lists
+
+
+def read(path: str | Path) -> dict[str, list[np.ndarray]]:
+    """Layer name -> its blobs, for each layer of the file that has any."""
+    if str(path).endswith(HDF5_SUFFIXES):
+        return _read_hdf5(path)
+    net = upgrade.upgrade(schema.read_binary(path, schema.NetParameter), path)
+    found = {}
+    for layer in net.layer:
+        if layer.blobs:
+            where = f"{path}: layer '{layer.name}'"
+            found[layer.name] = [blobs.to_array(blob, where) for blob in layer.blobs]
+    if not found:
+        raise RootgenError("no layer has blobs in this file", where=path, hint="a trained .caffemodel is wanted")
+    return found
+
+
+def write(
+    path: str | Path, name: str, phase: str, layers: Iterable[Layer], learned: Mapping[str, Sequence[np.ndarray]]
+) -> None:
+    """Write the net `name` with its `learned` blobs as a .caffemodel, or their HDF5 form if `path` ends so."""
+    if str(path).endswith(HDF5_SUFFIXES):
+        _write_hdf5(path, learned)
+        return
+    net = schema.NetParameter(name=name)
+    for layer in layers:
+        param = net.layer.add()
+        param.CopyFrom(layer.param)
+        param.ClearField("blobs")
+        param.phase = schema.NetState.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name[phase].number
+        param.blobs.extend(blobs.from_array(values) for values in learned.get(layer.name, ()))
+    write_bytes(path, schema.to_bytes(net))
+
+
+def matching(
+    found: Mapping[str, list[np.ndarray]], wanted: Mapping[str, Sequence[Shape]], where: object, *, whole: bool = False
+) -> dict[str, list[np.ndarray]]:
+    """The blobs of `found` that belong into the layers `wanted`, in the shapes wanted there.
+
+    Layers on one side only are told of, or refused where `whole` asks for every wanted layer. RootgenError where
+    shapes differ, or where the two have no layer in common.
+    """
+    common = [name for name in wanted if name in found]
+    absent = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    stored = {name: [array.shape for array in arrays] for name, arrays in found.items()}
+    if not common or (whole and absent):
+        raise RootgenError(
+            f"a model of another net: it lacks {_listed(absent, wanted)}; it has {_listed(extra, stored) or 'no more'}",
+            where=where,
+            hint="pass the model of this net, or rename layers to train them anew",
+        )
+    wrong = [name for name in common if not _fits(stored[name], wanted[name])]
+    if wrong:
+        raise RootgenError(
+            f"a model of another net: it has {_listed(wrong, stored)}; this net needs {_listed(wrong, wanted)}",
+            where=where,
+            hint="pass the model of this net, or rename those layers to train them anew",
+        )
+    for names, shapes, what in ((absent, wanted, "not in it, left as filled"), (extra, stored, "only in it, left out")):
+        if names:
+            log.warning("%s: %s: %s", where, what, _listed(names, shapes))
+    return {
+        name: [array.reshape(shape) for array, shape in zip(found[name], wanted[name], strict=True)] for name in common
+    }
+
+
+def _fits(stored: Sequence[Shape], wanted: Sequence[Shape]) -> bool:
+    """Whether blobs have the wanted shapes; four legacy axes fit where they begin with ones."""
+    return len(stored) == len(wanted) and all(
+        have == want or (len(have) == 4 and (1,) * (4 - len(want)) + tuple(want) == have)
+        for have, want in zip(stored, wanted, strict=True)
+    )
+
+
+def _listed(names: Sequence[str], shapes: Mapping[str, Sequence[Shape]]) -> str:
+    """The first of the layers `names`, each with the shapes of its blobs."""
+    shown = [f"{name} ({', '.join(map(text, shapes[name]))})" for name in names[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def open_hdf5(path: str | Path, mode: str) -> h5py.File:
+    """An HDF5 file; RootgenError where h5py is not installed or the file is none."""
+    try:
+        import h5py
+    except ImportError:
+        raise RootgenError("HDF5 files need h5py", where=path, hint="pip install rootgen[hdf5]") from None
+    try:
+        return h5py.File(path, mode)
+    except OSError as error:
+        raise RootgenError(f"cannot open as HDF5: {error}", where=path) from error
+
+
+def _read_hdf5(path: str | Path) -> dict[str, list[np.ndarray]]:
+    """/data/LAYER/0, /data/LAYER/1, ...; a layer's name may hold slashes."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    with open_hdf5(path, "r") as file:
+        if "data" not in file:
+            raise RootgenError("no group 'data' in this file", where=path, hint="a .caffemodel.h5 is wanted")
+
+        def visit(name: str, item: Any) -> None:
+            layer, _, number = name.rpartition("/")
+            if hasattr(item, "shape") and number.isdecimal():
+                found.setdefault(layer, {})[int(number)] = np.asarray(item, np.float32)
+
+        file["data"].visititems(visit)
+    return {layer: [arrays[i] for i in sorted(arrays)] for layer, arrays in found.items()}
+
+
+def _write_hdf5(path: str | Path, learned: Mapping[str, Sequence[np.ndarray]]) -> None:
+    with replacing(path) as beside, open_hdf5(beside, "w") as file:
+        for layer, arrays in learned.items():
+            for i, values in enumerate(arrays):
+                file[f"data/{layer}/{i}"] = np.asarray(values, np.float32)
