@@ -37,8 +37,10 @@ class Plan:
 
     def __str__(self) -> str:
         """Short name: `root-8`, `conv2a=4`, or both."""
-        rule = [self.kind if self.kind == "original" else f"{self.kind}-{self.n}"]
-        return " ".join(rule + [f"{layer}={group}" for layer, group in self.by_hand])
+        by_hand = [f"{layer}={group}" for layer, group in self.by_hand]
+        if self.kind == "original":
+            return " ".join(by_hand) or self.kind
+        return " ".join([f"{self.kind}-{self.n}", *by_hand])
 
     def stage_groups(self, stages: int) -> list[int]:
         """Groups of each of `stages` successive stages, the one nearest the image first."""

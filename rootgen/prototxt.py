@@ -24,16 +24,18 @@ MAX_BYTES = 64 * 2**20  # far above any network description; a caffemodel passed
 MAX_DEPTH = 100  # protobuf's own limit on nested messages
 
 _TOKEN = re.compile(
-    r"""(?P<blank>(?:[\s,;]|\#[^\n]*)+)
+    r"""(?P<blank>(?:\s|\#[^\n]*)+)
       | (?P<name>[A-Za-z_]\w*)
       | (?P<number>[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?[fF]?)(?![\w.])|-\s*[A-Za-z]+)
       | (?P<string>(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')(?:\s*(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'))*)
-      | (?P<mark>[{}<>:\[\]])
+      | (?P<mark>[{}<>:\[\],;])
       | (?P<bad>.)""",
     re.VERBOSE,
 )
 _QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1""")
+_ESCAPE = re.compile(r"""\\(?:[abfnrtv?'"\\]|[0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})""")
 _NOT_FINITE = re.compile(r"(-?(?:inf(?:inity)?|nan))f?", re.IGNORECASE)
+_OCTAL = re.compile(r"[-+]?0\d+")
 _INT_RANGE = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
@@ -140,6 +142,7 @@ def scan(text: str, where: object = "<text>") -> list[Field]:
     top: list[Field] = []
     open_fields: list[tuple[Field, str]] = []  # each with the mark that closes it
     here = top
+    whole = False  # a field has just ended, so that a separator may follow
     for kind, word, start, end in tokens:
         if kind == "name":
             field = Field(word, start)
@@ -149,9 +152,13 @@ def scan(text: str, where: object = "<text>") -> list[Field]:
                     raise source.error(start, f"messages nested more than {MAX_DEPTH} deep")
                 open_fields.append((field, closing))
                 here = field.value = []
+            whole = not closing
+        elif whole and kind == "mark" and word in ",;":
+            whole = False
         elif open_fields and word == open_fields[-1][1]:
             open_fields.pop()[0].end = end
             here = open_fields[-1][0].value if open_fields else top  # type: ignore[assignment]
+            whole = True
         elif kind == "end":
             break
         else:
@@ -197,12 +204,19 @@ def _read_value(field: Field, tokens: Iterator[Token], source: Source, here: lis
 
 def _read_list(field: Field, tokens: Iterator[Token], source: Source, here: list[Field]) -> None:
     """Read `[a, b, ...]`: one field per element, each at its element's place."""
-    for token in tokens:
-        if token.kind == "mark" and token.text == "]":
-            return
+    token = next(tokens)
+    if token.text == "]":
+        return
+    while True:
         element = Field(field.name, token.start)
         _set_scalar(element, token, source)
         here.append(element)
+        mark = next(tokens)
+        if mark.text == "]":
+            return
+        if mark.text != ",":
+            raise source.error(mark.start, f"expected ',' or ']' in the list of '{field.name}', found {mark.text!r}")
+        token = next(tokens)
 
 
 def _set_scalar(field: Field, token: Token, source: Source) -> None:
@@ -287,7 +301,7 @@ def _scalar(field: Field, descriptor: FieldDescriptor, cpp_type: int, source: So
 def _integer(token: Token, limits: tuple[int, int], field: Field, source: Source) -> int:
     word = token.text
     try:
-        value = int(word, 16) if "x" in word.lower() else int(word, 8 if re.fullmatch(r"[-+]?0\d+", word) else 10)
+        value = int(word, 16) if "x" in word.lower() else int(word, 8 if _OCTAL.fullmatch(word) else 10)
     except ValueError:
         raise source.error(token.start, f"'{field.name}' takes an integer, found {_short(word)}") from None
     if not limits[0] <= value <= limits[1]:
@@ -301,10 +315,10 @@ def _float(token: Token, field: Field, source: Source) -> float:
     try:
         if special:
             return float(special[1])
-        if token.kind == "number":
+        if token.kind == "number" and not _OCTAL.fullmatch(word):
             return float(word.rstrip("fF"))
     except ValueError:
-        pass  # a hexadecimal number
+        pass  # a hexadecimal number, which text format has for integers alone, as octal ones
     raise source.error(token.start, f"'{field.name}' takes a number, found {_short(word)}")
 
 
@@ -324,6 +338,8 @@ def _string(token: Token, field: Field, source: Source, as_bytes: bool) -> str |
     """The content of a quoted string, or of several side by side, escapes resolved."""
     body = "".join(match[1] for match in _QUOTED.findall(token.text))
     try:
+        if "\\" in _ESCAPE.sub("", body):
+            raise ValueError
         content = text_encoding.CUnescape(body) if "\\" in body else body.encode()
         return content if as_bytes else content.decode("utf-8")
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from rootgen.grouping import ORIGINAL, LayerGroups, Plan
 from rootgen.tables import ORIGINAL_ROW, Arch, Recipe, recipe, row_folder
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, FileSystemBytecodeCache
 
 PHASES = ("train_val", "deploy")
 MEAN_FILE = "mean.binaryproto"  # the names that `rootgen data` gives, inside its --out folder
@@ -60,18 +61,15 @@ class SolverOptions:
 def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -> str:
     """Net of `arch` with the groups of `plan`, as prototxt. Divisibility is for a shape check to judge."""
     groups = LayerGroups(dict(zip(arch.groups.columns, row_groups(arch, plan), strict=True)), plan.by_hand)
-    text = (
-        _environment()
-        .get_template(f"{arch.template}.prototxt.j2")
-        .render(
-            banner=_banner(arch, plan, "deploy net" if options.phase == "deploy" else "train and test net"),
-            net=_net_fields(arch, plan, options),
-            arch=arch,
-            group=groups,
-        )
+    template = _environment().get_template(f"{arch.template}.prototxt.j2")
+    text = template.render(
+        banner=_banner(arch, plan, "deploy net" if options.phase == "deploy" else "train and test net"),
+        net=_net_fields(arch, plan, options),
+        blocks=_blocks(arch.blocks),
+        group=groups,
     )
     groups.check_all_used(arch.name)
-    return text
+    return text.lstrip()  # a template may leave lines between its macros
 
 
 def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOptions()) -> str:
@@ -175,6 +173,39 @@ def _mean(mean: str | None, folder: str, its: Recipe) -> tuple[str | None, list[
         return mean, []
 
 
+@dataclass(frozen=True)
+class _Block:
+    """One bottleneck of a ResNet: `inner` channels between its 1x1 convolutions, `num_output` at its end."""
+
+    id: str
+    bottom: str
+    inner: int
+    num_output: int
+    stride: int
+    project: bool
+
+    @property
+    def top(self) -> str:
+        return f"res{self.id}"
+
+
+def _blocks(counts: tuple[int, ...]) -> list[_Block]:
+    """The bottlenecks of a ResNet with `counts` blocks in its stages res2, res3, ..."""
+    blocks: list[_Block] = []
+    for stage, count in enumerate(counts, 2):
+        for i in range(count):
+            inner = 64 << stage - 2
+            bottom = blocks[-1].top if blocks else "pool1"
+            id = f"{stage}{_block_letter(i, count, max(counts))}"
+            blocks.append(_Block(id, bottom, inner, 4 * inner, 2 if i == 0 and stage > 2 else 1, i == 0))
+    return blocks
+
+
+def _block_letter(i: int, count: int, longest: int) -> str:
+    """He et al.'s names: a, b, c, ...; in networks deeper than ResNet-50, long stages go a, b1, b2, ..."""
+    return chr(ord("a") + i) if i == 0 or longest <= 6 or count <= 3 else f"b{i}"
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -185,9 +216,30 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        bytecode_cache=_bytecode_cache(),
     )
     environment.filters["quote"] = _quote
     return environment
+
+
+def _bytecode_cache() -> FileSystemBytecodeCache | None:
+    """Compiled templates in the user's cache; None where it cannot be had.
+
+    Compiling them takes a quarter of `rootgen emit`'s time (benchmarks/emit.md). Jinja drops an entry
+    whose template, Jinja version or Python version changed.
+    """
+    from jinja2 import FileSystemBytecodeCache
+    from jinja2.bccache import Bucket
+
+    class Cache(FileSystemBytecodeCache):
+        def dump_bytecode(self, bucket: Bucket) -> None:
+            with suppress(OSError):  # a full disk must not keep anyone from a prototxt
+                super().dump_bytecode(bucket)
+
+    try:
+        return Cache(str(paths.cache("templates")))
+    except RootgenError:
+        return None
 
 
 def _quote(text: str) -> str:

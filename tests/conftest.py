@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+
+from rootgen import paths
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,3 +40,13 @@ def _no_gpu() -> str | None:
     import torch
 
     return None if torch.cuda.is_available() else "no CUDA device"
+
+
+@pytest.fixture(scope="session")
+def caffe_tree() -> Path:
+    """Top folder of a Caffe source tree: $ROOTGEN_CAFFE_SOURCE, else the one that `rootgen caffe build` fetched."""
+    named = os.environ.get("ROOTGEN_CAFFE_SOURCE")
+    for tree in [Path(named)] if named else sorted(paths.cache("caffe").glob("source-*")):
+        if (tree / "src/caffe/proto/caffe.proto").is_file():
+            return tree
+    pytest.skip("no Caffe source tree: run make caffe, or set ROOTGEN_CAFFE_SOURCE")

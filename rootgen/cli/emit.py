@@ -57,10 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
 def checked_net(arch: tables.Arch, plan: render.Plan, options: render.NetOptions) -> str:
     """The rendered net, after its text was parsed and its shapes inferred in each of its phases."""
-    from rootgen import net
+    from rootgen import net, prototxt, schema, shapes
 
     text = render.net(arch, plan, options)
     where = f"{arch.name} {plan}"
-    for phase in ("TEST",) if options.phase == "deploy" else ("TRAIN", "TEST"):
-        net.parse(text, phase=phase, where=where)
+    crop_size = options.crop_size or arch.crop
+    param = prototxt.parse(text, schema.NetParameter, where)
+    for phase in ("TEST",) if options.phase == "deploy" else net.PHASES:
+        shapes.infer(net.from_param(param, phase, where=where), input_shape=(3, crop_size, crop_size))
     return text

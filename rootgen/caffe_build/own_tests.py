@@ -1,0 +1,30 @@
+"""Caffe's own tests, C++ and Python, run on the tree that was built."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from rootgen.caffe_build.steps import Commands
+
+CPP_TESTS = 1058  # on the CPU without OpenCV and LevelDB; only the progress bar needs it
+ONE_CPP_TEST = re.compile(r"\[       OK \]")
+
+
+def run(commands: Commands, work: Path, installed: Path, *, gpu: bool) -> None:
+    """Run both; `work` holds tree/ and build/ (with WITH_TESTS), `installed` the prefix. RootgenError on a failure."""
+    tree = work / "tree"
+    gtest = [str(work / "build/caffe_tests"), *([] if gpu else ["--gtest_filter=-*GPU*"])]
+    commands.run(gtest, "Caffe's C++ tests", cwd=tree, steps=(ONE_CPP_TEST, CPP_TESTS))
+    if not (installed / "python/caffe/_caffe.so").is_file():
+        return
+    folder = tree / "python/caffe/test"
+    modules = sorted(path.stem for path in folder.glob("test_*.py"))
+    if not find_spec("pydot"):
+        modules.remove("test_draw")  # draws with Graphviz, through pydot
+    commands.run(
+        [sys.executable, "-m", "unittest", "--verbose", *modules], "pycaffe's tests", cwd=folder,
+        environment={"PYTHONPATH": str(installed / "python"), "GLOG_minloglevel": "2"},
+    )  # fmt: skip

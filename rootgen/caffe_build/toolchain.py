@@ -1,0 +1,164 @@
+"""What a build needs of the machine: compiler, tools, libraries. What is missing, and the apt line that brings it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from rootgen.caffe_build.options import Options
+from rootgen.errors import RootgenError
+
+# A header that tells whether a library is there, and Debian's package of it.
+HEADERS = {
+    ("boost/thread.hpp",): "libboost-thread-dev",
+    ("boost/filesystem.hpp",): "libboost-filesystem-dev",
+    ("glog/logging.h",): "libgoogle-glog-dev",
+    ("gflags/gflags.h",): "libgflags-dev",
+    ("google/protobuf/message.h",): "libprotobuf-dev",
+    ("hdf5.h", "hdf5/serial/hdf5.h"): "libhdf5-dev",
+    ("lmdb.h",): "liblmdb-dev",
+    ("cblas.h", "openblas/cblas.h"): "libopenblas-dev",
+}
+OPENCV = {("opencv2/core.hpp", "opencv4/opencv2/core.hpp"): "libopencv-dev"}
+LEVELDB = {("leveldb/db.h",): "libleveldb-dev"}
+TOOLS = {"cmake": "cmake", "protoc": "protobuf-compiler", "patch": "patch"}
+CUDA_WHEELS = {
+    "cublas": ("cublas_v2.h", "nvidia-cublas"),
+    "curand": ("curand.h", "nvidia-curand"),
+    "cudnn": ("cudnn.h", "nvidia-cudnn-cu13"),
+    "nccl": ("nccl.h", "nvidia-nccl-cu13"),
+}
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """What was found: the C++ compiler, the CMake generator, and folders of CUDA libraries."""
+
+    compiler: str
+    generator: str
+    cuda_roots: tuple[Path, ...]
+    versions: dict[str, str]
+
+
+def find(options: Options) -> Toolchain:
+    """The tools and libraries for `options`; RootgenError with the exact apt line for all that is missing."""
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
+    generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
+    if not shutil.which("ninja") and not shutil.which("make"):
+        missing.append("ninja-build")
+    if compiler is None or not shutil.which(compiler):
+        missing.insert(0, "g++")
+    else:
+        headers = HEADERS | (OPENCV if options.opencv else {}) | (LEVELDB if options.leveldb else {})
+        missing += _missing_headers(compiler, headers)
+    if options.python:
+        missing += _missing_python(compiler)
+    if missing:
+        raise RootgenError(
+            f"missing to build Caffe: {', '.join(missing)}",
+            hint=f"run: apt-get install -y --no-install-recommends {' '.join(missing)}",
+        )
+    assert compiler is not None
+    versions = {"compiler": _version(compiler), "cmake": _version("cmake"), "protoc": _version("protoc")}
+    roots: tuple[Path, ...] = ()
+    if options.gpu:
+        versions["nvcc"] = _version(_nvcc())
+        roots = _cuda_roots(options)
+    return Toolchain(compiler, generator, roots, versions)
+
+
+def _missing_headers(compiler: str, headers: dict[tuple[str, ...], str]) -> list[str]:
+    """Packages of the headers that `compiler` does not find (one preprocessor run for all of them)."""
+    lines = []
+    for names, package in headers.items():
+        found = " || ".join(f"__has_include(<{name}>)" for name in names)
+        lines.append(f"#if !({found})\nmissing {package}\n#endif")
+    done = subprocess.run(
+        [compiler, "-E", "-P", "-x", "c++", "-std=c++17", "-"],
+        input="\n".join(lines) + "\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RootgenError(f"the compiler does not run: {done.stderr.strip().splitlines()[-1:]}", where=compiler)
+    return re.findall(r"missing (\S+)", done.stdout)
+
+
+def _missing_python(compiler: str | None) -> list[str]:
+    """What pycaffe needs for the running interpreter: its headers and a Boost.Python for its version."""
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        return ["python3-dev"]
+    library = f"libboost_python{sys.version_info.major}{sys.version_info.minor}.so"
+    if compiler is None or _library(compiler, library):
+        return []
+    others = sorted({path.name for path in Path("/usr/lib").glob("*/libboost_python3*.so")})
+    if others:
+        raise RootgenError(
+            f"no Boost.Python for this interpreter: {library} is wanted, {', '.join(others)} is there",
+            where=sys.executable,
+            hint="run rootgen with the Python that Boost.Python is for, or build with --no-python",
+        )
+    return ["libboost-python-dev"]
+
+
+def _library(compiler: str, name: str) -> bool:
+    """Whether the compiler's linker would find the library file `name`."""
+    done = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() != name
+
+
+def _nvcc() -> str:
+    """Path of the CUDA compiler."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    found = shutil.which("nvcc") or shutil.which("nvcc", path=f"{home}/bin")
+    if found is None:
+        raise RootgenError("no nvcc, the CUDA compiler", hint="install the CUDA toolkit (12 or 13) or set CUDA_HOME")
+    return found
+
+
+def _cuda_roots(options: Options) -> tuple[Path, ...]:
+    """Folders with include/ and lib/ of the CUDA libraries: PyPI's nvidia-* wheels of this environment."""
+    wanted = ["cublas", "curand", *(["cudnn"] if options.cudnn else []), *(["nccl"] if options.nccl else [])]
+    toolkit = Path(_nvcc()).resolve().parent.parent
+    system = [toolkit / "include", toolkit / "targets/x86_64-linux/include", Path("/usr/include")]
+    roots: list[Path] = []
+    missing = []
+    for name in wanted:
+        header, wheel = CUDA_WHEELS[name]
+        if any((folder / header).is_file() for folder in system):
+            continue
+        found = [folder.parent for entry in sys.path for folder in Path(entry).glob("nvidia/*/include")
+                 if (folder / header).is_file()]  # fmt: skip
+        if found:
+            roots.append(found[0])
+        else:
+            missing.append(wheel)
+    if missing:
+        raise RootgenError(
+            f"missing to build Caffe for the GPU: {', '.join(missing)}", hint=f"run: pip install {' '.join(missing)}"
+        )
+    return tuple(dict.fromkeys(roots))
+
+
+def gpu_arch() -> str:
+    """Compute capability of the first GPU here, as CMake wants it: 90."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.split()[0].replace(".", "")
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise RootgenError("no GPU here to build for", hint="name its architecture: --arch 90") from error
+
+
+def _version(tool: str) -> str:
+    """The line of `tool --version` that holds a version number."""
+    said = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False).stdout
+    numbered = [line for line in said.splitlines() if re.search(r"\d+\.\d+", line)]
+    return numbered[-1 if "nvcc" in tool else 0].strip() if numbered else "unknown"
