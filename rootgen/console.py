@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 T = TypeVar("T")
+Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
 
 
 def progress(*, unit: str = "", fields: Sequence[str] = ()) -> Progress:
@@ -39,6 +41,20 @@ def track(items: Collection[T], description: str, unit: str = "") -> Iterator[T]
         for item in items:
             yield item
             bar.advance(task)
+
+
+@contextmanager
+def bars(unit: str = "") -> Iterator[Report]:
+    """A function for library code to report how far each piece of its work is; shown as one bar per piece."""
+    with progress(unit=unit) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total or None)
+            bar.update(tasks[what], completed=done)
+
+        yield show
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> str:

@@ -23,7 +23,6 @@ import pytest
 from rootgen import paths, schema
 from rootgen.cli import main
 from rootgen.datasets import ImageSet, cifar, download, folder, idx, load, sample, save, sources, store
-from rootgen.datasets.database import Reader, Writer, datum_bytes
 from rootgen.errors import RootgenError
 
 
@@ -103,17 +102,6 @@ def test_a_set_larger_than_the_first_map_is_written_whole(tmp_path: Path, monkey
     images = small_set(600, (3, 16, 16))
     save(sources.Dataset(images, None, ()), tmp_path / "out", seed=None)
     np.testing.assert_array_equal([image for _, image, _ in records(tmp_path / "out" / "train_lmdb")], images.images)
-
-
-def test_reader_gives_back_what_writer_wrote(tmp_path: Path) -> None:
-    images = small_set()
-    with Writer(tmp_path / "db") as writer:
-        writer.put([images.key(n, n) for n in range(7)], list(images.images), images.labels)
-    with Reader(tmp_path / "db") as reader:
-        assert len(reader) == 7
-        for n, (image, label) in enumerate(reader):
-            assert label == images.labels[n]
-            np.testing.assert_array_equal(image, images.images[n])
 
 
 # What is embedded and what is read
@@ -454,47 +442,7 @@ def test_downloads_are_checked_and_kept(tmp_path: Path, server: str, monkeypatch
         download.fetch(server + "other", md5)
 
 
-def test_bad_databases(tmp_path: Path) -> None:
-    with pytest.raises(RootgenError, match="no LMDB here"), Reader(tmp_path / "none"):
-        pass
-    with Writer(tmp_path / "empty"):
-        pass
-    with pytest.raises(RootgenError, match="this LMDB is empty"), Reader(tmp_path / "empty"):
-        pass
-    (tmp_path / "noise").mkdir()
-    (tmp_path / "noise/data.mdb").write_bytes(b"noise" * 5000)
-    with pytest.raises(RootgenError, match="not a readable LMDB"), Reader(tmp_path / "noise"):
-        pass
-    import lmdb
-
-    for value, message in ((b"\xff\xff", "not a binary Datum"), (schema.Datum(channels=3).SerializeToString(), None)):
-        with lmdb.open(str(tmp_path / "bad")) as env, env.begin(write=True) as transaction:
-            transaction.put(b"00000000", value)
-        if message:
-            with pytest.raises(RootgenError, match=message), Reader(tmp_path / "bad") as reader:
-                list(reader)
-    short = schema.Datum.FromString(datum_bytes(np.zeros((3, 4, 4), np.uint8), 0))
-    short.data = short.data[:-1]
-    with lmdb.open(str(tmp_path / "bad")) as env, env.begin(write=True) as transaction:
-        transaction.put(b"00000000", short.SerializeToString())
-    with pytest.raises(RootgenError, match="47 values for a shape of 3x4x4"), Reader(tmp_path / "bad") as reader:
-        list(reader)
-
-
-def test_encoded_records_are_decoded(tmp_path: Path) -> None:
-    import lmdb
-
-    pixels = picture(tmp_path / "a.png")
-    datum = schema.Datum(data=(tmp_path / "a.png").read_bytes(), encoded=True, label=3)
-    with lmdb.open(str(tmp_path / "db")) as env, env.begin(write=True) as transaction:
-        transaction.put(b"00000000", datum.SerializeToString())
-    with Reader(tmp_path / "db") as reader:
-        [(image, label)] = list(reader)
-    assert label == 3
-    np.testing.assert_array_equal(image, pixels.transpose(2, 0, 1))
-
-
-def test_store_and_reader_agree_on_mean_bytes() -> None:
+def test_mean_bytes_are_a_blob_of_one_image() -> None:
     mean = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
     blob = schema.BlobProto.FromString(store.mean_bytes(mean))
     assert (blob.num, blob.channels, blob.height, blob.width) == (1, 3, 4, 5)

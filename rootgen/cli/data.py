@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rootgen.datasets.download import Progress
 
 HELP = "Make train_lmdb, test_lmdb and mean.binaryproto of an image set, as Caffe's own tools make them."
 DEFAULT_PAD = {"fashion-mnist-sample": 4, "fashion-mnist": 4, "cifar10": 4, "folder": 0}
@@ -48,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from rootgen.cli import write_out
+    from rootgen.console import bars
     from rootgen.datasets import load, save
     from rootgen.datasets.sources import FolderOptions
     from rootgen.datasets.store import refuse_existing
@@ -55,31 +50,15 @@ def run(args: argparse.Namespace) -> None:
     options = FolderOptions(args.resize, args.gray, args.list, args.test_list, args.test_fraction, args.seed)
     pad = DEFAULT_PAD.get(args.name, 0) if args.pad is None else args.pad
     refuse_existing(args.out, args.force)  # before anything is downloaded
-    with progress_bar() as progress:
-        dataset = load(args.name, args.source, options=options, progress=progress)
+    with bars() as report:
+        dataset = load(args.name, args.source, options=options, report=report)
         seed = None if args.no_shuffle else args.seed
-        channels, height, width = save(dataset, args.out, pad=pad, seed=seed, force=args.force, progress=progress)
+        channels, height, width = save(dataset, args.out, pad=pad, seed=seed, force=args.force, report=report)
     out = Path(args.out)
     write_out(f"{out / 'train_lmdb'}: {len(dataset.train)} images of {channels}x{height}x{width}\n", None)
     if dataset.test is not None:
         write_out(f"{out / 'test_lmdb'}: {len(dataset.test)} images\n", None)
     write_out(f"{out / 'mean.binaryproto'}: their mean image\n", None)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A function that shows, as bars on stderr, how far each piece of work is."""
-    from rootgen.console import progress
-
-    with progress() as bar:
-        tasks = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total or None)
-            bar.update(tasks[what], completed=done)
-
-        yield show
 
 
 def _count(text: str) -> int:

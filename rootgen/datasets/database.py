@@ -1,11 +1,10 @@
-"""LMDBs of Datum, written and read as Caffe does."""
+"""LMDBs of Datum, written as Caffe writes them; rootgen.engine.feed reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -67,58 +66,3 @@ def datum_bytes(image: np.ndarray, label: int) -> bytes:
     channels, height, width = image.shape
     datum = schema.Datum(channels=channels, height=height, width=width, data=image.tobytes(), label=label)
     return schema.to_bytes(datum)
-
-
-class Reader:
-    """The LMDB of Datum at `path`, for use in a `with` block: its length, its records in the order of their keys."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def __enter__(self) -> Reader:
-        import lmdb
-
-        if not (self.path / "data.mdb").is_file():
-            raise RootgenError("no LMDB here (no data.mdb)", where=self.path, hint="rootgen data makes one")
-        try:
-            self._env = lmdb.open(str(self.path), readonly=True, lock=False, readahead=True)
-        except lmdb.Error as error:
-            raise self._damaged(error) from None
-        if not len(self):
-            raise RootgenError("this LMDB is empty", where=self.path, hint="make it again with rootgen data")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._env.close()
-
-    def __len__(self) -> int:
-        return int(self._env.stat()["entries"])
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
-        """Images, (channels, height, width) as stored (uint8 or float32), with their labels."""
-        import lmdb
-
-        try:
-            with self._env.begin() as transaction:
-                for key, value in transaction.cursor():
-                    yield self._decode(key, value)
-        except lmdb.Error as error:
-            raise self._damaged(error) from None
-
-    def _decode(self, key: bytes, value: bytes) -> tuple[np.ndarray, int]:
-        where = f"{self.path}: record {key.decode('utf-8', 'replace')}"
-        datum: Any = schema.parse_bytes(value, schema.Datum, where)
-        if datum.encoded:
-            from rootgen.datasets.folder import decode
-
-            return decode(datum.data, where), datum.label
-        shape = (datum.channels, datum.height, datum.width)
-        data = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-        if data.size != np.prod(shape):
-            raise RootgenError(f"{data.size} values for a shape of {'x'.join(map(str, shape))}", where=where)
-        return data.reshape(shape), datum.label
-
-    def _damaged(self, error: Exception) -> RootgenError:
-        return RootgenError(
-            f"not a readable LMDB: {str(error).rpartition(': ')[2]}", where=self.path, hint="make it again"
-        )

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-from collections.abc import Callable
 from pathlib import Path
 
 from rootgen import paths
+from rootgen.console import Report
 from rootgen.errors import RootgenError
 from rootgen.files import replacing
 
 CHUNK = 2**20
 TIMEOUT_S = 30
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
 
-
-def fetch(url: str, md5: str, progress: Progress | None = None) -> Path:
+def fetch(url: str, md5: str, report: Report | None = None) -> Path:
     """Path in the cache of the file at `url`, downloaded unless it is there already; its MD5 must be `md5`."""
     name = url.rpartition("/")[2]
     path = paths.cache("datasets") / name
     if path.is_file() and _md5(path) == md5:
         return path
     with replacing(path) as beside:
-        _download(url, beside, progress)
+        _download(url, beside, report)
         found = _md5(beside)
         if found != md5:
             raise RootgenError(
@@ -35,7 +33,7 @@ def fetch(url: str, md5: str, progress: Progress | None = None) -> Path:
     return path
 
 
-def _download(url: str, path: Path, progress: Progress | None) -> None:
+def _download(url: str, path: Path, report: Report | None) -> None:
     import urllib.request
 
     hint = "fetch it elsewhere and give its folder as --source"
@@ -46,8 +44,8 @@ def _download(url: str, path: Path, progress: Progress | None) -> None:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
-                if progress:
-                    progress(f"download {path.name}", done, total)
+                if report:
+                    report(f"download {path.name}", done, total)
     except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise RootgenError(f"cannot download: {getattr(error, 'reason', error)}", where=url, hint=hint) from None
     if done < total:

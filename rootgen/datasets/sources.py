@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rootgen import paths
+from rootgen.console import Report
 from rootgen.datasets import cifar, folder, idx
-from rootgen.datasets.download import Progress, fetch
+from rootgen.datasets.download import fetch
 from rootgen.datasets.image_set import ImageSet
 from rootgen.errors import RootgenError, did_you_mean
 
@@ -68,7 +69,7 @@ def load(
     source: str | Path | None = None,
     *,
     options: FolderOptions | None = None,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> Dataset:
     """The data set `name`, from the folder or archive `source` where one is given, else found or downloaded."""
     if name not in NAMES:
@@ -78,7 +79,7 @@ def load(
             raise RootgenError("data set 'folder' needs a folder of images", hint="give it as --source")
         return _folder(Path(source), options or FolderOptions())
     if name == "cifar10":
-        archive = source or fetch(CIFAR10_URL, CIFAR10_MD5, progress)
+        archive = source or fetch(CIFAR10_URL, CIFAR10_MD5, report)
         return Dataset(*cifar.read_sets(archive), classes=cifar.CLASSES)
     if name == "fashion-mnist-sample":
         if source is not None:
@@ -88,7 +89,7 @@ def load(
         source = DEBIAN_FOLDER
     elif source is None:
         for file, md5 in FASHION_MD5.items():
-            source = fetch(FASHION_URL + file, md5, progress).parent
+            source = fetch(FASHION_URL + file, md5, report).parent
     assert source is not None
     train, test = (idx.read_set(source, part) for part in ("train", "test"))
     return Dataset(train, test, FASHION_CLASSES, margin=FASHION_MARGIN)

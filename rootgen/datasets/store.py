@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from rootgen import schema
+from rootgen.console import Report
 from rootgen.datasets.database import Writer
-from rootgen.datasets.download import Progress
 from rootgen.datasets.image_set import ImageSet
 from rootgen.datasets.sources import Dataset
 from rootgen.errors import RootgenError
@@ -35,7 +35,7 @@ def save(
     pad: int = 0,
     seed: int | None = 0,
     force: bool = False,
-    progress: Progress | None = None,
+    report: Report | None = None,
 ) -> tuple[int, int, int]:
     """Shape (channels, height, width) of the images written to the folder `out`, which appears whole or not at all.
 
@@ -49,10 +49,10 @@ def save(
         if seed is not None:
             np.random.default_rng(seed).shuffle(order)
         framing = (dataset.color, border)
-        mean = _write(folder / "train_lmdb", dataset.train, order, framing, progress)
+        mean = _write(folder / "train_lmdb", dataset.train, order, framing, report)
         if dataset.test is not None:
             order = np.arange(len(dataset.test))
-            test_mean = _write(folder / "test_lmdb", dataset.test, order, framing, progress)
+            test_mean = _write(folder / "test_lmdb", dataset.test, order, framing, report)
             if test_mean.shape != mean.shape:
                 raise RootgenError(
                     f"test images are {_size(test_mean.shape)}, training images {_size(mean.shape)}",
@@ -80,7 +80,7 @@ def prepare(image: np.ndarray, color: bool, border: int) -> np.ndarray:
 
 
 def _write(
-    path: Path, images: ImageSet, order: np.ndarray, framing: tuple[bool, int], progress: Progress | None
+    path: Path, images: ImageSet, order: np.ndarray, framing: tuple[bool, int], report: Report | None
 ) -> np.ndarray:
     """Write `images` in `order`, framed as `prepare` says, to a new LMDB at `path`; their mean image."""
     total: np.ndarray | None = None
@@ -102,8 +102,8 @@ def _write(
                     )
             writer.put(keys, framed, images.labels[indices])
             total += np.sum(framed, axis=0, dtype=np.float64)
-            if progress:
-                progress(f"write {path.name}", min(start + BATCH, len(order)), len(order))
+            if report:
+                report(f"write {path.name}", min(start + BATCH, len(order)), len(order))
     if total is None:
         raise RootgenError("there are no images to write", where=path.name)
     return total.astype(np.float32) / np.float32(len(order))  # rounded as compute_image_mean rounds
