@@ -1,0 +1,77 @@
+"""rootgen correlation: inter-layer filter correlation of a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+HELP = "Inter-layer filter correlation of a trained model: arrays, images as in the paper's Fig. 6, block scores."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from rootgen.correlation.study import KINDS, Options
+    from rootgen.engine import ENGINES
+
+    parser.add_argument("model", metavar="MODEL.caffemodel")
+    parser.add_argument("--out", metavar="DIR", help="for the results (default: MODEL_correlation, beside the model)")
+    parser.add_argument("--net", metavar="FILE", help="net.prototxt (default: the net that the caffemodel carries)")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="LMDB", help="images; repeatable (default: those it trained on)"
+    )
+    parser.add_argument("--mean", metavar="FILE", help="mean.binaryproto (default: that of the net's Data layer)")
+    parser.add_argument(
+        "--pairs",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="A-B,...",
+        help="pairs of convolutions, such as conv2c-conv3a (default: all adjacent ones)",
+    )
+    parser.add_argument("--images", type=_positive, default=Options.images, metavar="N", help="of each set, at most")
+    parser.add_argument("--batch-size", type=_positive, default=Options.batch_size, metavar="N")
+    parser.add_argument("--group", type=_positive, metavar="N", help="score by N blocks, not by the layer's own groups")
+    parser.add_argument(
+        "--draw",
+        type=_kinds,
+        default=Options.draw,
+        metavar="KIND,...",
+        help=f"images to draw: {', '.join(KINDS)} (default: whitened; the arrays always hold all)",
+    )
+    parser.add_argument("--engine", choices=ENGINES, default="auto")
+    parser.add_argument("--device", default="auto")
+
+
+def run(args: argparse.Namespace) -> None:
+    from rootgen import correlation
+    from rootgen.cli import write_out
+    from rootgen.console import bars, table
+    from rootgen.correlation.study import Options
+
+    out = Path(args.out or Path(args.model).with_suffix("").as_posix() + "_correlation")
+    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device")
+    options = Options(**{name: getattr(args, name) for name in names})
+    begin = time.perf_counter()
+    with bars() as report:
+        outcome = correlation.run(args.model, out, options, report)
+    rows = [
+        (score.pair, score.images, score.group, "-" if math.isnan(score.score) else f"{score.score:.2f}", score.samples)
+        for score in outcome.scores
+    ]
+    write_out(table(("pair", "images", "group", "block score", "samples"), rows), None)
+    write_out(f"{out}: {len(outcome.files)} files in {time.perf_counter() - begin:.1f} s\n", None)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
+    return int(text)
+
+
+def _kinds(text: str) -> list[str]:
+    from rootgen.correlation.study import KINDS
+
+    for kind in text.split(","):
+        if kind not in KINDS:
+            raise argparse.ArgumentTypeError(f"'{kind}' is none of {', '.join(KINDS)}")
+    return text.split(",")

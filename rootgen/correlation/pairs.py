@@ -1,0 +1,125 @@
+"""Which convolutions of a net are adjacent, and which blobs hold their responses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.net import Layer, Net
+
+ACTIVATIONS = {"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Swish", "Clip"}
+PER_CHANNEL = {"BatchNorm", "Scale", "Bias", "MVN", "Power"}  # may stand between a convolution and its activation
+SAME_CHANNELS = ACTIVATIONS | PER_CHANNEL | {"Pooling", "LRN", "Dropout", "Split", "Eltwise"}
+
+
+@dataclass(frozen=True)
+class AdjacentPair:
+    """Two convolutions with no other between them, the blobs of their responses, and how the later is grouped.
+
+    The later convolution reads blob `input`; `before` are the blobs that a Concat puts ahead of the earlier
+    convolution's channels in it.
+    """
+
+    layers: tuple[str, str]
+    blobs: tuple[str, str]
+    group: int
+    input: str
+    before: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "-".join(self.layers)
+
+
+def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
+    """Every adjacent pair of convolutions of `net`, in the order of the later one.
+
+    A response is taken after batch normalisation and the activation; where those do not follow the
+    convolution alone (a residual sum comes first, or the net ends), as near to them as it goes. A residual
+    sum joins the convolutions it adds, not those that only reach it through another sum.
+    """
+    return _Graph(net).pairs()
+
+
+def choose(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[AdjacentPair, ...]:
+    """The pairs called `names` (`conv2c-conv3a`), in that order."""
+    known = {str(pair): pair for pair in pairs}
+    for name in names:
+        if name not in known:
+            raise RootgenError(f"no pair '{name}' of adjacent convolutions", hint=did_you_mean(name, known))
+    return tuple(known[name] for name in names)
+
+
+def up_to(net: Net, blobs: Sequence[str]) -> list[Layer]:
+    """The layers of `net` that the final content of `blobs` depends on, in order."""
+    graph = _Graph(net)
+    wanted = {graph.last_maker(blob) for blob in blobs}
+    for index in reversed(range(len(net.layers))):
+        if index in wanted:
+            wanted.update(source for source in graph.sources[index] if source is not None)
+    return [layer for index, layer in enumerate(net.layers) if index in wanted]
+
+
+class _Graph:
+    """Who makes what each layer reads, with layers that work in place told apart."""
+
+    def __init__(self, net: Net) -> None:
+        self.layers = net.layers
+        self.sources: list[tuple[int, ...]] = []
+        self.readers: list[list[int]] = [[] for _ in net.layers]
+        maker: dict[str, int] = {}
+        for index, layer in enumerate(net.layers):
+            self.sources.append(tuple(maker[blob] for blob in layer.bottoms if blob in maker))
+            for source in self.sources[-1]:
+                self.readers[source].append(index)
+            maker.update(dict.fromkeys(layer.tops, index))
+        self._last = maker
+
+    def last_maker(self, blob: str) -> int:
+        """The layer that leaves `blob` as it is in the end."""
+        return self._last[blob]
+
+    def pairs(self) -> tuple[AdjacentPair, ...]:
+        found: list[AdjacentPair] = []
+        for index, later in enumerate(self.layers):
+            if later.type != "Convolution" or not self.sources[index]:
+                continue
+            for source, before in self._convolutions(self.sources[index][0]):
+                earlier = self.layers[source]
+                pair = AdjacentPair(
+                    layers=(earlier.name, later.name),
+                    blobs=(self._response(source), self._response(index)),
+                    group=later.param.convolution_param.group,
+                    input=later.bottoms[0],
+                    before=before,
+                )
+                if pair.layers not in {other.layers for other in found}:
+                    found.append(pair)
+        return tuple(found)
+
+    def _convolutions(
+        self, index: int, before: tuple[str, ...] = (), summed: bool = False
+    ) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """The convolutions whose responses layer `index` hands on, each with the blobs concatenated ahead of it."""
+        layer = self.layers[index]
+        if layer.type == "Convolution":
+            yield index, before
+        elif layer.type == "Concat" and layer.param.concat_param.axis == 1:
+            for position, source in enumerate(self.sources[index]):
+                yield from self._convolutions(source, (*before, *layer.bottoms[:position]), summed)
+        elif layer.type in SAME_CHANNELS and not (layer.type == "Eltwise" and summed):
+            for source in self.sources[index]:
+                yield from self._convolutions(source, before, summed or layer.type == "Eltwise")
+
+    def _response(self, index: int) -> str:
+        """The blob of convolution `index` after its normalisation and activation."""
+        blob = self.layers[index].tops[0]
+        while len(self.readers[index]) == 1:
+            index = self.readers[index][0]
+            layer = self.layers[index]
+            if layer.type not in ACTIVATIONS | PER_CHANNEL:
+                break
+            blob = layer.tops[0]
+            if layer.type in ACTIVATIONS:
+                break
+        return blob

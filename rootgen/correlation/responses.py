@@ -1,0 +1,112 @@
+"""Responses of a trained net to the images of an LMDB, batch by batch, as its TEST phase gives them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rootgen import prototxt, schema
+from rootgen.correlation.moments import Moments
+from rootgen.correlation.pairs import AdjacentPair, up_to
+from rootgen.errors import RootgenError
+from rootgen.files import write_text
+
+if TYPE_CHECKING:
+    from rootgen.console import Report
+    from rootgen.engine import Network
+    from rootgen.engine.feed import Feed
+    from rootgen.net import Net
+
+INPUTS = ("Data", "Input", "ImageData", "MemoryData", "DummyData", "HDF5Data", "WindowData")
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """An LMDB, a name for it ("train", "test"), and the transform_param that its images go through."""
+
+    name: str
+    path: Path
+    transform: Any
+
+
+def feed(source: ImageSource, batch_size: int) -> Feed:
+    """Batches of `source` as a Data layer of the TEST phase gives them: mean, scale, centre crop, no random crop."""
+    from rootgen.engine.feed import Feed
+    from rootgen.net import Layer
+
+    param = schema.LayerParameter(name="data", type="Data", top=["data"])
+    param.transform_param.CopyFrom(source.transform)
+    param.transform_param.mirror = False
+    param.data_param.source = str(source.path)
+    param.data_param.batch_size = batch_size
+    param.data_param.backend = schema.DataParameter.LMDB
+    return Feed(Layer("data", "Data", (), ("data",), param, str(source.path)), "TEST", 0, None)
+
+
+def open_responses(
+    net: Net,
+    weights: str | Path,
+    pairs: Sequence[AdjacentPair],
+    input_shape: tuple[int, ...],
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+) -> tuple[Network, str]:
+    """The part of `net` that makes the blobs of `pairs`, fed from memory, and the name of its input blob.
+
+    The net may be of either phase: what is opened runs in the TEST phase (running statistics, no dropout).
+    """
+    from rootgen.engine import open_network
+
+    layers = up_to(net, [blob for pair in pairs for blob in pair.blobs])
+    inputs = [layer for layer in layers if layer.type in INPUTS]
+    if len(inputs) != 1:
+        found = ", ".join(f"'{layer.name}' ({layer.type})" for layer in inputs) or "none"
+        raise RootgenError(f"one input layer is needed, found {found}", where=net.source)
+    blob = inputs[0].tops[0]
+    fed = schema.NetParameter(name=net.name)
+    fed.layer.add(name=blob, type="Input", top=[blob]).input_param.shape.add(dim=input_shape)
+    for layer in layers:
+        if layer.type not in INPUTS:
+            copy = fed.layer.add()
+            copy.CopyFrom(layer.param)
+            for field in ("blobs", "include", "exclude", "phase"):  # a snapshot's layers say phase: TRAIN
+                copy.ClearField(field)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{Path(weights).stem}.prototxt"
+        write_text(path, prototxt.format(fed))
+        return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
+
+
+def gather(
+    net: Net,
+    weights: str | Path,
+    pairs: Sequence[AdjacentPair],
+    source: ImageSource,
+    *,
+    images: int = 10_000,
+    batch_size: int = 50,
+    engine: str = "auto",
+    device: str = "auto",
+    report: Report | None = None,
+) -> tuple[Moments, dict[str, int]]:
+    """Moments of the responses of `pairs` over `images` images of `source`; and the channels of every blob."""
+    wanted = list(dict.fromkeys(blob for pair in pairs for blob in pair.blobs))
+    moments = Moments([pair.blobs for pair in pairs])
+    fed = feed(source, batch_size)
+    try:
+        shape = (batch_size, *fed.image_shape)
+        network, blob = open_responses(net, weights, pairs, shape, engine=engine, device=device)
+        total = min(images, fed.database.size)
+        for start in range(0, total, batch_size):
+            responses = network.forward(wanted, {blob: fed.batch(start // batch_size)["data"]})
+            count = min(batch_size, total - start)  # the last batch goes on with the first images: not counted twice
+            moments.add({name: response[:count] for name, response in responses.items()})
+            if report:
+                report(f"{source.name} images", moments.images, total)
+    finally:
+        fed.close()
+    return moments, {name: shape[1] for name, shape in network.blobs.items() if len(shape) > 1}

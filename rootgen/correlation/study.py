@@ -1,0 +1,123 @@
+"""One correlation run: from a trained model to arrays, images and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rootgen.correlation.pairs import AdjacentPair, adjacent, choose
+from rootgen.correlation.report import Score, label, save_arrays, save_image, save_scores
+from rootgen.correlation.responses import gather
+from rootgen.correlation.sources import find_images, find_net
+from rootgen.correlation.whitening import Correlation, block_score, correlate
+from rootgen.errors import RootgenError
+from rootgen.figures import FORMATS
+
+KINDS = {
+    "whitened": "whitened inter-layer covariance",
+    "covariance": "inter-layer covariance",
+    "within": "correlation within the layer",
+}
+
+if TYPE_CHECKING:
+    from rootgen.console import Report
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to correlate, on which images, and what to draw; empty and None find out by themselves.
+
+    `group` scores every pair against that many blocks, in place of the later convolution's own groups.
+    """
+
+    net: str | None = None
+    data: Sequence[str] = ()
+    mean: str | None = None
+    pairs: Sequence[str] = ()
+    images: int = 10_000
+    batch_size: int = 50
+    group: int | None = None
+    draw: Sequence[str] = ("whitened",)
+    formats: Sequence[str] = FORMATS
+    engine: str = "auto"
+    device: str = "auto"
+
+
+@dataclass
+class Outcome:
+    """Scores of a run, and the files it wrote."""
+
+    scores: list[Score] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+
+def run(model: str | Path, out: str | Path, options: Options, report: Report | None = None) -> Outcome:
+    """Correlate adjacent convolutions of `model`; arrays, images and scores.csv go into the folder `out`."""
+    out = Path(out)
+    net = find_net(model, options.net)
+    pairs = adjacent(net)
+    if not pairs:
+        raise RootgenError("has no two convolutions that follow each other", where=net.source)
+    if options.pairs:
+        pairs = choose(pairs, options.pairs)
+    outcome = Outcome()
+    for source in find_images(model, net, net_path=options.net, data=options.data, mean=options.mean):
+        moments, channels = gather(
+            net,
+            model,
+            pairs,
+            source,
+            images=options.images,
+            batch_size=options.batch_size,
+            engine=options.engine,
+            device=options.device,
+            report=report,
+        )
+        results = {}
+        for pair in pairs:
+            results[str(pair)] = correlate(moments.covariance(pair.blobs))
+            score = _score(source.name, pair, results[str(pair)], channels, options.group)
+            outcome.scores.append(score)
+            outcome.files += _draw(out / source.name, pair, results[str(pair)], score, options)
+        save_arrays(out / f"{source.name}.npz", results)
+        outcome.files.append(out / f"{source.name}.npz")
+    save_scores(out / "scores.csv", outcome.scores)
+    outcome.files.append(out / "scores.csv")
+    return outcome
+
+
+def _score(images: str, pair: AdjacentPair, result: Correlation, channels: dict[str, int], group: int | None) -> Score:
+    """Block score of one pair, by the later convolution's groups or by `group` blocks."""
+    rows, columns = result.whitened.shape
+    group = pair.group if group is None else group
+    before = sum(channels[blob] for blob in pair.before)
+    value = block_score(result.whitened, group, offset=before, channels=channels[pair.input])
+    return Score(images, str(pair), group, value, rows, columns, result.samples, *result.dead)
+
+
+def _draw(folder: Path, pair: AdjacentPair, result: Correlation, score: Score, options: Options) -> list[Path]:
+    """The images of one pair that `options.draw` asks for; the files."""
+    earlier, later = (
+        label(layer, count, size)
+        for layer, count, size in zip(pair.layers, result.whitened.shape, result.sizes, strict=True)
+    )
+    groups = f"{pair.layers[1]}: {pair.group} group{'s' if pair.group > 1 else ''}"
+    note = f"{score.images} images, {result.samples:,} samples; {groups}"
+    if score.score == score.score and score.group == pair.group:
+        note += f", block score {score.score:.2f}"
+    files = []
+    for kind in options.draw:
+        if kind == "within":
+            images = {
+                f"{pair.layers[0]}_within": (result.within_earlier, (earlier, earlier)),
+                f"{pair.layers[1]}_within": (result.within_later, (later, later)),
+            }
+        else:
+            name = str(pair) if kind == "whitened" else f"{pair}_{kind}"
+            images = {name: (getattr(result, kind), (earlier, later))}
+        for name, (matrix, labels) in images.items():
+            title = f"|{KINDS[kind]}|"
+            files += save_image(folder / name, matrix, labels, title=title, note=note, formats=options.formats)
+    return files

@@ -1,0 +1,85 @@
+"""From covariances to the matrices of the paper's Fig. 6, and a score of their block structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rootgen.correlation.moments import Covariance, Size
+from rootgen.errors import RootgenError
+
+# Directions whose variance is below this share of the largest are taken as dead. float32 responses carry
+# rounding noise of about 1e-15 of the largest variance: what is below cannot be told from noise scaled up.
+DEAD = 1e-10
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """What two adjacent layers' responses have in common; rows are the earlier layer, columns the later.
+
+    whitened: |S11^-1/2 S12 S22^-1/2|. covariance: |S12|. within_earlier and within_later: absolute correlation
+    coefficients inside a layer. dead: directions left out of each layer's whitening (see DEAD). sizes: the two
+    maps (height, width).
+    """
+
+    whitened: np.ndarray
+    covariance: np.ndarray
+    within_earlier: np.ndarray
+    within_later: np.ndarray
+    dead: tuple[int, int]
+    samples: int
+    sizes: tuple[Size, Size]
+
+
+def correlate(covariance: Covariance) -> Correlation:
+    """Correlation of two layers from their covariances."""
+    root1, dead1 = inverse_square_root(covariance.within_earlier)
+    root2, dead2 = inverse_square_root(covariance.within_later)
+    return Correlation(
+        whitened=np.abs(root1 @ covariance.across @ root2),
+        covariance=np.abs(covariance.across),
+        within_earlier=np.abs(coefficients(covariance.within_earlier)),
+        within_later=np.abs(coefficients(covariance.within_later)),
+        dead=(dead1, dead2),
+        samples=covariance.samples,
+        sizes=covariance.sizes,
+    )
+
+
+def inverse_square_root(covariance: np.ndarray) -> tuple[np.ndarray, int]:
+    """Symmetric (ZCA) inverse square root of a covariance, and how many dead directions it maps to zero.
+
+    Dead directions (filters that never respond, or always alike) have no variance to divide by; they come
+    out as zeros, so that such a filter correlates with nothing.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    alive = values > DEAD * max(values[-1], 0.0)
+    scale = np.where(alive, 1 / np.sqrt(np.where(alive, values, 1.0)), 0.0)
+    return (vectors * scale) @ vectors.T, int(np.sum(~alive))
+
+
+def coefficients(covariance: np.ndarray) -> np.ndarray:
+    """Correlation coefficients of a covariance; zero for filters without variance."""
+    deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > np.sqrt(DEAD) * deviation.max())
+    return covariance * np.outer(scale, scale)
+
+
+def block_score(matrix: np.ndarray, group: int, *, offset: int = 0, channels: int | None = None) -> float:
+    """Mean of the entries inside the group blocks over the mean outside: 1 means no structure, nan no blocks.
+
+    The blocks are those of a convolution of `group` groups that makes the columns from `channels` input
+    channels, of which the rows are those from `offset` on (the rest comes from other layers, by a Concat).
+    """
+    rows, columns = matrix.shape
+    channels = rows if channels is None else channels
+    if channels % group or columns % group:
+        raise RootgenError(f"group {group} does not divide {channels} input and {columns} output channels")
+    row_block = (offset + np.arange(rows)) // (channels // group)
+    column_block = np.arange(columns) // (columns // group)
+    inside = row_block[:, None] == column_block[None, :]
+    if inside.all() or not inside.any():
+        return float("nan")
+    outside = float(matrix[~inside].mean())
+    return float(matrix[inside].mean()) / outside if outside else float("inf")
