@@ -1,0 +1,33 @@
+"""rootgen plot: the paper's figures of cost against error, reported and measured."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "Draw cost against error for a family of the paper: its reported points and, with --measured, your own."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from rootgen.plot import FAMILIES, FORMATS
+
+    parser.add_argument("family", nargs="?", metavar="FAMILY", help=f"{', '.join(FAMILIES)} (default: all)")
+    parser.add_argument("--measured", metavar="CSV", help="results.csv of a run of rootgen reproduce, drawn as well")
+    parser.add_argument("--out", default="plots", metavar="DIR", help="where the figures go (default: plots)")
+    parser.add_argument(
+        "--format", nargs="+", choices=FORMATS, default=FORMATS, help=f"formats to write (default: {' '.join(FORMATS)})"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    from rootgen import plot, results
+    from rootgen.cli import write_out
+    from rootgen.errors import RootgenError
+
+    if args.measured and not args.family:
+        raise RootgenError("--measured needs a FAMILY to stand beside", hint="rootgen plot nin --measured results.csv")
+    for family in [args.family] if args.family else plot.FAMILIES:
+        rows = [plot.reported(family)]
+        if args.measured:
+            rows.append(plot.measured(results.load(args.measured)))
+        for path in plot.draw(rows, args.out, family, args.format):
+            write_out(f"{path}\n", None)

@@ -1,0 +1,146 @@
+"""The paper's figures of cost against error (Fig. 5 and its kin), from reported and from measured results.
+
+Reported points come from data/*_reported.csv as printed, errata included; measured ones from a results.csv
+(results.py). They are drawn in rows of their own: another data set and another machine share no axis.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rootgen import figures, tables
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.files import write_text
+from rootgen.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = ("png", "pdf", "svg")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One table of reported results: its title, the units its columns are printed in, the column of the accuracy."""
+
+    title: str
+    flops: float
+    params: float
+    accuracy: str
+    error: str
+
+
+FAMILIES = {
+    "nin": Family("NiN on CIFAR-10 (Table 2)", 1e8, 1e5, "accuracy", "error (%)"),
+    "resnet50": Family("ResNet-50 on ILSVRC (Table 4)", 1e9, 1e7, "top5", "top-5 error (%)"),
+    "resnet200": Family("ResNet-200 on ILSVRC (Table 5)", 1e12, 1e7, "top5", "top-5 error (%)"),
+    "googlenet": Family("GoogLeNet on ILSVRC (Table 6)", 1e9, 1e7, "top5", "top-5 error (%)"),
+}
+AXES = {
+    "params": "parameters",
+    "flops": "FLOPs as printed",
+    "macs": "multiply-adds",
+    "gpu_ms": "GPU forward (ms)",
+    "cpu_ms": "CPU forward (ms)",
+    "time_ms": "forward (ms per image)",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of panels: points by model, one panel per cost column, error in percent on every y axis."""
+
+    title: str
+    error: str
+    columns: tuple[str, ...]
+    points: dict[str, dict[str, float]]
+
+
+def reported(family: str) -> Row:
+    """The points that the paper reports for `family`."""
+    if family not in FAMILIES:
+        raise RootgenError(f"no figure '{family}'", hint=did_you_mean(family, FAMILIES))
+    its = FAMILIES[family]
+    points = {}
+    for row in tables.reported(family):
+        point = {"params": float(row["params"]) * its.params, "flops": float(row["flops"]) * its.flops}
+        point |= {column: float(row[column]) for column in ("gpu_ms", "cpu_ms") if row.get(column)}
+        points[row["model"]] = point | {"error": 100 * (1 - float(row[its.accuracy]))}
+    columns = tuple(column for column in AXES if all(column in point for point in points.values()))
+    return Row(f"reported: {its.title}", its.error, columns, points)
+
+
+def measured(results: Sequence[Result]) -> Row:
+    """The points of one run."""
+    points = {
+        result.model: {
+            "params": float(result.params),
+            "macs": float(result.macs),
+            "time_ms": result.time_ms,
+            "error": 100 * (1 - result.accuracy),
+        }
+        for result in results
+    }
+    first = results[0]
+    run = f"{first.dataset}, {first.epochs:g} epochs, {first.engine} on {first.device}"
+    return Row(f"measured: {run}", "error (%)", ("params", "macs", "time_ms"), points)
+
+
+def draw(rows: Sequence[Row], folder: str | Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Draw `rows` as one figure folder/name.*, with the points behind it as folder/name.csv; the files."""
+    width = max(len(row.columns) for row in rows)
+    models = list(dict.fromkeys(model for row in rows for model in row.points))
+    figure = figures.new(3.1 * width, 2.9 * len(rows) + 0.5)
+    parts: Any = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, row in zip(parts, rows, strict=True):
+        part.suptitle(row.title, fontsize=11)
+        panels: Any = part.subplots(1, width, sharey=True, squeeze=False)[0]
+        for axes, column in zip(panels, row.columns, strict=False):
+            _panel(axes, row, column, models)
+        for axes in panels[len(row.columns) :]:
+            axes.set_axis_off()
+        panels[0].set_ylabel(row.error)
+    handles, labels = parts[0].axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(models), frameon=False, fontsize=9)
+    path = Path(folder) / f"{name}.csv"
+    write_text(path, _csv(rows))
+    return [path, *figures.save(figure, folder, name, formats)]
+
+
+def _panel(axes: Axes, row: Row, column: str, models: Sequence[str]) -> None:
+    """Error over one cost: the original as a star, its variants as dots, joined in the order of their groups."""
+    from matplotlib import colormaps
+    from matplotlib.ticker import EngFormatter
+
+    x = [point[column] for point in row.points.values()]
+    y = [point["error"] for point in row.points.values()]
+    axes.plot(x, y, color="0.8", linewidth=1, zorder=1)
+    for i, model in enumerate(row.points):
+        colour = colormaps["viridis"](models.index(model) / max(len(models), 2))
+        look: dict[str, Any] = {"marker": "*", "s": 150} if model == tables.ORIGINAL_ROW else {"marker": "o", "s": 55}
+        axes.scatter(x[i], y[i], color=colour, label=model, zorder=2, edgecolor="0.2", linewidth=0.5, **look)
+    axes.set_xlabel(AXES[column])
+    axes.margins(0.12)
+    axes.grid(color="0.93")
+    axes.set_axisbelow(True)
+    if not column.endswith("_ms"):
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    """The points of all rows: whether reported or measured, model, and the plotted values."""
+    columns = [column for column in AXES if any(column in row.columns for row in rows)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("source", "model", *columns, "error_percent"))
+    for row in rows:
+        for model, point in row.points.items():
+            cells = [f"{point[column]:.6g}" if column in point else "" for column in columns]
+            writer.writerow((row.title.partition(":")[0], model, *cells, f"{point['error']:.6g}"))
+    return text.getvalue()
