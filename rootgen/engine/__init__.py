@@ -119,10 +119,16 @@ def open_network(
     weights: str | Path | None = None,
     engine: str = "auto",
     device: str = "auto",
+    batch: int | None = None,
+    read_data: bool = True,
 ) -> Network:
-    """The net of a prototxt (or of a .caffemodel, which brings its own weights) in one phase."""
+    """The net of a prototxt (or of a .caffemodel, which brings its own weights) in one phase.
+
+    `batch` replaces the batch size that the net gives. Without `read_data` no database is opened: the tops of
+    Data layers then have to be given, and have the shape that the prototxt alone tells.
+    """
     module = _load(engine)
-    return module.open_network(net_path, phase=phase, weights=weights, device=device)
+    return module.open_network(net_path, phase=phase, weights=weights, device=device, batch=batch, read_data=read_data)
 
 
 def open_trainer(solver_path: str | Path, *, engine: str = "auto", device: str = "auto") -> Trainer:

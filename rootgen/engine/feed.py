@@ -23,6 +23,7 @@ from rootgen.engine import seeds
 from rootgen.engine.datum import Transformer, image_of
 from rootgen.engine.locate import locate
 from rootgen.errors import RootgenError
+from rootgen.net import Layer
 from rootgen.shapes import Shape, text
 
 
@@ -90,13 +91,15 @@ class Database:
 class Feed:
     """The tops of one Data layer, batch after batch."""
 
-    def __init__(self, layer: Any, phase: str, seed: int, beside: Path | None) -> None:
-        """`layer` is a net.Layer of type Data; `beside` the folder to look in after the current one."""
+    def __init__(
+        self, layer: Layer, phase: str, seed: int, beside: Path | None = None, batch_size: int | None = None
+    ) -> None:
+        """`layer` is a Data layer; `beside` the folder to look in after the current one."""
         self.layer = layer
         param = layer.param.data_param
         if not param.source:
             raise layer.error("data_param has no source", "name the LMDB's folder")
-        self.batch_size = param.batch_size
+        self.batch_size = batch_size or param.batch_size
         if not self.batch_size:
             raise layer.error("batch_size is 0", "give data_param a batch_size")
         if param.backend != 1:

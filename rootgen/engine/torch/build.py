@@ -9,18 +9,25 @@ from rootgen import net as nets
 from rootgen.engine import seeds
 from rootgen.engine import solver as solvers
 from rootgen.engine.torch import device as devices
-from rootgen.engine.torch.network import TorchNetwork
+from rootgen.engine.torch.network import Options, TorchNetwork
 from rootgen.engine.torch.trainer import TorchTrainer
 
 log = logging.getLogger("rootgen")
 
 
 def open_network(
-    net_path: str | Path, *, phase: str = "TEST", weights: str | Path | None = None, device: str = "auto"
+    net_path: str | Path,
+    *,
+    phase: str = "TEST",
+    weights: str | Path | None = None,
+    device: str = "auto",
+    batch: int | None = None,
+    read_data: bool = True,
 ) -> TorchNetwork:
     """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
     net = nets.read(net_path, phase)
-    network = TorchNetwork(net, phase=phase, device=devices.choose(device), beside=Path(net_path).parent)
+    options = Options(phase, devices.choose(device), beside=Path(net_path).parent, batch=batch, read_data=read_data)
+    network = TorchNetwork(net, options)
     if weights is None and nets.is_binary(net_path):
         weights = net_path
     if weights is not None:
@@ -38,11 +45,9 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto") -> TorchTrain
     chosen = devices.choose(device, prefer_gpu=solver.solver_mode == 1)
     beside = Path(solver_path).parent
     net = solvers.train_net(solver, solver_path)
-    train = TorchNetwork(net, phase="TRAIN", device=chosen, seed=seed, beside=beside)
-    tests = [
-        TorchNetwork(test, phase="TEST", device=chosen, seed=seed, beside=beside, source=train)
-        for test in solvers.test_nets(solver, solver_path)
-    ]
+    train = TorchNetwork(net, Options("TRAIN", chosen, seed, beside))
+    options = Options("TEST", chosen, seed, beside)
+    tests = [TorchNetwork(test, options, source=train) for test in solvers.test_nets(solver, solver_path)]
     trainer = TorchTrainer(solver, solver_path, train, tests)
     trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
     return trainer

@@ -21,7 +21,7 @@ from rootgen.engine.torch.fillers import fill
 from rootgen.engine.torch.layers import FILLERS, Unit
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net import Layer, Net
-from rootgen.shapes import LayerShapes, Shape, infer, text
+from rootgen.shapes import LayerShapes, Shape, Shapes, infer, text
 
 log = logging.getLogger("rootgen")
 
@@ -39,28 +39,36 @@ class Learnable:
     decay_mult: float
 
 
+@dataclass(frozen=True)
+class Options:
+    """How to run a net: phase, device, the seed of all that is random, the precision of its arithmetic.
+
+    `beside` is the folder to look for data in after the current one, `batch` replaces the batch size of every
+    blob that comes from outside, and without `read_data` no database is opened.
+    """
+
+    phase: str
+    device: torch.device
+    seed: int = 0
+    beside: Path | None = None
+    dtype: torch.dtype = torch.float32
+    batch: int | None = None
+    read_data: bool = True
+
+
 class TorchNetwork:
     """A net of one phase with its weights, ready to run."""
 
     engine = "torch"
 
-    def __init__(
-        self,
-        net: Net,
-        *,
-        phase: str,
-        device: torch.device,
-        seed: int = 0,
-        beside: Path | None = None,
-        source: TorchNetwork | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        """`beside` is the folder to look for data in after the current one; `source` a net to share blobs with."""
-        self.net, self.phase, self.torch_device, self.seed, self.dtype = net, phase, device, seed, dtype
-        self.device = devices.describe(device)
-        self.generator = torch.Generator(device)
-        self.feeds = _open_feeds(net, phase, seed, beside)
-        shapes = _infer(net, self.feeds)
+    def __init__(self, net: Net, options: Options, source: TorchNetwork | None = None) -> None:
+        """`source` is a net to share the blobs of layers of the same name with."""
+        self.net, self.phase, self.seed, self.dtype = net, options.phase, options.seed, options.dtype
+        self.torch_device = options.device
+        self.device = devices.describe(options.device)
+        self.generator = torch.Generator(options.device)
+        self.feeds = _open_feeds(net, options)
+        shapes = _infer(net, self.feeds, options.batch)
         self.blobs: dict[str, Shape] = shapes.blobs
         self.learnable: list[Learnable] = []
         self.units: list[Unit] = []
@@ -238,22 +246,23 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format).numpy()
 
 
-def _open_feeds(net: Net, phase: str, seed: int, beside: Path | None) -> dict[str, Feed]:
-    """Data layer name -> its feed, where the database is there."""
+def _open_feeds(net: Net, options: Options) -> dict[str, Feed]:
+    """Data layer name -> its feed, where the database is there and wanted."""
     feeds = {}
-    for layer in net.layers:
-        if layer.type == "Data" and locate(layer.param.data_param.source, beside).exists():
-            feeds[layer.name] = Feed(layer, phase, seed, beside)
+    for layer in net.layers if options.read_data else ():
+        if layer.type == "Data" and locate(layer.param.data_param.source, options.beside).exists():
+            feeds[layer.name] = Feed(layer, options.phase, options.seed, options.beside, options.batch)
     return feeds
 
 
-def _infer(net: Net, feeds: Mapping[str, Feed]):  # type: ignore[no-untyped-def]
+def _infer(net: Net, feeds: Mapping[str, Feed], batch: int | None) -> Shapes:
     """Shapes of the net, with those of fed layers as their data has them."""
     given: dict[str, Shape] = {}
     for feed in feeds.values():
         given.update(zip(feed.layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
     first = next(iter(feeds.values()), None)
-    shapes = infer(net, input_shape=first.image_shape if first else None, given=given)  # type: ignore[arg-type]
+    image: Any = first.image_shape if first else None
+    shapes = infer(net, input_shape=image, batch=batch, given=given)
     for note in shapes.notes:
         log.info("%s", note)
     return shapes

@@ -93,10 +93,10 @@ def _layers(
 
 def _layer(network: TorchNetwork, unit: Unit, bottoms: list[Tensor], backward: bool) -> tuple[float, float | None]:
     """Milliseconds of one layer forward and backward."""
-    leaves = [bottom.detach().clone().requires_grad_(backward) for bottom in bottoms]
+    leaves = [bottom.detach().requires_grad_(backward) for bottom in bottoms]
     sources = [leaf for leaf in leaves if leaf.requires_grad] + [blob for blob in unit.blobs if blob.requires_grad]
     with torch.set_grad_enabled(backward):
-        own = [leaf.view_as(leaf) for leaf in leaves]  # an in-place layer may not write into a leaf
+        own = [leaf.clone() for leaf in leaves]  # an in-place layer may not write into a leaf
         forward, tops = _clocked(network, lambda: unit.run(*own))
         tops = [top for top in ((tops,) if isinstance(tops, Tensor) else tops) if top.requires_grad]
         if not tops or not sources:

@@ -1,0 +1,35 @@
+"""Arguments that all commands share that run nets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from rootgen.engine import ENGINES
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """--engine, --device and --threads."""
+    parser.add_argument(
+        "--engine", default="auto", choices=ENGINES, help="auto: pycaffe where it imports, else PyTorch"
+    )
+    parser.add_argument("--device", default="auto", metavar="cpu|gpu[:N]", help="auto: a GPU where there is one")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads to compute with (default: all)")
+
+
+def limit_threads(count: int | None) -> None:
+    """Have every engine compute with `count` threads; before one is loaded, as OpenMP and BLAS read it then."""
+    if count is None:
+        return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+def positive(text: str) -> int:
+    """An argument that counts something, from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, 1 or more")
+    return int(text)

@@ -1,0 +1,158 @@
+"""rootgen train: run a solver.prototxt."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rootgen.train import Stop, Watcher
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from rootgen.engine import StepResult, Trainer
+    from rootgen.train import Outcome
+
+HELP = "Train the net of a solver.prototxt; prints where the model lies."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from rootgen.cli._engines import add_engine_arguments
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "Ctrl-C (or SIGTERM) ends the iteration, writes a snapshot and says how to go on from it.\n"
+        "Beside the snapshots, SNAPSHOT_PREFIX_log.csv has a row per iteration and per test."
+    )
+    parser.add_argument("solver", metavar="SOLVER", help="solver.prototxt")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--weights", metavar="F[,F...]", help="start from the weights of .caffemodel (or .h5) files")
+    start.add_argument(
+        "--snapshot",
+        metavar="F",
+        help="go on from a .solverstate (or .h5); `auto`: from the newest under snapshot_prefix, if there is one",
+    )
+    parser.add_argument("--max-iter", type=_count, metavar="N", help="end there instead of at the solver's max_iter")
+    parser.add_argument("--log", metavar="FILE", help="write the CSV there (default: SNAPSHOT_PREFIX_log.csv)")
+    add_engine_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from rootgen import train
+    from rootgen.cli._engines import limit_threads
+    from rootgen.engine import open_trainer
+
+    limit_threads(args.threads)
+    trainer = open_trainer(args.solver, engine=args.engine, device=args.device)
+    if args.max_iter is not None:
+        trainer.solver.max_iter = args.max_iter
+    _begin(trainer, args)
+    stop = Stop()
+    with _bar() as bar, _signals(stop):
+        outcome = train.run(trainer, watcher=_Teller(trainer, bar), stop=stop, log_file=args.log)
+    _summary(outcome, trainer)
+    if outcome.model is not None:
+        print(outcome.model)
+    if not outcome.stopped:
+        return 0
+    if outcome.solver_state is not None or outcome.iteration:
+        at = outcome.solver_state or args.snapshot
+        print(f"to go on: rootgen train {args.solver} --snapshot {at}", file=sys.stderr)
+    return 128 + (stop.signal or signal.SIGINT)
+
+
+def _begin(trainer: Trainer, args: argparse.Namespace) -> None:
+    """Load what the run starts from."""
+    from rootgen.train import newest_snapshot
+
+    newest = newest_snapshot(trainer)
+    if args.snapshot and args.snapshot != "auto":
+        trainer.restore(args.snapshot)
+    elif args.snapshot and newest:
+        trainer.restore(newest)
+    elif newest:
+        print(f"starting anew; {newest} is from an earlier run (--snapshot auto goes on from it)", file=sys.stderr)
+    if args.weights:
+        trainer.load_weights([name.strip() for name in args.weights.split(",")])
+    begun = f"from iteration {trainer.iteration} to {trainer.solver.max_iter}"
+    print(f"{trainer.engine}, {trainer.device}: {args.solver} {begun}", file=sys.stderr)
+
+
+class _Teller(Watcher):
+    """Shows a run on stderr: a bar on a terminal, and lines for displayed iterations, tests and snapshots."""
+
+    def __init__(self, trainer: Trainer, bar: Progress) -> None:
+        self.bar, self.display = bar, trainer.solver.display
+        self.task = bar.add_task(
+            "train", total=trainer.solver.max_iter, completed=trainer.iteration, loss="-", accuracy="-", speed="-"
+        )
+        self.speed = 0.0
+
+    def stepped(self, result: StepResult) -> None:
+        now = result.images / result.seconds if result.seconds else 0.0
+        self.speed = now if not self.speed else 0.9 * self.speed + 0.1 * now
+        loss = f"{result.smoothed_loss:.4f}"
+        self.bar.update(self.task, completed=result.iteration + 1, loss=loss, speed=f"{self.speed:.1f} images/s")
+        if self.display and result.iteration % self.display == 0:
+            rate = f"learning rate {result.learning_rate:g}"
+            self._say(f"iteration {result.iteration}: loss {loss}, {rate}, {self.speed:.1f} images/s")
+
+    def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
+        for number, outputs in enumerate(results):
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in outputs.items())
+            self._say(f"iteration {iteration}: test{f' {number}' if number else ''}: {shown}")
+        accuracy = next((v for outputs in results for k, v in outputs.items() if "acc" in k.lower()), None)
+        if accuracy is not None:
+            self.bar.update(self.task, accuracy=f"{accuracy:.4f}")
+
+    def saved(self, model: Path, solver_state: Path) -> None:
+        self._say(f"snapshot: {model}, {solver_state}")
+
+    def _say(self, text: str) -> None:
+        if self.bar.disable:
+            print(text, file=sys.stderr)
+        else:
+            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(outcome: Outcome, trainer: Trainer) -> None:
+    """One line on what was done and how fast."""
+    if not outcome.steps:
+        print(f"nothing to do: iteration {trainer.iteration} of {trainer.solver.max_iter}", file=sys.stderr)
+        return
+    speed, share = outcome.images / outcome.seconds, outcome.data_seconds / outcome.seconds
+    print(
+        f"{'stopped at' if outcome.stopped else 'done:'} iteration {outcome.iteration}, loss {outcome.loss:.4f}, "
+        f"{speed:.1f} images/s, {share:.1%} of the time waiting for data; log: {outcome.log_file}",
+        file=sys.stderr,
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rootgen.console import progress
+
+    with progress(fields=("loss", "accuracy", "speed")) as bar:
+        yield bar
+
+
+@contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    """SIGINT and SIGTERM ask `stop`; as before afterwards."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of iterations")
+    return int(text)

@@ -1,0 +1,100 @@
+"""The CSV that a training run leaves beside its snapshots: one row per iteration and per test."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from rootgen.engine import StepResult
+from rootgen.errors import RootgenError
+from rootgen.files import write_text
+
+log = logging.getLogger("rootgen")
+
+FIXED = (
+    "iteration",
+    "phase",
+    "seconds",
+    "learning_rate",
+    "total_loss",
+    "smoothed_loss",
+    "images_per_second",
+    "data_share",
+)
+
+
+class TrainLog:
+    """Rows of iterations (phase "train") and of tests ("test", "test 1", ...).
+
+    `iteration` counts from 0, a test's being that of the training iteration it came before; `seconds` is the time
+    spent so far, over all the runs that this log went through; `data_share` the part of an iteration spent
+    waiting for data. Each scalar output blob has a column of its name. A run that starts at iteration 0 begins a
+    new log and keeps the old as LOG.previous.csv; one that goes on drops the rows from its first iteration on,
+    which it makes again.
+    """
+
+    def __init__(self, path: str | Path, blobs: Sequence[str], iteration: int) -> None:
+        self.path = Path(path)
+        self.columns = [*FIXED, *(name if name not in FIXED else f"{name} blob" for name in blobs)]
+        self.blobs = dict(zip(blobs, self.columns[len(FIXED) :], strict=True))
+        kept = self._kept(iteration) if iteration else []
+        self.seconds = max((float(row["seconds"] or 0) for row in kept), default=0.0)
+        if not kept and self.path.exists():
+            self.path.replace(self.path.with_suffix(".previous.csv"))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_text(self.path, text.getvalue())
+        try:
+            self._file: IO[str] | None = self.path.open("a", encoding="utf-8", newline="")
+        except OSError as error:
+            raise RootgenError(f"cannot write: {error.strerror}", where=self.path) from error
+
+    def step(self, result: StepResult) -> None:
+        """Add the row of an iteration."""
+        self.seconds += result.seconds
+        speed = result.images / result.seconds if result.seconds else 0.0
+        share = result.data_seconds / result.seconds if result.seconds else 0.0
+        values = (result.learning_rate, result.loss, result.smoothed_loss, round(speed, 2), round(share, 4))
+        self._add(result.iteration, "train", dict(zip(FIXED[3:], values, strict=True)), result.outputs)
+
+    def test(self, iteration: int, results: Sequence[dict[str, float]], seconds: float) -> None:
+        """Add a row per test net."""
+        self.seconds += seconds
+        for number, outputs in enumerate(results):
+            self._add(iteration, f"test {number}" if number else "test", {}, outputs)
+
+    def close(self) -> None:
+        """End the log."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _add(self, iteration: int, phase: str, fixed: dict[str, float], outputs: dict[str, float]) -> None:
+        row: dict[str, object] = {"iteration": iteration, "phase": phase, "seconds": round(self.seconds, 3), **fixed}
+        row.update({self.blobs[name]: value for name, value in outputs.items() if name in self.blobs})
+        if self._file is None:
+            return
+        try:
+            csv.DictWriter(self._file, self.columns, lineterminator="\n").writerow(row)
+            self._file.flush()
+        except OSError as error:  # a full disk: the log is not worth the training
+            log.warning("%s: cannot write (%s); the log ends at iteration %d", self.path, error.strerror, iteration)
+            self._file = None
+
+    def _kept(self, iteration: int) -> list[dict[str, str]]:
+        """Rows of the log that is there, up to `iteration`; none where its columns are others."""
+        try:
+            with self.path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                if reader.fieldnames is None or list(reader.fieldnames) != self.columns:
+                    return []
+                rows = [row for row in reader if None not in row and None not in row.values()]  # the last may be cut
+        except (OSError, UnicodeDecodeError, csv.Error):
+            return []
+        return [row for row in rows if row["iteration"].isdecimal() and int(row["iteration"]) < iteration]
