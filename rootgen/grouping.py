@@ -35,6 +35,12 @@ class Plan:
         for layer, group in self.by_hand:
             _check_count(group, f"{layer}={group}")
 
+    @classmethod
+    def named(cls, name: str) -> Plan:
+        """The plan that a table's row is named after: `root-8`, `tree-2`; `Orig.` is the original."""
+        kind, _, n = name.rpartition("-")
+        return cls(kind, int(n)) if kind else cls()
+
     def __str__(self) -> str:
         """Short name: `root-8`, `conv2a=4`, or both."""
         by_hand = [f"{layer}={group}" for layer, group in self.by_hand]

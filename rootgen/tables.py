@@ -40,7 +40,10 @@ class GroupTable:
 
 @dataclass(frozen=True)
 class Arch:
-    """One architecture: its title, where its groups come from, template, blocks per stage (ResNets), recipe, crop."""
+    """One architecture: its title, where its groups come from, template, blocks per stage (ResNets), recipe, crop.
+
+    `results` is the paper's table of its results, "" if none; FLOPs there are in 10^flops_unit, and so on.
+    """
 
     name: str
     title: str
@@ -50,6 +53,14 @@ class Arch:
     blocks: tuple[int, ...]
     recipe: str
     crop: int
+    results: str
+    flops_unit: int
+    params_unit: int
+
+    @property
+    def miscounted(self) -> bool:
+        """Whether the paper's table of results is a miscount (see docs/errata.md)."""
+        return self.results == "Table 5"
 
     @property
     def groups(self) -> GroupTable:
@@ -98,6 +109,9 @@ def architectures() -> dict[str, Arch]:
             blocks=_numbers(row["blocks"]),
             recipe=row["recipe"],
             crop=int(row["crop"]),
+            results=row["results"],
+            flops_unit=int(row["flops_unit"] or 0),
+            params_unit=int(row["params_unit"] or 0),
         )
         for row in _read("architectures.csv")
     }
@@ -146,9 +160,50 @@ def recipe(name: str) -> Recipe:
 
 
 @cache
-def reported(name: str) -> tuple[dict[str, str], ...]:
-    """Rows of data/`name`_reported.csv: column -> cell as printed."""
-    return tuple(_read(f"{name}_reported.csv"))
+def reported(arch: str) -> dict[str, dict[str, str]]:
+    """The paper's results table of an architecture: row -> column -> cell as printed; empty where it has none."""
+    if not architecture(arch).results:
+        return {}
+    return {row["model"]: row for row in _read(f"{arch}_reported.csv")}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A percentage in the paper's text: `row` compared with the row `against`, in one quantity.
+
+    kind "less": so many percent less; "of": so many percent of; "more": so many points of percent more.
+    """
+
+    place: str
+    arch: str
+    row: str
+    against: str
+    quantity: str
+    kind: str
+    percent: str
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """The percentages claimed in the paper's text, in its order."""
+    return tuple(Claim(**row) for row in _read("claims.csv"))
+
+
+@cache
+def author_counts() -> dict[tuple[str, str], tuple[int, int]]:
+    """(architecture, row) -> whole FLOPs and params, from the data behind the first author's thesis.
+
+    The thesis reprints the paper's tables (github.com/yanii/phd-thesis, rootdata/ at 201de2b and dfd0b3d) and
+    adds NiN's column and tree variants, which the paper only plots (Fig. 5).
+    """
+    rows = _read("author_counts.csv")
+    return {(row["arch"], row["model"]): (int(row["flops"]), int(row["params"])) for row in rows}
+
+
+@cache
+def errata() -> tuple[dict[str, str], ...]:
+    """What is wrong in the paper (data/errata.csv): where, what it says, what was found, how to see it."""
+    return tuple(_read("errata.csv"))
 
 
 def _read(file: str) -> list[dict[str, str]]:

@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [*(sys.argv[1:] if argv is None else argv)]  # not list(): that name is a command of this package
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rootgen import paths, render, tables
 from rootgen.cli.emit import checked_net
-from rootgen.cli.solver import checked_solver
 from rootgen.files import write_text
 from rootgen.grouping import Plan
 
@@ -32,7 +31,7 @@ def write(out: str | None) -> int:
 def check(out: str | None) -> int:
     """Show as a diff what `write` would change, and files that no table asks for; 1 if there is any."""
     folder = _folder(out)
-    wanted = dict(rendered())
+    wanted = dict(rendered(check=False))
     stale = [name for name, text in wanted.items() if _content(folder / name) != text]
     for name in stale:
         old = (_content(folder / name) or "").splitlines(keepends=True)
@@ -45,22 +44,17 @@ def check(out: str | None) -> int:
     return 1 if stale or extra else 0
 
 
-def rendered() -> Iterator[tuple[str, str]]:
-    """(path below prototxt/, text) of every file of every row of every architecture, checked."""
+def rendered(*, check: bool = True) -> Iterator[tuple[str, str]]:
+    """(path below prototxt/, text) of every file of every row of every architecture; `check` their shapes too."""
+    net = checked_net if check else render.net
     for arch in tables.architectures().values():
         for row in arch.groups.rows:
-            plan = row_plan(row)
+            plan = Plan.named(row)
             at = f"{arch.name}/{tables.row_folder(row)}"
             for phase in render.PHASES:
-                yield f"{at}/{phase}.prototxt", checked_net(arch, plan, render.NetOptions(phase=phase))
+                yield f"{at}/{phase}.prototxt", net(arch, plan, render.NetOptions(phase=phase))
             options = render.SolverOptions(net=f"{FOLDER}/{at}/train_val.prototxt")
-            yield f"{at}/solver.prototxt", checked_solver(arch, plan, options)
-
-
-def row_plan(row: str) -> Plan:
-    """The plan that a row is named after."""
-    kind, _, n = row.rpartition("-")
-    return Plan(kind, int(n)) if kind else Plan()
+            yield f"{at}/solver.prototxt", render.solver(arch, plan, options)
 
 
 def _folder(out: str | None) -> Path:

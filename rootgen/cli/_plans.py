@@ -34,3 +34,14 @@ def positive(word: str) -> int:
     if not 0 < number < 2**31:
         raise argparse.ArgumentTypeError(f"{word}: not a whole number from 1 to {2**31 - 1}")
     return number
+
+
+def positive_float(word: str) -> float:
+    """A finite number above zero, for argparse's `type`."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word}: not a number above 0")
+    return number

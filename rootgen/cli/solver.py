@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--test-batch-size", type=_plans.positive, metavar="N", help="as in the train_val net")
     size.add_argument("--iter-size", type=_plans.positive, metavar="N", help="batches accumulated in a step")
     schedule = parser.add_argument_group("schedule")
-    schedule.add_argument("--base-lr", type=float, metavar="RATE")
+    schedule.add_argument("--base-lr", type=_plans.positive_float, metavar="RATE")
     schedule.add_argument("--max-iter", type=_plans.positive, metavar="N", help="the drops in the rate move with it")
     schedule.add_argument("--seed", type=int, metavar="N", help="random_seed")
     schedule.add_argument("--solver-mode", choices=("CPU", "GPU"), help="left out unless given: Caffe's default is GPU")
