@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,9 +170,13 @@ def _check_place(prefix: Path) -> None:
         raise RootgenError("is a file, not a folder", where=prefix, hint="choose another --prefix")
     if prefix.is_dir() and any(prefix.iterdir()) and not (prefix / RECORD).is_file():
         raise RootgenError("holds files that rootgen did not put there", where=prefix, hint="choose an empty --prefix")
-    above = next(folder for folder in (prefix.absolute(), *prefix.absolute().parents) if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise RootgenError(f"cannot write into {above}", where=prefix, hint="choose another --prefix")
+    above = next(folder for folder in prefix.absolute().parents if folder.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=above).cleanup()
+    except OSError as error:
+        raise RootgenError(
+            f"cannot write into {above}: {error.strerror}", where=prefix, hint="choose another --prefix"
+        ) from error
 
 
 def _check_room(folder: Path, wanted: int) -> None:

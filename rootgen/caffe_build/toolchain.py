@@ -48,13 +48,15 @@ class Toolchain:
 
 def find(options: Options) -> Toolchain:
     """The tools and libraries for `options`; RootgenError with the exact apt line for all that is missing."""
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), "")
     missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
     generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
     if not shutil.which("ninja") and not shutil.which("make"):
         missing.append("ninja-build")
-    if compiler is None or not shutil.which(compiler):
+    if not compiler:
         missing.insert(0, "g++")
+    elif not shutil.which(compiler):
+        raise RootgenError(f"CXX={compiler} names no compiler", hint="unset CXX, or name one that is installed")
     else:
         headers = HEADERS | (OPENCV if options.opencv else {}) | (LEVELDB if options.leveldb else {})
         missing += _missing_headers(compiler, headers)
@@ -65,7 +67,6 @@ def find(options: Options) -> Toolchain:
             f"missing to build Caffe: {', '.join(missing)}",
             hint=f"run: apt-get install -y --no-install-recommends {' '.join(missing)}",
         )
-    assert compiler is not None
     versions = {"compiler": _version(compiler), "cmake": _version("cmake"), "protoc": _version("protoc")}
     roots: tuple[Path, ...] = ()
     if options.gpu:
@@ -89,12 +90,12 @@ def _missing_headers(compiler: str, headers: dict[tuple[str, ...], str]) -> list
     return re.findall(r"missing (\S+)", done.stdout)
 
 
-def _missing_python(compiler: str | None) -> list[str]:
+def _missing_python(compiler: str) -> list[str]:
     """What pycaffe needs for the running interpreter: its headers and a Boost.Python for its version."""
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         return ["python3-dev"]
     library = f"libboost_python{sys.version_info.major}{sys.version_info.minor}.so"
-    if compiler is None or _library(compiler, library):
+    if not compiler or _library(compiler, library):
         return []
     others = sorted({path.name for path in Path("/usr/lib").glob("*/libboost_python3*.so")})
     if others:

@@ -43,10 +43,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _jobs(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of compilers (1 or more)")
+    return int(text)
 
 
 def _build(args: argparse.Namespace) -> None:
