@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from rootgen.engine.machine import processor
 from rootgen.errors import RootgenError
 
 log = logging.getLogger("rootgen")
@@ -39,7 +39,7 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         precision = "TF32" if torch.backends.cudnn.allow_tf32 else "FP32"
         return f"gpu ({torch.cuda.get_device_name(device)}, {precision} convolutions)"
-    return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
+    return f"cpu ({processor()}, {torch.get_num_threads()} threads)"
 
 
 def wait(device: torch.device) -> None:
@@ -61,15 +61,3 @@ def told() -> Iterator[None]:
             f"out of memory: {text.splitlines()[0] if text else ''}",
             hint="lower batch_size, and raise iter_size by as much in the solver",
         ) from error
-
-
-def _processor() -> str:
-    """Name of the processor, as Linux gives it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

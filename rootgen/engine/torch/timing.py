@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rootgen.engine import LayerTime, NetTime
+from rootgen.engine.inputs import made_up
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch.unit import Unit
 
@@ -24,7 +25,7 @@ def measure(network: TorchNetwork, iterations: int, warmup: int, backward: bool)
     Whole passes run as in training (with `backward`) or in testing; a layer's backward gives the gradients of its
     bottoms and blobs from gradients of ones.
     """
-    inputs = made_up(network)
+    inputs = made_up(network.feeders, network.blobs)
     grads = [learnable.blob.requires_grad for learnable in network.learnable]
     backward = backward and bool(network.learnable)
     try:
@@ -38,18 +39,6 @@ def measure(network: TorchNetwork, iterations: int, warmup: int, backward: bool)
             learnable.blob.requires_grad_(grad)
             learnable.blob.grad = None
     return NetTime(network.batch_size, layers, [f for f, _ in whole], [b for _, b in whole if b is not None])
-
-
-def made_up(network: TorchNetwork) -> dict[str, np.ndarray]:
-    """Inputs for every blob that comes from outside: images of noise, labels of class 0."""
-    random = np.random.default_rng(0)
-    inputs = {}
-    for layer in network.feeders:
-        for i, top in enumerate(layer.tops):
-            shape = network.blobs[top]
-            label = i > 0 or len(shape) < 2
-            inputs[top] = np.zeros(shape, np.float32) if label else random.standard_normal(shape, np.float32)
-    return inputs
 
 
 def _whole(network: TorchNetwork, inputs: dict[str, np.ndarray], backward: bool) -> tuple[float, float | None]:

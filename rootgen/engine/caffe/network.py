@@ -1,0 +1,171 @@
+"""A net of one phase in pycaffe: forward passes, weights, timing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rootgen.engine import LayerTime, NetTime, weights
+from rootgen.engine.caffe.prepare import FED, Checked
+from rootgen.engine.caffe.runtime import pycaffe
+from rootgen.engine.inputs import made_up
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.net import Layer
+from rootgen.shapes import text
+
+
+class CaffeNetwork:
+    """A pycaffe Net behind engine.Network."""
+
+    engine = "caffe"
+
+    def __init__(self, net: Any, checked: Checked, device: str) -> None:
+        """`net` is the caffe.Net made of what was `checked`."""
+        self.caffe_net, self.checked, self.net, self.device = net, checked, checked.net, device
+        named = {name for layer in self.net.layers for name in layer.tops}  # Caffe adds blobs between split layers
+        self.blobs = {name: tuple(blob.shape) for name, blob in net.blobs.items() if name in named}
+        self.layer_names = list(net._layer_names)
+        self.outputs = tuple(net.outputs)
+        self.feeders = [layer for layer in self.net.layers if layer.type in FED]
+        self._fed = {self.layer_names.index(layer.name) for layer in self.feeders if layer.name in self.layer_names}
+
+    def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """The `wanted` blobs for one batch; see engine.Network."""
+        for name in wanted:
+            if name not in self.blobs:
+                raise RootgenError(f"no blob '{name}'", where=self.net.source, hint=did_you_mean(name, self.blobs))
+        self._check_given(wanted, inputs)
+        if inputs is not None:
+            self._put(inputs)
+        last = max((self._maker(name) for name in wanted), default=-1)
+        for place in range(last + 1):
+            if inputs is None or place not in self._fed:
+                self.caffe_net._forward(place, place)
+        return {name: np.array(self.caffe_net.blobs[name].data, np.float32) for name in wanted}
+
+    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
+        """Milliseconds per layer and per pass; see engine.Network."""
+        net, begin, end = self.caffe_net, len(self._fed), len(self.layer_names) - 1
+        self._put(made_up(self.feeders, self.blobs))
+        backward = backward and bool(net.params)
+        for name in self.outputs if backward else ():
+            net.blobs[name].diff[...] = 1
+        places = [place for place in range(end + 1) if place not in self._fed]
+        if places != list(range(begin, end + 1)):
+            raise RootgenError("layers that read data stand between others; they cannot be timed", where=self.net.source)
+        layers = {place: LayerTime(self.layer_names[place], net.layers[place].type, [], []) for place in places}
+        whole_forward, whole_backward = [], []
+        for turn in range(warmup + iterations):
+            took = [_clocked(lambda: net._forward(begin, end))]
+            took += [_clocked(lambda: net._backward(end, begin))] if backward else []
+            forwards = [_clocked(lambda place=place: net._forward(place, place)) for place in places]
+            backwards = [_clocked(lambda place=place: net._backward(place, place)) for place in reversed(places)]
+            if turn < warmup:
+                continue
+            whole_forward.append(took[0])
+            whole_backward.extend(took[1:])
+            for place, milliseconds in zip(places, forwards, strict=True):
+                layers[place].forward.append(milliseconds)
+            for place, milliseconds in zip(reversed(places), backwards if backward else (), strict=backward):
+                layers[place].backward.append(milliseconds)
+        return NetTime(self.batch_size, list(layers.values()), whole_forward, whole_backward)
+
+    def pass_forward(self) -> float:
+        """Run every layer, data layers too; the weighted loss."""
+        return float(self.caffe_net._forward(0, len(self.layer_names) - 1))
+
+    def pass_backward(self) -> None:
+        """Add the gradients of the loss of the last `pass_forward`."""
+        self.caffe_net._backward(len(self.layer_names) - 1, 0)
+
+    def scalars(self) -> tuple[str, ...]:
+        """Output blobs that hold one number."""
+        return tuple(name for name in self.outputs if math.prod(self.blobs[name]) == 1)
+
+    def scalar(self, name: str) -> float:
+        """The one number of a blob."""
+        return float(self.caffe_net.blobs[name].data.reshape(-1)[0])
+
+    def skip_batches(self, passes: int) -> None:
+        """Read and drop `passes` batches of every database; whole rounds through it are left out."""
+        for name, records in self.checked.records.items():
+            place = self.layer_names.index(name)
+            batch = self.blobs[self.net.layers[[layer.name for layer in self.net.layers].index(name)].tops[0]][0]
+            for _ in range(passes % (records // math.gcd(records, batch))):
+                self.caffe_net._forward(place, place)
+
+    def load(self, path: str | Path, *, whole: bool = False) -> None:
+        """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
+        params = self.caffe_net.params
+        wanted = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in params.items()}
+        for name, arrays in weights.matching(weights.read(path), wanted, path, whole=whole).items():
+            for blob, values in zip(params[name], arrays, strict=True):
+                blob.data[...] = values
+
+    def not_finite(self) -> str:
+        """Where the first value that is not finite stands, '' where all blobs are finite."""
+        for name, blobs in self.caffe_net.params.items():
+            for i, blob in enumerate(blobs):
+                if not np.isfinite(blob.data).all():
+                    return f"weights {name}[{i}] are not finite"
+        for layer in self.net.layers:
+            for top in layer.tops:
+                if not np.isfinite(self.caffe_net.blobs[top].data).all():
+                    return f"first in blob '{top}' of layer '{layer.name}'"
+        return ""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch: the first axis of the first blob that comes from outside."""
+        fed = [self.blobs[layer.tops[0]] for layer in self.feeders] or [next(iter(self.blobs.values()))]
+        return fed[0][0] if fed[0] else 1
+
+    def _maker(self, blob: str) -> int:
+        """Place of the last layer that writes `blob`."""
+        name = [layer.name for layer in self.net.layers if blob in layer.tops][-1]
+        return self.layer_names.index(name)
+
+    def _check_given(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None) -> None:
+        """Refuse a pass that lacks an input, or has one of another shape."""
+        last = max((self._maker(name) for name in wanted), default=-1)
+        read = {name for layer in self.net.layers if self.layer_names.index(layer.name) <= last
+                for name in layer.bottoms} | set(wanted)  # fmt: skip
+        for layer in self.feeders:
+            for top in filter(read.__contains__, layer.tops):
+                self._check_top(layer, top, inputs)
+
+    def _check_top(self, layer: Layer, top: str, inputs: Mapping[str, np.ndarray] | None) -> None:
+        if inputs is None and layer.type != "Input" and layer not in self.checked.absent:
+            return  # the layer feeds itself
+        if inputs is None or top not in inputs:
+            if layer in self.checked.absent:
+                raise layer.error(f"no database '{layer.param.data_param.source}', and '{top}' is not given")
+            raise layer.error(f"{layer.type} layer: '{top}' is not given")
+        found = inputs[top].shape
+        if not found or tuple(found[1:]) != self.blobs[top][1:]:
+            raise layer.error(f"input '{top}' of {text(found)} where the net takes {text(self.blobs[top])}")
+
+    def _put(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Set input blobs, reshaping the net where the batch is of another size."""
+        changed = False
+        for name, values in inputs.items():
+            blob = self.caffe_net.blobs[name]
+            if tuple(blob.shape) != values.shape:
+                blob.reshape(*values.shape)
+                changed = True
+            blob.data[...] = values
+        if changed:
+            self.caffe_net.reshape()
+
+
+def _clocked(work: Callable[[], Any]) -> float:
+    """Milliseconds that `work` takes, on the device that is in use."""
+    timer = pycaffe()._caffe.Timer()
+    timer.start()
+    work()
+    timer.stop()
+    return float(timer.ms)

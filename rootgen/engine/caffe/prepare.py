@@ -1,0 +1,101 @@
+"""What is checked and settled before Caffe sees a net: Caffe ends the process where something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rootgen import net as nets
+from rootgen import prototxt, schema
+from rootgen.engine.caffe.runtime import pycaffe
+from rootgen.engine.feed import Feed
+from rootgen.engine.locate import locate
+from rootgen.net import Layer, Net
+from rootgen.shapes import Shape, infer
+
+FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")  # tops from outside the net
+_SOURCES = ("data_param", "image_data_param", "window_data_param", "hdf5_data_param")
+_NEEDS = {"ImageData": "--opencv", "WindowData": "--opencv"}  # layer type -> the option of `rootgen caffe build`
+LMDB = 1
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A net that Caffe will take: shapes of blobs and of learnable blobs, records of each database."""
+
+    net: Net
+    blobs: dict[str, Shape]
+    params: dict[str, list[Shape]] = field(default_factory=dict)  # layer name -> its learnable blobs
+    records: dict[str, int] = field(default_factory=dict)  # Data layer name -> records in its LMDB
+    absent: tuple[Layer, ...] = ()  # Data layers whose database is not there
+
+
+def check(net: Net, phase: str, beside: Path) -> Checked:
+    """`net` held against Caffe's rules; RootgenError names file, line and layer where one is broken."""
+    known = set(pycaffe().layer_type_list())
+    given: dict[str, Shape] = {}
+    records, absent = {}, []
+    image_shape = None
+    for layer in net.layers:
+        if layer.type not in known:
+            option = _NEEDS.get(layer.type)
+            hint = f"rootgen caffe build {option}" if option else None
+            raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
+        if layer.type != "Data" or layer.param.data_param.backend != LMDB:
+            continue
+        if not locate(layer.param.data_param.source, beside).exists():
+            absent.append(layer)
+            continue
+        feed = Feed(layer, phase, 0, beside)
+        feed.close()
+        records[layer.name] = feed.database.size
+        image_shape = image_shape or feed.image_shape
+        given.update(zip(layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
+    shapes = infer(net, input_shape=image_shape, given=given, partial=True)  # type: ignore[arg-type]
+    pairs = zip(net.layers, shapes.layers, strict=True)
+    params = {layer.name: list(found.params) for layer, found in pairs if found.params}
+    return Checked(net, shapes.blobs, params, records, tuple(absent))
+
+
+def settle(net_param: Any, beside: Path) -> None:
+    """Put into a NetParameter the places where the files that it names were found."""
+    for layer in (*net_param.layer, *net_param.layers):
+        for message, name in _named_files(layer):
+            setattr(message, name, str(locate(getattr(message, name), beside)))
+
+
+def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:
+    """(message, field) of each file that a layer reads."""
+    for param in _SOURCES:
+        if layer.HasField(param) and getattr(layer, param).source:
+            yield getattr(layer, param), "source"
+    if layer.HasField("transform_param") and layer.transform_param.mean_file:
+        yield layer.transform_param, "mean_file"
+
+
+def net_text(path: str | Path, checked: Checked) -> str:
+    """The prototxt to give to Caffe for the net in `path`.
+
+    It is the file's own, with its files found; layers whose database is absent become Input layers, and a
+    .caffemodel gives its layers without their blobs.
+    """
+    beside = Path(path).parent
+    if nets.is_binary(path) or checked.absent:
+        param = schema.NetParameter(name=checked.net.name)
+        for layer in checked.net.layers:
+            param.layer.add().CopyFrom(_as_input(layer, checked) if layer in checked.absent else layer.param)
+            param.layer[-1].ClearField("blobs")
+    else:
+        param = prototxt.read(path, schema.NetParameter)
+    settle(param, beside)
+    return prototxt.format(param)
+
+
+def _as_input(layer: Layer, checked: Checked) -> Any:
+    """An Input layer with the tops of a Data layer, in the same phase."""
+    param = schema.LayerParameter(name=layer.name, type="Input", top=layer.tops)
+    for top in layer.tops:
+        param.input_param.shape.add(dim=checked.blobs[top])
+    return param

@@ -1,0 +1,189 @@
+"""Caffe's own solver behind engine.Trainer: iterations, tests, snapshots that are whole or absent."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rootgen.engine import StepResult, schedule, state, weights
+from rootgen.engine.caffe.network import CaffeNetwork
+from rootgen.errors import RootgenError
+
+_ROUNDS = {"AdaDelta": 2, "Adam": 2}  # history blobs per learnable blob, where not 1
+
+
+class CaffeTrainer:
+    """A pycaffe solver at some iteration; see engine.Trainer."""
+
+    engine = "caffe"
+
+    def __init__(
+        self,
+        solver: Any,
+        where: object,
+        caffe_solver: Any,
+        scratch: tempfile.TemporaryDirectory[str],
+        train: CaffeNetwork,
+        tests: Sequence[CaffeNetwork],
+    ) -> None:
+        """`solver` is what the user wrote, `caffe_solver` was made to leave testing and snapshots to us."""
+        self.solver, self.where, self.train, self.tests = solver, where, train, tests
+        self.device = train.device
+        self.train_outputs = train.scalars()
+        self.test_outputs = tuple(net.scalars() for net in tests)
+        self._solver, self._scratch = caffe_solver, scratch
+        self._losses: deque[float] = deque(maxlen=solver.average_loss)
+        self._batches_read = 0
+
+    @property
+    def iteration(self) -> int:
+        """Updates done so far."""
+        return int(self._solver.iter)
+
+    def step(self) -> StepResult:
+        """One iteration; RootgenError, and no weight changed, where the loss is not finite."""
+        begun, iteration, passes = time.perf_counter(), self.iteration, self.solver.iter_size
+        loss, outputs = 0.0, dict.fromkeys(self.train_outputs, 0.0)
+        self.train.caffe_net.clear_param_diffs()
+        for _ in range(passes):
+            loss += self._finite(self.train.pass_forward()) / passes
+            self._batches_read += 1
+            for name in outputs:
+                outputs[name] += self.train.scalar(name) / passes
+            self.train.pass_backward()
+        self._solver.apply_update()
+        self._losses.append(loss)
+        return StepResult(
+            iteration,
+            loss,
+            sum(self._losses) / len(self._losses),
+            schedule.learning_rate(self.solver, iteration),
+            outputs,
+            self.train.batch_size * passes,
+            time.perf_counter() - begun,
+        )
+
+    def test(self) -> list[dict[str, float]]:
+        """Means of the scalar outputs of each test net; "loss" is added where test_compute_loss is set."""
+        means = []
+        for net, names, count in zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True):
+            self._check_shared(net)
+            net.caffe_net.share_with(self.train.caffe_net)
+            sums = dict.fromkeys((*names, "loss") if self.solver.test_compute_loss else names, 0.0)
+            for _ in range(count):
+                loss = net.pass_forward()
+                for name in sums:
+                    sums[name] += (net.scalar(name) if name in names else loss) / count
+            means.append(sums)
+        return means
+
+    def snapshot(self) -> tuple[Path, Path]:
+        """Write model and state under snapshot_prefix; refused where a weight is not finite."""
+        bad = self.train.not_finite()
+        if bad.startswith("weights"):
+            raise self._not_finite(f"{bad}; no snapshot is written")
+        suffix = ".h5" if self.solver.snapshot_format == 0 else ""
+        stem = f"{self.solver.snapshot_prefix}_iter_{self.iteration}"
+        model, solver_state = Path(f"{stem}.caffemodel{suffix}"), Path(f"{stem}.solverstate{suffix}")
+        history = self._history()
+        net = self.train.net
+        weights.write(model, net.name, "TRAIN", net.layers, self._learned())
+        state.write(solver_state, state.State(self.iteration, str(model), history.current_step, history.history))
+        return model, solver_state
+
+    def restore(self, path: str | Path) -> None:
+        """Go on from a .solverstate; the model that it names must have every layer of the net.
+
+        Unlike stock Caffe, which starts again at the first record, the data go on where an unbroken run would be.
+        """
+        found = state.read(path)
+        theirs, ours = [array.size for array in found.history], self._history_sizes()
+        if theirs != ours:
+            raise RootgenError(
+                f"{len(theirs)} history blobs of {sum(theirs)} values, but {self.solver.type} on this net has "
+                f"{len(ours)} of {sum(ours)}",
+                where=path,
+                hint="a state of another net or of another solver type; --weights takes the model alone",
+            )
+        self.train.load(state.learned_net(found, path), whole=True)
+        folder = Path(self._scratch.name)
+        model, copy = folder / "restored.caffemodel", folder / "restored.solverstate"
+        weights.write(model, self.train.net.name, "TRAIN", self.train.net.layers, self._learned())
+        shaped = [values.reshape(shape) for values, shape in zip(found.history, self._history_shapes(), strict=True)]
+        state.write(copy, state.State(found.iteration, str(model), found.current_step, shaped))
+        self._solver.restore(str(copy))
+        self.train.skip_batches(found.iteration * self.solver.iter_size - self._batches_read)
+        self._batches_read = found.iteration * self.solver.iter_size
+        self._losses.clear()
+
+    def load_weights(self, paths: Sequence[str | Path]) -> None:
+        """Copy blobs from models into the layers of the same name, each over the ones before."""
+        for path in paths:
+            self.train.load(path)
+
+    def _history(self) -> state.State:
+        """The solver's state, which only Caffe's own snapshot tells: taken in the scratch folder."""
+        folder = Path(self._scratch.name)
+        wanted = 8 * sum(self._history_sizes())  # bytes: model and history, with room to spare
+        if shutil.disk_usage(folder).free < wanted:  # Caffe would end the process
+            raise RootgenError(f"less than {wanted} bytes are free, no snapshot is written", where=folder)
+        self._solver.snapshot()
+        stem = folder / f"snapshot_iter_{self.iteration}"
+        try:
+            return state.read(f"{stem}.solverstate")
+        finally:
+            for suffix in (".solverstate", ".caffemodel"):
+                stem.with_name(stem.name + suffix).unlink(missing_ok=True)
+
+    def _learned(self) -> dict[str, list[np.ndarray]]:
+        """Layer name -> its learnable blobs."""
+        params = self.train.caffe_net.params
+        return {name: [np.array(blob.data, np.float32) for blob in blobs] for name, blobs in params.items()}
+
+    def _history_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the history blobs: of every learnable blob, those that layers share by name once."""
+        shapes, seen = [], set()
+        for layer in self.train.net.layers:
+            for i, blob in enumerate(self.train.caffe_net.params.get(layer.name, ())):
+                name = layer.param.param[i].name if i < len(layer.param.param) else ""
+                if name not in seen:
+                    shapes.append(tuple(blob.shape))
+                seen.update({name} - {""})
+        return shapes * _ROUNDS.get(self.solver.type, 1)
+
+    def _history_sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self._history_shapes()]
+
+    def _check_shared(self, net: CaffeNetwork) -> None:
+        """Refuse a test net whose layers differ in their blobs, at which Caffe would end the process."""
+        trained = {name: [tuple(b.shape) for b in blobs] for name, blobs in self.train.caffe_net.params.items()}
+        for name, blobs in net.caffe_net.params.items():
+            shapes = [tuple(blob.shape) for blob in blobs]
+            if name in trained and trained[name] != shapes:
+                raise RootgenError(
+                    f"layer '{name}': learnable blobs {shapes} in TEST, but {trained[name]} in TRAIN", where=self.where
+                )
+
+    def _finite(self, loss: float) -> float:
+        """`loss`; RootgenError that says where the first bad value is, if it is not finite."""
+        if math.isfinite(loss):
+            return loss
+        raise self._not_finite(f"loss is {loss}: {self.train.not_finite() or 'the sum overflows'}")
+
+    def _not_finite(self, what: str) -> RootgenError:
+        rate = schedule.learning_rate(self.solver, max(self.iteration - 1, 0))
+        newest = next(iter(state.snapshots(self.solver.snapshot_prefix)), None)
+        last = f"; the last snapshot is {newest[1]}" if newest else ""
+        return RootgenError(
+            f"iteration {self.iteration}: {what}",
+            where=self.where,
+            hint=f"lower base_lr (the rate is {rate:g}) or set clip_gradients{last}",
+        )
