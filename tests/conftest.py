@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rootgen import paths
+from rootgen.caffe_build.prefix import import_path
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,7 +31,7 @@ def _missing(config: pytest.Config) -> dict[str, str | None]:
         "slow": None if config.getoption("--slow") else "takes minutes: run with --slow",
         "torch": None if find_spec("torch") else "PyTorch is not installed: pip install rootgen[torch]",
         "gpu": _no_gpu(),
-        "caffe": None if find_spec("caffe") else "pycaffe does not import: run make caffe",
+        "caffe": import_path(),
     }
 
 

@@ -89,7 +89,7 @@ def import_path() -> str | None:
     try:
         python = find().python
     except RootgenError as error:
-        return str(error)
+        return error.what
     if not (python / "caffe/_caffe.so").is_file():
         return f"{python.parent}: built without pycaffe"
     made_for = find().record["python"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rootgen.caffe_build.prefix import import_path
 from rootgen.errors import RootgenError, did_you_mean
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     from rootgen.shapes import Shape
 
 ENGINES = ("auto", "caffe", "torch")
-_NEEDS = {"caffe": "caffe", "torch": "torch"}  # engine -> the module it stands on
 _INSTALL = {
-    "caffe": "`rootgen caffe build` makes one, `rootgen caffe env` says how to use it",
+    "caffe": "`rootgen caffe build` makes one",
     "torch": "install it with `pip install rootgen[torch]`",
 }
 
@@ -142,23 +142,31 @@ def _load(engine: str) -> ModuleType:
     if engine not in ENGINES:
         raise RootgenError(f"no engine '{engine}'", hint=did_you_mean(engine, ENGINES))
     name = _choose() if engine == "auto" else engine
-    if find_spec(_NEEDS[name]) is None:
-        raise RootgenError(f"engine '{name}' needs the Python module '{_NEEDS[name]}'", hint=_INSTALL[name])
+    reason = _missing(name)
+    if reason:
+        raise RootgenError(f"engine '{name}' cannot run here: {reason}", hint=_INSTALL[name])
     return import_module(f"rootgen.engine.{name}")
+
+
+def _missing(engine: str) -> str | None:
+    """Why an engine cannot run here, or None where it can."""
+    if engine == "caffe":
+        return import_path()
+    return None if find_spec("torch") else "PyTorch is not installed"
 
 
 def _choose() -> str:
     """The engine that "auto" means here: pycaffe where it imports, else PyTorch."""
     log = logging.getLogger("rootgen")
-    if find_spec("caffe") is not None and find_spec("rootgen.engine.caffe") is not None:
+    if not _missing("caffe"):
         try:
-            import_module("caffe")
+            import_module("rootgen.engine.caffe.runtime").pycaffe()
         except Exception as error:  # pycaffe fails in many ways: a lost library, another NumPy, another Python
             log.warning("pycaffe is there but does not import (%s); using PyTorch", error)
         else:
             log.info("engine: pycaffe")
             return "caffe"
-    if find_spec("torch") is None:
+    if _missing("torch"):
         raise RootgenError("neither pycaffe nor PyTorch is installed", hint=f"{_INSTALL['torch']}; {_INSTALL['caffe']}")
     log.info("engine: PyTorch")
     return "torch"

@@ -15,6 +15,14 @@ def learning_rate(solver: Any, iteration: int) -> float:
     return _POLICIES[solver.lr_policy](solver, iteration)
 
 
+def tests_before(solver: Any, iteration: int) -> int:
+    """Passes of testing that an unbroken run makes before that of `iteration`."""
+    interval = solver.test_interval
+    if not interval:
+        return 0
+    return max(-(-iteration // interval) - (0 if solver.test_initialization else 1), 0)
+
+
 def current_step(solver: Any, iteration: int) -> int:
     """How many steps of the rate ("step", "multistep") lie at or before an iteration; Caffe's current_step."""
     if solver.lr_policy == "step":

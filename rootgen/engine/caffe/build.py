@@ -22,10 +22,17 @@ NEVER = 2**31 - 1  # an interval that no run reaches: the trainer's caller tests
 
 
 def open_network(
-    net_path: str | Path, *, phase: str = "TEST", weights: str | Path | None = None, device: str = "auto"
+    net_path: str | Path,
+    *,
+    phase: str = "TEST",
+    weights: str | Path | None = None,
+    device: str = "auto",
+    batch: int | None = None,
+    read_data: bool = True,
 ) -> CaffeNetwork:
     """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
-    checked = prepare.check(nets.read(net_path, phase), phase, Path(net_path).parent)
+    net = nets.read(net_path, phase)
+    checked = prepare.check(net, phase, Path(net_path).parent, batch=batch, read_data=read_data)
     words = runtime.choose(device)
     caffe = runtime.pycaffe()
     with tempfile.TemporaryDirectory(prefix="rootgen-net-") as folder:
@@ -49,7 +56,7 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto") -> CaffeTrain
     train = prepare.check(solvers.train_net(solver, solver_path), "TRAIN", beside)
     tests = [prepare.check(net, "TEST", beside) for net in solvers.test_nets(solver, solver_path)]
     for checked in (train, *tests):
-        for layer in checked.absent:
+        for layer in checked.outside:
             raise layer.error(
                 f"no database '{layer.param.data_param.source}'",
                 "`rootgen data` makes one; relative paths start at the current folder",
@@ -59,11 +66,9 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto") -> CaffeTrain
     file = Path(scratch.name) / "solver.prototxt"
     file.write_text(prototxt.format(_for_caffe(solver, beside, scratch.name)), encoding="utf-8")
     caffe_solver = runtime.pycaffe().get_solver(str(file))
-    trainer = CaffeTrainer(
-        solver, solver_path, caffe_solver, scratch,
-        CaffeNetwork(caffe_solver.net, train, words),
-        [CaffeNetwork(net, test, words) for net, test in zip(caffe_solver.test_nets, tests, strict=True)],
-    )  # fmt: skip
+    caffe_nets = [caffe_solver.net, *caffe_solver.test_nets]
+    networks = [CaffeNetwork(net, checked, words) for net, checked in zip(caffe_nets, (train, *tests), strict=True)]
+    trainer = CaffeTrainer(solver, solver_path, caffe_solver, scratch, networks)
     trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
     return trainer
 

@@ -56,21 +56,23 @@ class CaffeNetwork:
             net.blobs[name].diff[...] = 1
         places = [place for place in range(end + 1) if place not in self._fed]
         if places != list(range(begin, end + 1)):
-            raise RootgenError("layers that read data stand between others; they cannot be timed", where=self.net.source)
+            raise RootgenError(
+                "layers that read data stand between others; they cannot be timed", where=self.net.source
+            )
         layers = {place: LayerTime(self.layer_names[place], net.layers[place].type, [], []) for place in places}
         whole_forward, whole_backward = [], []
         for turn in range(warmup + iterations):
-            took = [_clocked(lambda: net._forward(begin, end))]
-            took += [_clocked(lambda: net._backward(end, begin))] if backward else []
-            forwards = [_clocked(lambda place=place: net._forward(place, place)) for place in places]
-            backwards = [_clocked(lambda place=place: net._backward(place, place)) for place in reversed(places)]
+            took = [_clocked(net._forward, begin, end)]
+            took += [_clocked(net._backward, end, begin)] if backward else []
+            forwards = [_clocked(net._forward, place, place) for place in places]
+            backwards = [_clocked(net._backward, place, place) for place in reversed(places) if backward]
             if turn < warmup:
                 continue
             whole_forward.append(took[0])
             whole_backward.extend(took[1:])
             for place, milliseconds in zip(places, forwards, strict=True):
                 layers[place].forward.append(milliseconds)
-            for place, milliseconds in zip(reversed(places), backwards if backward else (), strict=backward):
+            for place, milliseconds in zip(reversed(places), backwards, strict=backward):
                 layers[place].backward.append(milliseconds)
         return NetTime(self.batch_size, list(layers.values()), whole_forward, whole_backward)
 
@@ -139,10 +141,10 @@ class CaffeNetwork:
                 self._check_top(layer, top, inputs)
 
     def _check_top(self, layer: Layer, top: str, inputs: Mapping[str, np.ndarray] | None) -> None:
-        if inputs is None and layer.type != "Input" and layer not in self.checked.absent:
+        if inputs is None and layer not in self.checked.outside:
             return  # the layer feeds itself
         if inputs is None or top not in inputs:
-            if layer in self.checked.absent:
+            if layer.type == "Data":
                 raise layer.error(f"no database '{layer.param.data_param.source}', and '{top}' is not given")
             raise layer.error(f"{layer.type} layer: '{top}' is not given")
         found = inputs[top].shape
@@ -162,10 +164,10 @@ class CaffeNetwork:
             self.caffe_net.reshape()
 
 
-def _clocked(work: Callable[[], Any]) -> float:
-    """Milliseconds that `work` takes, on the device that is in use."""
+def _clocked(work: Callable[[int, int], Any], first: int, last: int) -> float:
+    """Milliseconds that `work` takes from layer `first` to layer `last`, on the device that is in use."""
     timer = pycaffe()._caffe.Timer()
     timer.start()
-    work()
+    work(first, last)
     timer.stop()
     return float(timer.ms)

@@ -29,34 +29,43 @@ class Checked:
     blobs: dict[str, Shape]
     params: dict[str, list[Shape]] = field(default_factory=dict)  # layer name -> its learnable blobs
     records: dict[str, int] = field(default_factory=dict)  # Data layer name -> records in its LMDB
-    absent: tuple[Layer, ...] = ()  # Data layers whose database is not there
+    outside: tuple[Layer, ...] = ()  # Data and Input layers whose tops are given, in the shapes of `blobs`
 
 
-def check(net: Net, phase: str, beside: Path) -> Checked:
-    """`net` held against Caffe's rules; RootgenError names file, line and layer where one is broken."""
+def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_data: bool = True) -> Checked:
+    """`net` held against Caffe's rules; RootgenError names file, line and layer where one is broken.
+
+    `batch` replaces the batch size that the net gives; without `read_data` no database is looked for.
+    """
     known = set(pycaffe().layer_type_list())
     given: dict[str, Shape] = {}
-    records, absent = {}, []
+    records, outside = {}, []
     image_shape = None
     for layer in net.layers:
         if layer.type not in known:
             option = _NEEDS.get(layer.type)
             hint = f"rootgen caffe build {option}" if option else None
             raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
-        if layer.type != "Data" or layer.param.data_param.backend != LMDB:
+        if layer.type == "Input" or (layer.type == "Data" and not _reads(layer, beside, read_data)):
+            outside.append(layer)
+        if layer.type != "Data" or layer in outside or layer.param.data_param.backend != LMDB:
             continue
-        if not locate(layer.param.data_param.source, beside).exists():
-            absent.append(layer)
-            continue
+        if batch:
+            layer.param.data_param.batch_size = batch
         feed = Feed(layer, phase, 0, beside)
         feed.close()
         records[layer.name] = feed.database.size
         image_shape = image_shape or feed.image_shape
         given.update(zip(layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
-    shapes = infer(net, input_shape=image_shape, given=given, partial=True)  # type: ignore[arg-type]
+    shapes = infer(net, input_shape=image_shape, batch=batch, given=given, partial=True)  # type: ignore[arg-type]
     pairs = zip(net.layers, shapes.layers, strict=True)
     params = {layer.name: list(found.params) for layer, found in pairs if found.params}
-    return Checked(net, shapes.blobs, params, records, tuple(absent))
+    return Checked(net, shapes.blobs, params, records, tuple(outside))
+
+
+def _reads(layer: Layer, beside: Path, read_data: bool) -> bool:
+    """Whether a Data layer will read its database."""
+    return read_data and locate(layer.param.data_param.source, beside).exists()
 
 
 def settle(net_param: Any, beside: Path) -> None:
@@ -78,14 +87,14 @@ def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:
 def net_text(path: str | Path, checked: Checked) -> str:
     """The prototxt to give to Caffe for the net in `path`.
 
-    It is the file's own, with its files found; layers whose database is absent become Input layers, and a
+    It is the file's own, with its files found; Data layers that do not read become Input layers, and a
     .caffemodel gives its layers without their blobs.
     """
     beside = Path(path).parent
-    if nets.is_binary(path) or checked.absent:
+    if nets.is_binary(path) or checked.outside:
         param = schema.NetParameter(name=checked.net.name)
         for layer in checked.net.layers:
-            param.layer.add().CopyFrom(_as_input(layer, checked) if layer in checked.absent else layer.param)
+            param.layer.add().CopyFrom(_as_input(layer, checked) if layer in checked.outside else layer.param)
             param.layer[-1].ClearField("blobs")
     else:
         param = prototxt.read(path, schema.NetParameter)
@@ -94,7 +103,7 @@ def net_text(path: str | Path, checked: Checked) -> str:
 
 
 def _as_input(layer: Layer, checked: Checked) -> Any:
-    """An Input layer with the tops of a Data layer, in the same phase."""
+    """An Input layer with the tops of a Data or Input layer, in the shapes that were checked."""
     param = schema.LayerParameter(name=layer.name, type="Input", top=layer.tops)
     for top in layer.tops:
         param.input_param.shape.add(dim=checked.blobs[top])

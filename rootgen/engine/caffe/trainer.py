@@ -31,17 +31,20 @@ class CaffeTrainer:
         where: object,
         caffe_solver: Any,
         scratch: tempfile.TemporaryDirectory[str],
-        train: CaffeNetwork,
-        tests: Sequence[CaffeNetwork],
+        networks: Sequence[CaffeNetwork],
     ) -> None:
-        """`solver` is what the user wrote, `caffe_solver` was made to leave testing and snapshots to us."""
+        """`solver` is what the user wrote, `caffe_solver` was made to leave testing and snapshots to us.
+
+        `networks` are the train net and the test nets of `caffe_solver`, `scratch` the folder that it writes to.
+        """
+        train, *tests = networks
         self.solver, self.where, self.train, self.tests = solver, where, train, tests
         self.device = train.device
         self.train_outputs = train.scalars()
         self.test_outputs = tuple(net.scalars() for net in tests)
         self._solver, self._scratch = caffe_solver, scratch
         self._losses: deque[float] = deque(maxlen=solver.average_loss)
-        self._batches_read = 0
+        self._batches_read = [0] * len(networks)  # by each net, the train net first
 
     @property
     def iteration(self) -> int:
@@ -55,7 +58,7 @@ class CaffeTrainer:
         self.train.caffe_net.clear_param_diffs()
         for _ in range(passes):
             loss += self._finite(self.train.pass_forward()) / passes
-            self._batches_read += 1
+            self._batches_read[0] += 1
             for name in outputs:
                 outputs[name] += self.train.scalar(name) / passes
             self.train.pass_backward()
@@ -74,8 +77,10 @@ class CaffeTrainer:
     def test(self) -> list[dict[str, float]]:
         """Means of the scalar outputs of each test net; "loss" is added where test_compute_loss is set."""
         means = []
-        for net, names, count in zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True):
+        tests = zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True)
+        for number, (net, names, count) in enumerate(tests, start=1):
             self._check_shared(net)
+            self._batches_read[number] += count
             net.caffe_net.share_with(self.train.caffe_net)
             sums = dict.fromkeys((*names, "loss") if self.solver.test_compute_loss else names, 0.0)
             for _ in range(count):
@@ -120,8 +125,7 @@ class CaffeTrainer:
         shaped = [values.reshape(shape) for values, shape in zip(found.history, self._history_shapes(), strict=True)]
         state.write(copy, state.State(found.iteration, str(model), found.current_step, shaped))
         self._solver.restore(str(copy))
-        self.train.skip_batches(found.iteration * self.solver.iter_size - self._batches_read)
-        self._batches_read = found.iteration * self.solver.iter_size
+        self._go_to_batches(found.iteration)
         self._losses.clear()
 
     def load_weights(self, paths: Sequence[str | Path]) -> None:
@@ -142,6 +146,14 @@ class CaffeTrainer:
         finally:
             for suffix in (".solverstate", ".caffemodel"):
                 stem.with_name(stem.name + suffix).unlink(missing_ok=True)
+
+    def _go_to_batches(self, iteration: int) -> None:
+        """Move the databases to where an unbroken run has them at `iteration`."""
+        passes = [iteration * self.solver.iter_size]
+        passes += [schedule.tests_before(self.solver, iteration) * count for count in self.solver.test_iter]
+        for i, (net, wanted) in enumerate(zip((self.train, *self.tests), passes, strict=True)):
+            net.skip_batches(wanted - self._batches_read[i])
+            self._batches_read[i] = wanted
 
     def _learned(self) -> dict[str, list[np.ndarray]]:
         """Layer name -> its learnable blobs."""

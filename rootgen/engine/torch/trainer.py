@@ -85,7 +85,7 @@ class TorchTrainer:
         means = []
         for net, names, count in zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True):
             sums = dict.fromkeys((*names, "loss") if self.solver.test_compute_loss else names, 0.0)
-            first = self._tests_before() * count
+            first = schedule.tests_before(self.solver, self.iteration) * count
             with torch.inference_mode(), devices.told():
                 for batch in range(first, first + count):
                     values, loss = net.run(batch)
@@ -181,13 +181,6 @@ class TorchTrainer:
         else:
             self._losses[(self.iteration - self._begun_at) % self.solver.average_loss] = loss
         self._smoothed = sum(self._losses) / len(self._losses)
-
-    def _tests_before(self) -> int:
-        """Passes of testing that an unbroken run makes before the current iteration's."""
-        interval = self.solver.test_interval
-        if not interval:
-            return 0
-        return max(-(-self.iteration // interval) - (0 if self.solver.test_initialization else 1), 0)
 
 
 def _scalars(net: TorchNetwork) -> tuple[str, ...]:
