@@ -1,20 +1,22 @@
 """A network description as the graph of layers that Caffe would build for one phase.
 
 `read` takes a .prototxt or a .caffemodel; old forms are upgraded (upgrade.py), layers filtered by their
-include and exclude rules, and the wiring checked as Caffe's net.cpp does: every bottom is the top of a
-layer above, no two layers make one blob, and a layer works in place only on a blob nobody else reads.
+include and exclude rules, and types and wiring checked (wiring.py).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rootgen import prototxt, schema, upgrade
-from rootgen.errors import RootgenError, did_you_mean
-from rootgen.layer_types import ARITY, EQUAL_BOTTOMS_AND_TOPS, MANY
+from rootgen import prototxt, schema, upgrade, wiring
+from rootgen.errors import RootgenError
+from rootgen.layer_types import ARITY
+
+log = logging.getLogger("rootgen")
 
 PHASES = ("TRAIN", "TEST")
 
@@ -23,7 +25,8 @@ PHASES = ("TRAIN", "TEST")
 class Layer:
     """One layer of a Net: its wiring, its LayerParameter, and `where` it stands, as errors name it.
 
-    `where` reads `net.prototxt:12: layer 'conv1'`; the line is left out where the source has none.
+    `where` reads `net.prototxt:12: layer 'conv1'`; the line is left out where the source has none. `index` is its
+    place among the layers as written, those of other phases included; -1 for what `input` became.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Layer:
     tops: tuple[str, ...]
     param: Any
     where: str
+    index: int = -1
 
     def error(self, what: str, hint: str | None = None) -> RootgenError:
         """The error `what`, placed at this layer."""
@@ -81,8 +85,11 @@ def parse(
 ) -> Net:
     """The net that the prototxt `text` describes; its layers know their line of `where`."""
     fields = prototxt.scan(text, where)
-    param = prototxt.build(fields, schema.NetParameter, prototxt.Source(text, where))
-    lines = _lines(text, [field.start for field in fields if field.name in ("layer", "layers")])
+    lines = _lines(text, [field.start for field in layer_fields(fields)])
+    source = prototxt.Source(text, where)
+    if allow_unknown:
+        _drop_foreign_fields(fields, source)
+    param = prototxt.build(fields, schema.NetParameter, source)
     return from_param(
         param, phase, where=where, level=level, stages=stages, allow_unknown=allow_unknown, lines=list(lines)
     )
@@ -107,23 +114,28 @@ def from_param(
     param = upgrade.upgrade(net_param, where)
     if not param.layer:
         raise RootgenError("has no layers", where=where, hint="is it a net's prototxt, and not a solver's?")
-    numbers: list[int | None] = list(lines) or [None] * len(param.layer)
-    if len(numbers) < len(param.layer):
-        numbers.insert(0, 1)  # the Input layer that `input` became
+    written = len(net_param.layer) or len(net_param.layers)
+    made = len(param.layer) - written  # 1 where `input` became an Input layer, which comes first
+    numbers: list[int | None] = [*[1] * made, *lines] if lines else [None] * len(param.layer)
     state = _State(phase, level or param.state.level, frozenset(param.state.stage) | frozenset(stages))
     layers, left_out = [], []
-    for proto, line in zip(param.layer, numbers, strict=True):
+    for index, (proto, line) in enumerate(zip(param.layer, numbers, strict=True), -made):
         place = f"{where}: layer '{proto.name}'" if line is None else f"{where}:{line}: layer '{proto.name}'"
-        layer = Layer(proto.name, proto.type, tuple(proto.bottom), tuple(proto.top), proto, place)
+        layer = Layer(proto.name, proto.type, tuple(proto.bottom), tuple(proto.top), proto, place, index)
         if state.includes(layer):
-            _check_type(layer, allow_unknown)
+            wiring.check_type(layer, allow_unknown)
             layers.append(layer)
         else:
             left_out.append(layer)
     if not layers:
         raise RootgenError(f"none of its {len(param.layer)} layers is in phase {phase}", where=where)
-    _check_wiring(layers, left_out)
+    wiring.check(layers, left_out)
     return Net(param.name, phase, tuple(layers), str(where))
+
+
+def layer_fields(fields: Sequence[prototxt.Field]) -> list[prototxt.Field]:
+    """The layers among the fields of a net's text, in order: `Layer.index` is a place in this list."""
+    return [field for field in fields if field.name in ("layer", "layers")]
 
 
 def is_binary(path: str | Path) -> bool:
@@ -182,6 +194,19 @@ def _phase_of(param: Any, phase: str) -> str:
     return phase
 
 
+def _drop_foreign_fields(fields: Sequence[prototxt.Field], source: prototxt.Source) -> None:
+    """Take the fields that Caffe's schema lacks out of the layers whose type is not Caffe's, and log which."""
+    for layer in fields:
+        if layer.name != "layer" or isinstance(layer.value, prototxt.Token):
+            continue
+        types = [field.value.text.strip("\"'") for field in layer.inner("type") if not isinstance(field.value, list)]
+        if types and types[0] not in ARITY:
+            dropped = prototxt.drop_unknown(layer.value, schema.LayerParameter.DESCRIPTOR)
+            if dropped:
+                names = ", ".join(sorted({field.name for field in dropped}))
+                log.info("%s: fields of this %s layer not read: %s", source.place(layer.start), types[0], names)
+
+
 def _lines(text: str, starts: Sequence[int]) -> Iterator[int]:
     """Line number, from 1, of each of the ascending offsets `starts`."""
     line, before = 1, 0
@@ -189,91 +214,3 @@ def _lines(text: str, starts: Sequence[int]) -> Iterator[int]:
         line += text.count("\n", before, start)
         before = start
         yield line
-
-
-def _check_type(layer: Layer, allow_unknown: bool) -> None:
-    """Refuse a layer whose type Caffe does not have, or that has the wrong number of bottoms or tops."""
-    arity = ARITY.get(layer.type)
-    if arity is None:
-        if allow_unknown and layer.type:
-            return
-        what = f"no layer type '{layer.type}' in Caffe" if layer.type else "has no type"
-        raise layer.error(what, did_you_mean(layer.type, ARITY) if layer.type else None)
-    for names, least, most, word in (
-        (layer.bottoms, arity.min_bottoms, arity.max_bottoms, "bottom"),
-        (layer.tops, arity.min_tops, arity.max_tops, "top"),
-    ):
-        if not least <= len(names) <= most:
-            rule = str(least) if least == most else f"{least} or more" if most == MANY else f"{least} to {most}"
-            raise layer.error(f"has {len(names)} {word}, but {layer.type} takes {rule}")
-    if layer.type in EQUAL_BOTTOMS_AND_TOPS and len(layer.bottoms) != len(layer.tops):
-        raise layer.error(f"has {len(layer.bottoms)} bottom and {len(layer.tops)} top (one top per bottom)")
-
-
-def _check_wiring(layers: Sequence[Layer], left_out: Sequence[Layer]) -> None:
-    """Refuse unknown bottoms, blobs made twice, and work in place on a blob that another layer reads too."""
-    makers: dict[str, Layer] = {}
-    readers: dict[str, list[Layer]] = {}  # of each blob as its latest maker left it
-    for layer in layers:
-        for bottom in layer.bottoms:
-            if bottom not in makers:
-                raise _unknown_bottom(layer, bottom, layers, left_out)
-            readers[bottom].append(layer)
-        for i, top in enumerate(layer.tops):
-            in_place = i < len(layer.bottoms) and layer.bottoms[i] == top
-            if top in makers and not in_place:
-                other = makers[top]
-                twice = f"by layer '{other.name}' too" if other is not layer else "twice"
-                raise layer.error(f"top '{top}' is made {twice} (each blob has one maker)", "rename one of the two")
-            others = [reader.name for reader in readers.get(top, ()) if reader is not layer]
-            if in_place and others:
-                raise layer.error(
-                    f"works in place on blob '{top}', which layer '{others[0]}' reads too (Caffe refuses that)",
-                    "give its top another name",
-                )
-            makers[top] = layer
-            readers[top] = []
-
-
-def _unknown_bottom(layer: Layer, bottom: str, layers: Sequence[Layer], left_out: Sequence[Layer]) -> RootgenError:
-    """The error for a `bottom` that no layer above `layer` makes."""
-    later = next((other for other in layers if bottom in other.tops), None)
-    if later is None:
-        filtered = next((other for other in left_out if bottom in other.tops), None)
-        if filtered:
-            return layer.error(
-                f"bottom '{bottom}' comes from layer '{filtered.name}', which its rules leave out here",
-                "choose another phase, level or stage, or mend the rules",
-            )
-        return layer.error(
-            f"bottom '{bottom}' is the top of no layer", did_you_mean(bottom, {t for o in layers for t in o.tops})
-        )
-    if later is layer or _needs(later, layer, layers):
-        return layer.error(
-            f"bottom '{bottom}' comes from layer '{later.name}', which needs this layer's output (a cycle)",
-            "a net has to be free of cycles",
-        )
-    return layer.error(
-        f"bottom '{bottom}' is made further down, by layer '{later.name}' (Caffe runs layers as they stand)",
-        f"move '{later.name}' up",
-    )
-
-
-def _needs(layer: Layer, wanted: Layer, layers: Sequence[Layer]) -> bool:
-    """Whether `layer` needs an output of `wanted`, directly or through others."""
-    makers: dict[str, list[Layer]] = {}
-    for other in layers:
-        for top in other.tops:
-            makers.setdefault(top, []).append(other)
-    seen: set[int] = set()
-    waiting = [layer]
-    while waiting:
-        here = waiting.pop()
-        for bottom in here.bottoms:
-            for maker in makers.get(bottom, ()):
-                if maker is wanted:
-                    return True
-                if id(maker) not in seen:
-                    seen.add(id(maker))
-                    waiting.append(maker)
-    return False

@@ -130,6 +130,18 @@ def build(fields: list[Field], cls: type[Message], source: Source) -> Any:
     return msg
 
 
+def drop_unknown(fields: list[Field], descriptor: Descriptor) -> list[Field]:
+    """Take the fields that a message of `descriptor` does not have out of `fields`; those taken out."""
+    known = _fields(descriptor)
+    dropped = [field for field in fields if field.name not in known]
+    fields[:] = [field for field in fields if field.name in known]
+    for field in fields:
+        inner = known[field.name][0].message_type
+        if inner is not None and not isinstance(field.value, Token):
+            dropped += drop_unknown(field.value, inner)
+    return dropped
+
+
 def format(msg: Message) -> str:  # the name Caffe's users expect beside `parse`
     """Text form of `msg`, fields in the order of their numbers, one per line."""
     return text_format.MessageToString(msg, as_utf8=True)
