@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from rootgen import net, shapes
 from rootgen.cli._plans import positive
+from rootgen.console import table
+from rootgen.cost import Cost
 from rootgen.errors import RootgenError
 
 log = logging.getLogger("rootgen")
@@ -21,13 +23,14 @@ class Shaped:
     shapes: shapes.Shapes
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--phase`, `--level`, `--stage`, `--input`, `--batch`, `--shape`."""
+def add_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) -> None:
+    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, and `--batch` where it matters."""
     parser.add_argument("--phase", choices=net.PHASES, default="TEST", help="layers of this phase (default: TEST)")
     parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that the layers' rules speak of")
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="a stage of the rules; repeatable")
     parser.add_argument("--input", metavar="CxHxW", help="size of the input images, whatever the net or its data says")
-    parser.add_argument("--batch", type=positive, metavar="N", help="images per batch")
+    if batch:
+        parser.add_argument("--batch", type=positive, metavar="N", help="images per batch")
     parser.add_argument(
         "--shape",
         action="append",
@@ -43,21 +46,43 @@ def read(path: str, args: argparse.Namespace) -> Shaped:
     Layer types that Caffe does not have pass, with a note.
     """
     graph = net.read(path, args.phase, level=args.level, stages=args.stage, allow_unknown=True)
-    found = shapes.infer(
-        graph,
-        input_shape=shapes.parse_shape(args.input, 3) if args.input else None,  # type: ignore[arg-type]
-        batch=args.batch,
-        given=dict(_given(word) for word in args.shape),
-        partial=True,
-    )
+    found = shapes.infer(graph, input_shape=input_shape(args), batch=args.batch, given=given(args), partial=True)
     for note in found.notes:
         log.warning(note)
     return Shaped(graph, found)
 
 
-def _given(word: str) -> tuple[str, shapes.Shape]:
-    """(blob, shape) of BLOB=AxB."""
-    name, equals, shape = word.rpartition("=")
-    if not equals or not name:
-        raise RootgenError(f"--shape {word}: not of the form BLOB=AxBxC", hint="for example --shape pool5=1x256x7x7")
-    return name, shapes.parse_shape(shape)
+def input_shape(args: argparse.Namespace) -> tuple[int, int, int] | None:
+    """Channels, height and width of `--input`."""
+    if not args.input:
+        return None
+    channels, height, width = shapes.parse_shape(args.input, 3)
+    return channels, height, width
+
+
+def given(args: argparse.Namespace) -> dict[str, shapes.Shape]:
+    """Shapes by blob of all `--shape BLOB=AxB`."""
+    found = {}
+    for word in args.shape:
+        name, equals, shape = word.rpartition("=")
+        if not equals or not name:
+            raise RootgenError(f"--shape {word}: not of the form BLOB=AxBxC", hint="as in --shape pool5=1x256x7x7")
+        found[name] = shapes.parse_shape(shape)
+    return found
+
+
+def percent(old: int, new: int) -> str:
+    """The change from `old` to `new` in percent."""
+    return f"{100 * (new - old) / old:+.1f}%" if old else "-"
+
+
+def totals(before: Cost, after: Cost, title: str) -> str:
+    """Table of the parameters and multiply-adds of two nets."""
+    rows = [
+        [name, f"{old:,}", f"{new:,}", percent(old, new)]
+        for name, old, new in (
+            ("params", before.params, after.params),
+            ("macs per image", before.macs, after.macs),
+        )
+    ]
+    return table([title, "before", "after", "change"], rows)

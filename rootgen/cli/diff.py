@@ -83,20 +83,8 @@ def _text(found: diff.Diff, args: argparse.Namespace) -> str:
     if fields:
         parts.append("\n".join(["fields", "------", *fields]) + "\n")
     same = sum(row.status == "same" for row in found.rows)
-    totals = [
-        [name, f"{old:,}", f"{new:,}", percent(old, new)]
-        for name, old, new in (
-            ("params", found.before.params, found.after.params),
-            ("macs per image", found.before.macs, found.after.macs),
-        )
-    ]
-    parts.append(table([f"total ({same} layers are the same)", "before", "after", "change"], totals))
+    parts.append(_nets.totals(found.before, found.after, f"total ({same} layers are the same)"))
     return "\n".join(parts)
-
-
-def percent(old: int, new: int) -> str:
-    """The change from `old` to `new` in percent."""
-    return f"{100 * (new - old) / old:+.1f}%" if old else "-"
 
 
 def _change(row: diff.Row, name: str) -> str:

@@ -1,0 +1,223 @@
+"""Filter groups for any net: the text of its prototxt with other groups, and not a byte more changed.
+
+The rule (root, column, tree) gives groups to the spatial convolutions of successive stages (spatial.py). The
+convolution on the image keeps what it has; so does one that is depthwise, or whose channels the groups do not
+divide. Layers set by hand come on top, and those have to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rootgen import cost, edit, prototxt, shapes, spatial
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.grouping import Plan, no_layer
+from rootgen.net import PHASES, Layer, Net, layer_fields, parse
+from rootgen.shapes import LayerShapes, Shape, Shapes
+
+STAGE_BY = tuple(spatial.STEPS)
+
+
+@dataclass(frozen=True)
+class Change:
+    """The groups of one convolution before and after; `kept` says why a rule leaves it as it is, else "".
+
+    `index` is `Layer.index`; `unmixed` is `Spatial.unmixed`, "" where nothing needs saying.
+    """
+
+    layer: Layer
+    stage: int | None
+    output: Shape
+    channels: int
+    before: int
+    after: int
+    kept: str = ""
+    unmixed: str = ""
+
+    @property
+    def needs_mixing(self) -> bool:
+        """Whether the layer gets groups whose outputs no later layer mixes in time."""
+        return self.after > 1 and bool(self.unmixed) and not self.kept
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a net is looked at: what a stage is, the rules' phase, level and stages, and sizes it does not tell."""
+
+    stage_by: str = STAGE_BY[0]
+    phase: str = "TEST"
+    level: int = 0
+    stages: Sequence[str] = ()
+    input_shape: tuple[int, int, int] | None = None
+    given: Mapping[str, Shape] | None = None
+    insert_1x1: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """The new text, what changed and was kept, what to look at, and the costs of both in the phase counted."""
+
+    text: str
+    changes: tuple[Change, ...]
+    warnings: tuple[str, ...]
+    before: cost.Cost
+    after: cost.Cost
+
+
+def transform(text: str, plan: Plan, where: object = "<text>", options: Options | None = None) -> Result:
+    """`text`, a net's prototxt, with the groups of `plan`; RootgenError where nothing can take them."""
+    options = options or Options()
+    if options.stage_by not in STAGE_BY:
+        raise RootgenError(f"no stages by '{options.stage_by}'", hint=did_you_mean(options.stage_by, STAGE_BY))
+    nets, notes = _read(text, where, options)
+    changes: dict[int, Change] = {}
+    for graph, found in nets.values():
+        for change in _planned(graph, found, plan, options.stage_by):
+            changes.setdefault(change.layer.index, change)
+    ordered = tuple(changes[index] for index in sorted(changes))
+    _check(ordered, plan, nets, where)
+    inserted = [
+        change for change in ordered if options.insert_1x1 and change.needs_mixing and not _obstacle(change, nets)
+    ]
+    new = _edited(text, ordered, inserted)
+    changed, _ = _read(new, where, options, phases=tuple(nets))
+    phase = next(iter(nets))
+    warnings = [*notes, *_warnings(ordered, inserted, nets if options.insert_1x1 else {})]
+    return Result(new, ordered, tuple(warnings), cost.count(*nets[phase]), cost.count(*changed[phase]))
+
+
+Nets = dict[str, tuple[Net, Shapes]]
+
+
+def _read(text: str, where: object, options: Options, phases: Sequence[str] = ()) -> tuple[Nets, list[str]]:
+    """The net and its shapes per phase, the one asked for first, and notes; `phases` are those it must have.
+
+    A net may be whole in one phase only; the other is then passed over with a note.
+    """
+    nets: Nets = {}
+    notes: list[str] = []
+    errors = []
+    for phase in sorted(PHASES, key=lambda phase: phase != options.phase):
+        try:
+            graph = parse(text, phase, where=where, level=options.level, stages=options.stages, allow_unknown=True)
+            found = shapes.infer(graph, input_shape=options.input_shape, given=options.given, partial=True)
+        except RootgenError as error:
+            if phase in phases:
+                raise
+            errors.append(error)
+            notes.append(f"{error} (phase {phase} not looked at)")
+        else:
+            nets[phase] = (graph, found)
+            notes += [note for note in found.notes if note not in notes]
+    if not nets:
+        raise errors[0]
+    return nets, notes
+
+
+def _planned(graph: Net, found: Shapes, plan: Plan, stage_by: str) -> Iterator[Change]:
+    """What the plan means for each spatial convolution, and for others that it sets by hand."""
+    by_hand = dict(plan.by_hand)
+    spatials = {one.layer.index: one for one in spatial.find(graph, found, stage_by)}
+    stages = max((one.stage + 1 for one in spatials.values() if one.stage is not None), default=0)
+    groups = plan.stage_groups(stages)
+    for layer, known in zip(graph.layers, found.layers, strict=True):
+        if layer.type != "Convolution":
+            continue
+        one = spatials.get(layer.index)
+        if layer.name in by_hand:
+            yield _by_hand(layer, known, one, by_hand[layer.name])
+        elif one is not None and plan.kind != "original":
+            group = groups[one.stage] if one.stage is not None else 1
+            kept = _kept(one, group)
+            yield Change(
+                layer,
+                one.stage,
+                known.tops[0],
+                one.channels,
+                one.group,
+                one.group if kept else group,
+                kept,
+                one.unmixed,
+            )
+
+
+def _by_hand(layer: Layer, known: LayerShapes, one: spatial.Spatial | None, group: int) -> Change:
+    """The change of a layer whose groups were set by hand."""
+    if not known.known:
+        raise layer.error("cannot take groups: its shapes are not known", "give the input with --input or --shape")
+    param = layer.param.convolution_param
+    channels = known.params[0][1] * param.group
+    why = _not_dividing(group, channels, param.num_output)
+    if why:
+        raise layer.error(f"{why} (Caffe needs group to divide input and output channels)")
+    stage, unmixed = (one.stage, one.unmixed) if one else (None, "")
+    return Change(layer, stage, known.tops[0], channels, param.group, group, "", unmixed)
+
+
+def _kept(one: spatial.Spatial, group: int) -> str:
+    """Why a rule leaves a spatial convolution's groups as they are; "" where it does not."""
+    if one.stage is None:
+        return "on the image"
+    if one.depthwise:
+        return "depthwise"
+    return _not_dividing(group, one.channels, one.num_output)
+
+
+def _not_dividing(group: int, channels: int, num_output: int) -> str:
+    for name, value in (("input channels", channels), ("outputs", num_output)):
+        if value % group:
+            return f"{group} groups do not divide its {value} {name}"
+    return ""
+
+
+def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> None:
+    """Refuse a plan that no layer can follow, or that names a layer which is not there."""
+    names = {layer.name for graph, _ in nets.values() for layer in graph.layers if layer.type == "Convolution"}
+    for name, _ in plan.by_hand:
+        if name not in names:
+            raise no_layer(name, names, where)
+    if plan.kind == "original":
+        return
+    if all(change.kept == "on the image" for change in changes):
+        raise RootgenError("has no spatial convolution to give groups to, besides those on the image", where=where)
+    if all(change.kept for change in changes):
+        last = changes[-1]
+        raise RootgenError(
+            f"{plan} fits none of its spatial convolutions: '{last.layer.name}': {last.kept}",
+            where=where,
+            hint="choose a number of groups that divides the channels",
+        )
+
+
+def _edited(text: str, changes: Sequence[Change], inserted: Sequence[Change]) -> str:
+    """`text` with the groups changed, and a 1x1 convolution behind each layer of `inserted`."""
+    fields = layer_fields(prototxt.scan(text))
+    edits = []
+    for change in changes:
+        field = fields[change.layer.index]
+        if change.after != change.before:
+            edits.append(edit.set_group(text, field, change.after))
+        if change in inserted:
+            edits += edit.insert_mixing(text, field, change.layer.param)
+    return edit.apply(text, edits)
+
+
+def _obstacle(change: Change, nets: Nets) -> str:
+    """Why no 1x1 convolution can go in behind a layer; "" where one can."""
+    layer = change.layer
+    if len(layer.tops) != 1 or layer.param.convolution_param.axis != 1:
+        return "it has several tops, or its channels are not on axis 1"
+    blob = edit.between(layer.param)
+    if any(blob in found.blobs for _, found in nets.values()):
+        return f"there is a blob '{blob}' already"
+    return ""
+
+
+def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets) -> Iterator[str]:
+    """A line per layer whose groups nothing mixes."""
+    for change in changes:
+        if change.needs_mixing and change not in inserted:
+            obstacle = _obstacle(change, nets) if nets else ""
+            what = f"{change.layer.where}: no 1x1 convolution mixes its {change.after} groups before {change.unmixed}"
+            yield f"{what} (none put in: {obstacle})" if obstacle else f"{what} (--insert-1x1 puts one in)"
