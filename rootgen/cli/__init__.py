@@ -117,8 +117,7 @@ def _usage() -> str:
 def _log_to_stderr() -> None:
     """Show what the library logs as `rootgen: ...` lines on stderr."""
     logger = logging.getLogger("rootgen")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("rootgen: %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("rootgen: %(message)s"))
+    logger.handlers[:] = [handler]  # anew at each call: stderr may be another one by now
+    logger.setLevel(logging.INFO)
