@@ -148,9 +148,9 @@ class Feed:
             image = image_of(datum, self.transform.param, where)
             if self.transform.output_shape(image.shape) != self.image_shape:
                 raise RootgenError(
-                    f"image of {text(image.shape)} among images of another size",
+                    f"image of {text(image.shape)}, another size than those before",
                     where=where,
-                    hint="resize them to one size",
+                    hint="a batch is of one size: crop_size, or resize the images",
                 )
             self.transform(image, choices[i], images[i])
             labels[i] = datum.label

@@ -137,7 +137,7 @@ class TorchNetwork:
         with torch.no_grad():
             for unit in self.units:
                 for blob, values in zip(unit.blobs, found.get(unit.layer.name, ()), strict=False):
-                    blob.copy_(torch.from_numpy(values))
+                    blob.copy_(from_numpy(values))
 
     def close(self) -> None:
         """Stop reading data."""
@@ -157,7 +157,7 @@ class TorchNetwork:
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """An array on the net's device; images with their channels last in memory, which convolutions like."""
-        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(self.torch_device, self.dtype)
+        tensor = from_numpy(values).to(self.torch_device, self.dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
     def _unit(self, layer: Layer, shapes: LayerShapes, source: TorchNetwork | None) -> Unit:
@@ -239,6 +239,11 @@ class TorchNetwork:
         """Refuse an array whose shape is not the blob's, but for the batch size."""
         if tuple(values.shape[1:]) != self.blobs[top][1:] or not values.shape:
             raise layer.error(f"input '{top}' of {text(values.shape)} where the net takes {text(self.blobs[top])}")
+
+
+def from_numpy(values: np.ndarray) -> Tensor:
+    """A tensor of an array; a copy only where PyTorch cannot share it."""
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

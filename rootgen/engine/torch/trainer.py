@@ -15,7 +15,7 @@ from torch import Tensor
 from rootgen.engine import StepResult, schedule, state, weights
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import updates
-from rootgen.engine.torch.network import TorchNetwork, to_numpy
+from rootgen.engine.torch.network import TorchNetwork, from_numpy, to_numpy
 from rootgen.errors import RootgenError
 
 log = logging.getLogger("rootgen")
@@ -123,7 +123,7 @@ class TorchTrainer:
             )
         self.train.load(state.learned_net(found, path), whole=True)
         for blob, array in zip(blobs, found.history, strict=True):
-            blob.copy_(torch.from_numpy(array.reshape(tuple(blob.shape))))
+            blob.copy_(from_numpy(array.reshape(tuple(blob.shape))))
         self.iteration = self._begun_at = found.iteration
         self._losses, self._smoothed = [], 0.0
 
