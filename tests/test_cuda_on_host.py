@@ -1,0 +1,105 @@
+"""The GPU code of the convolution series, run on the host: what it computes, and how many calls it makes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from rootgen.caffe_build import series, source
+
+HERE = Path(__file__).parent / "cuda_on_host"
+pytestmark = pytest.mark.slow
+
+CALLS = {  # per layer and iteration (forward and backward) at batch 32 and 16 groups: vanilla, batched
+    "Convolution": (1696, 40),
+    "Deconvolution": (1664, 39),
+}
+
+
+@pytest.fixture(scope="module")
+def counter(caffe_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The program count_calls of "vanilla" Caffe, or of "batched": with the conv series."""
+
+    @cache
+    def build(kind: str) -> Path:
+        return _build(tmp_path_factory.mktemp(kind), caffe_tree, "count_calls", vanilla=kind == "vanilla")
+
+    return build
+
+
+@pytest.fixture
+def batched(counter: Callable[[str], Path]) -> Path:
+    """The program count_calls of Caffe with the conv series."""
+    return counter("batched")
+
+
+def _build(folder: Path, tree: Path, target: str, *options: str, vanilla: bool = False) -> Path:
+    """Patch a copy of `tree`, configure and compile; the path of the program `target`."""
+    if not shutil.which("cmake"):
+        pytest.skip("no cmake")
+    found = source.find(tree)
+    series.copy_tree(found, folder / "tree")
+    series.apply(series.wanted(vanilla=vanilla), found, folder / "tree")
+    launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+    configure = ["cmake", "-S", HERE, "-B", folder / "build", f"-DCAFFE_SOURCE={folder / 'tree'}", *launcher, *options]
+    jobs = str(len(os.sched_getaffinity(0)))
+    for command in (configure, ["cmake", "--build", folder / "build", "--target", target, "--parallel", jobs]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return folder / "build" / target
+
+
+def _counts(program: Path, *arguments: object, **environment: str) -> dict[str, int]:
+    """What `program` printed: calls by name."""
+    command = [str(part) for part in (program, *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return {name: int(calls) for name, calls in (line.split() for line in done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("layer", CALLS)
+def test_calls_per_layer_and_iteration(counter: Callable[[str], Path], layer: str) -> None:
+    totals = [_counts(counter(kind), layer, 32, 16)["total"] for kind in ("vanilla", "batched")]
+    assert tuple(totals) == CALLS[layer]
+
+
+@pytest.mark.parametrize("kind", ["vanilla", "batched"])
+def test_without_groups_the_calls_are_vanillas(counter: Callable[[str], Path], kind: str) -> None:
+    counts = _counts(counter(kind), "Convolution", 8, 1)
+    assert counts == {"im2col_gpu_kernel": 16, "col2im_gpu_kernel": 8, "cublasSgemm": 32, "cublasSgemv": 8, "total": 64}
+
+
+def test_a_smaller_limit_takes_more_passes(batched: Path) -> None:
+    # 256 channels of 14 x 14 pixels: 1.7 MiB of columns and 0.14 of partial gradients per image.
+    passes = {mb: _counts(batched, CAFFE_CONV_BUFFER_MB=str(mb))["col2im_gpu_kernel"] for mb in (64, 32, 4, 1, 0)}
+    assert passes == {64: 1, 32: 2, 4: 16, 1: 32, 0: 32}
+
+
+def test_a_full_device_takes_more_passes(batched: Path) -> None:
+    # Bottom and top, data and diff, take 25 MiB, the weights 0.3: a workspace for all 32 images does not fit.
+    counts = _counts(batched, CUDA_ON_HOST_MEMORY=str(50 << 20))
+    assert counts["col2im_gpu_kernel"] == 4
+
+
+def test_out_of_memory_names_the_layer_and_the_size(batched: Path) -> None:
+    command = [str(batched), "Convolution", "2", "2", "256", "14", "3"]
+    environment = {**os.environ, "CUDA_ON_HOST_MEMORY": str(4 << 20)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode != 0
+    assert "layer 'counted': out of GPU memory: asked for 1806336 bytes (1 MiB)" in done.stderr
+
+
+@pytest.mark.parametrize("sanitize", [False, True], ids=["plain", "sanitized"])
+def test_convolutions_on_the_host(caffe_tree: Path, tmp_path: Path, sanitize: bool) -> None:
+    program = _build(tmp_path, caffe_tree, "conv_tests", f"-DSANITIZE={'ON' if sanitize else 'OFF'}")
+    tests = "*Batched*:*ConvI*:*ConvW*" + ("" if sanitize else ":*Convolution*GPU*")
+    done = subprocess.run(
+        [program, f"--gtest_filter={tests}"], cwd=tmp_path / "tree", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert "[  PASSED  ]" in done.stdout
