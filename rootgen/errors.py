@@ -21,7 +21,9 @@ class RootgenError(Exception):
 
     def __str__(self) -> str:
         text = self.what if self.where is None else f"{self.where}: {self.what}"
-        return text if self.hint is None else f"{text} ({self.hint})"
+        text = text if self.hint is None else f"{text} ({self.hint})"
+        # A name in a damaged file may hold anything; a line break or a control code would not stay one line.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

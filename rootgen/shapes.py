@@ -129,7 +129,10 @@ def _layer_shapes(layer: Layer, blobs: Mapping[str, Shape], options: Options, pa
 
 def _stored(layer: Layer) -> tuple[Shape, ...]:
     """Shapes of the blobs that a caffemodel holds for a layer."""
-    return tuple(stored_shape(blob) for blob in layer.param.blobs)
+    stored = tuple(stored_shape(blob) for blob in layer.param.blobs)
+    for i, shape in enumerate(stored):
+        check_blob(layer, f"stored blob {i}", shape)
+    return stored
 
 
 def _check_params(layer: Layer, params: tuple[Shape, ...], shared: dict[str, tuple[Shape, str]]) -> None:

@@ -53,7 +53,7 @@ def check(layers: Sequence[Layer], left_out: Sequence[Layer]) -> None:
             others = [reader.name for reader in readers.get(top, ()) if reader is not layer]
             if in_place and others:
                 raise layer.error(
-                    f"works in place on blob '{top}', which layer '{others[0]}' reads too (Caffe refuses that)",
+                    f"works in place on blob '{top}', which layer '{others[0]}' reads too; Caffe refuses that",
                     "give its top another name",
                 )
             makers[top] = layer
@@ -75,8 +75,7 @@ def _unknown_bottom(layer: Layer, bottom: str, layers: Sequence[Layer], left_out
         )
     if later is layer or _needs(later, layer, layers):
         return layer.error(
-            f"bottom '{bottom}' comes from layer '{later.name}', which needs this layer's output (a cycle)",
-            "a net has to be free of cycles",
+            f"bottom '{bottom}' comes from layer '{later.name}', which needs this layer's output: a cycle"
         )
     return layer.error(
         f"bottom '{bottom}' is made further down, by layer '{later.name}' (Caffe runs layers as they stand)",
