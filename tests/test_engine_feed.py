@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -167,3 +168,11 @@ def test_records_that_cannot_be_read(tmp_path):
         feed = feed_of(write_records(tmp_path / name, [good, record]), batch=2)
         with pytest.raises(RootgenError, match=match):
             feed.batch(0)
+
+
+def test_a_database_made_again_is_read_anew(tmp_path):
+    write_database(tmp_path / "lmdb", IMAGES, range(7))
+    assert feed_of(tmp_path / "lmdb").batch(0)["label"].tolist() == [0, 1, 2]
+    shutil.rmtree(tmp_path / "lmdb")
+    write_database(tmp_path / "lmdb", IMAGES, range(10, 17))
+    assert feed_of(tmp_path / "lmdb").batch(0)["label"].tolist() == [10, 11, 12]

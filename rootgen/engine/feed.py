@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -28,12 +27,13 @@ from rootgen.shapes import Shape, text
 
 
 class Database:
-    """An LMDB of Datum, read in key order; the same object for all who have the same folder open.
+    """An LMDB of Datum, read in key order.
 
-    LMDB must not be opened twice by one process.
+    LMDB refuses to be opened twice by one process, so whoever wants the same file gets the same object, and it
+    stays open: a train and a test net often share a set, and a thread may still read for a net given up.
     """
 
-    _open: ClassVar[WeakValueDictionary[Path, Database]] = WeakValueDictionary()
+    _open: ClassVar[dict[Path, Database]] = {}
 
     def __init__(self, path: Path) -> None:
         import lmdb
@@ -47,7 +47,8 @@ class Database:
             whole = (self.env.info()["last_pgno"] + 1) * stat["psize"]
         except (lmdb.Error, OSError) as error:
             raise RootgenError(f"not an LMDB, or a damaged one ({error})", where=path, hint="make it again") from error
-        file = path / "data.mdb" if path.is_dir() else path
+        file = _file(path)
+        self.inode = file.stat().st_ino
         if file.stat().st_size < whole:  # reading on would end the process with SIGBUS
             raise RootgenError(f"cut short: {file.stat().st_size} of {whole} bytes", where=file, hint="make it again")
         self.size = stat["entries"]
@@ -59,6 +60,9 @@ class Database:
         """The database in the folder `path`."""
         key = path.resolve()
         found = cls._open.get(key)
+        if found is not None and key.exists() and found.inode != _file(key).stat().st_ino:
+            found.env.close()  # another database has taken its place
+            found = None
         if found is None:
             found = cls._open[key] = cls(path)
         return found
@@ -86,6 +90,11 @@ class Database:
             yield
         except lmdb.Error as error:
             raise RootgenError(f"damaged database ({error})", where=self.path, hint="make it again") from error
+
+
+def _file(path: Path) -> Path:
+    """The file that holds an LMDB's pages: `path`, or data.mdb in the folder `path`."""
+    return path / "data.mdb" if path.is_dir() else path
 
 
 class Feed:
