@@ -234,11 +234,18 @@ def test_nets_are_found_beside_the_solver_too(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "deep" / "er"
     folder.mkdir(parents=True)
-    (tmp_path / "deep" / "net.prototxt").write_text(NET.replace("PARAM", ""))
-    (folder / "solver.prototxt").write_text('net: "net.prototxt" base_lr: 1 lr_policy: "fixed" max_iter: 1')
-    with caplog.at_level("INFO", logger="rootgen"):
-        trainer = open_trainer(folder / "solver.prototxt", engine="torch", device="cpu")
-    assert "'net.prototxt' is not in the current folder; taking" in caplog.text
+    (folder / "net.prototxt").write_text(NET.replace("PARAM", ""))
+    (tmp_path / "deep" / "above.prototxt").write_text(NET.replace("PARAM", ""))
+    for name in ("above.prototxt", "net.prototxt", "er/net.prototxt", "deep/er/net.prototxt"):
+        (folder / "solver.prototxt").write_text(f'net: "{name}" base_lr: 1 lr_policy: "fixed" max_iter: 1')
+        monkeypatch.chdir(tmp_path if name != "deep/er/net.prototxt" else "/")
+        with caplog.at_level("INFO", logger="rootgen"):
+            if name == "above.prototxt":
+                with pytest.raises(RootgenError, match=r"net 'above.prototxt' is not there"):
+                    open_trainer(folder / "solver.prototxt", engine="torch", device="cpu")
+                continue
+            trainer = open_trainer(folder / "solver.prototxt", engine="torch", device="cpu")
+        assert f"'{name}' is not in the current folder; taking {folder / 'net.prototxt'}" in caplog.text
     assert f"random_seed: {trainer.solver.random_seed}" in caplog.text
     assert trainer.solver.snapshot_prefix == str(folder / "solver")
 
