@@ -67,7 +67,7 @@ def reported(family: str) -> Row:
         raise RootgenError(f"no figure '{family}'", hint=did_you_mean(family, FAMILIES))
     its = FAMILIES[family]
     points = {}
-    for row in tables.reported(family):
+    for row in tables.reported(family).values():
         point = {"params": float(row["params"]) * its.params, "flops": float(row["flops"]) * its.flops}
         point |= {column: float(row[column]) for column in ("gpu_ms", "cpu_ms") if row.get(column)}
         points[row["model"]] = point | {"error": 100 * (1 - float(row[its.accuracy]))}
