@@ -11,90 +11,18 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from rootgen import schema
+from rootgen.database import Database
 from rootgen.engine import seeds
 from rootgen.engine.datum import Transformer, image_of
 from rootgen.engine.locate import locate
 from rootgen.errors import RootgenError
 from rootgen.net import Layer
 from rootgen.shapes import Shape, text
-
-
-class Database:
-    """An LMDB of Datum, read in key order.
-
-    LMDB refuses to be opened twice by one process, so whoever wants the same file gets the same object, and it
-    stays open: a train and a test net often share a set, and a thread may still read for a net given up.
-    """
-
-    _open: ClassVar[dict[Path, Database]] = {}
-
-    def __init__(self, path: Path) -> None:
-        import lmdb
-
-        self.path = path
-        if not path.exists():
-            raise RootgenError("no such database", where=path, hint="`rootgen data` makes one; is the folder right?")
-        try:
-            self.env = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=True)
-            stat = self.env.stat()
-            whole = (self.env.info()["last_pgno"] + 1) * stat["psize"]
-        except (lmdb.Error, OSError) as error:
-            raise RootgenError(f"not an LMDB, or a damaged one ({error})", where=path, hint="make it again") from error
-        file = _file(path)
-        self.inode = file.stat().st_ino
-        if file.stat().st_size < whole:  # reading on would end the process with SIGBUS
-            raise RootgenError(f"cut short: {file.stat().st_size} of {whole} bytes", where=file, hint="make it again")
-        self.size = stat["entries"]
-        if not self.size:
-            raise RootgenError("the database is empty", where=path, hint="make it again")
-
-    @classmethod
-    def at(cls, path: Path) -> Database:
-        """The database in the folder `path`."""
-        key = path.resolve()
-        found = cls._open.get(key)
-        if found is not None and key.exists() and found.inode != _file(key).stat().st_ino:
-            found.env.close()  # another database has taken its place
-            found = None
-        if found is None:
-            found = cls._open[key] = cls(path)
-        return found
-
-    def read(self, start: int) -> Iterator[tuple[str, Any]]:
-        """(where, Datum) of each record from number `start` on, from the first again after the last, without end."""
-        with self._readable(), self.env.begin(buffers=True) as txn:
-            cursor = txn.cursor()
-            cursor.first()
-            for _ in range(start % self.size):
-                cursor.next()
-            while True:
-                key = bytes(cursor.key())
-                where = f"{self.path}: record '{key.decode('ascii', 'backslashreplace')}'"
-                yield where, schema.parse_bytes(bytes(cursor.value()), schema.Datum, where)
-                if not cursor.next():
-                    cursor.first()
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Turn LMDB's refusals into one clear line."""
-        import lmdb
-
-        try:
-            yield
-        except lmdb.Error as error:
-            raise RootgenError(f"damaged database ({error})", where=self.path, hint="make it again") from error
-
-
-def _file(path: Path) -> Path:
-    """The file that holds an LMDB's pages: `path`, or data.mdb in the folder `path`."""
-    return path / "data.mdb" if path.is_dir() else path
 
 
 class Feed:

@@ -161,17 +161,12 @@ def _first_datum(layer: Layer, path: str) -> Any:
     """The first Datum of the LMDB at `path`; None where there is none."""
     if not (Path(path) / "data.mdb").is_file():
         return None
-    import lmdb
+    from rootgen.database import Database
 
     try:
-        with lmdb.open(path, readonly=True, lock=False, subdir=True) as environment, environment.begin() as reader:
-            cursor = reader.cursor()
-            if not cursor.first():
-                raise layer.error(f"the LMDB '{path}' is empty")
-            value = bytes(cursor.value())
-    except lmdb.Error as error:
-        raise layer.error(f"cannot read the LMDB '{path}': {error}", "make it again with rootgen data") from error
-    return schema.parse_bytes(value, schema.Datum, f"{layer.where}: first entry of '{path}'")
+        return next(Database.at(Path(path)).read(0))[1]
+    except RootgenError as error:
+        raise layer.error(str(error)) from error
 
 
 def _mean_shape(path: str) -> Shape | None:
