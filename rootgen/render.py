@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from rootgen import paths
@@ -75,41 +76,40 @@ def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -
 def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOptions()) -> str:
     """Solver of `arch` with the groups of `plan`, as prototxt: its recipe's schedule, in iterations."""
     its = recipe(arch.recipe)
-    batch = (options.batch_size or its.batch_size) * (options.iter_size or its.iter_size)
+    iter_size = options.iter_size or its.iter_size
+    batch = (options.batch_size or its.batch_size) * iter_size
     images = options.train_images or its.train_images
     epoch = -(-images // batch)
-    step = epoch if its.unit == "epoch" else 1
-    stop = options.max_iter or its.stop * step
-    # A run made shorter or longer by hand keeps the recipe's proportions.
-    drops = [drop * stop // its.stop for drop in its.drops]
+    stop = options.max_iter or its.stop * (epoch if its.unit == "epoch" else 1)
     test_images = options.test_images or its.test_images
     test_batch_size = options.test_batch_size or its.test_batch_size
-    prefix = options.net.rpartition("/")[0]
-    fields = {
-        "net": options.net,
-        "snapshot_prefix": options.snapshot_prefix or "/".join(filter(None, [prefix, _file_name(arch, plan)])),
-        "test_iter": -(-test_images // test_batch_size),
-        "test_interval": min(epoch, stop),
-        "base_lr": its.base_lr if options.base_lr is None else f"{options.base_lr:g}",
-        "stepvalue": drops,
-        "max_iter": stop,
-        "weight_decay": its.weight_decay,
-        "iter_size": options.iter_size or its.iter_size,
-        "display": 100,
-        "snapshot": min(10 * epoch, stop),
-        "random_seed": options.random_seed,
-        "solver_mode": options.solver_mode,
-    }
+    folder = options.net.rpartition("/")[0]
     return (
         _environment()
         .get_template("solver.prototxt.j2")
         .render(
             banner=_banner(arch, plan, "solver"),
             source=its.source,
+            by_hand=[name for name in ("base_lr", "max_iter") if getattr(options, name) is not None],
             schedule=f"{images} training images in batches of {batch}: {epoch} iterations an epoch",
             test_images=test_images,
             test_batch_size=test_batch_size,
-            solver=fields,
+            solver={
+                "net": options.net,
+                "snapshot_prefix": options.snapshot_prefix or "/".join(filter(None, [folder, _file_name(arch, plan)])),
+                "test_iter": -(-test_images // test_batch_size),
+                "test_interval": min(epoch, stop),
+                "base_lr": its.base_lr if options.base_lr is None else f"{options.base_lr:g}",
+                # A run made shorter or longer by hand keeps the recipe's proportions.
+                "stepvalue": [drop * stop // its.stop for drop in its.drops if drop * stop >= its.stop],
+                "max_iter": stop,
+                "weight_decay": its.weight_decay,
+                "iter_size": iter_size,
+                "display": 100,
+                "snapshot": min(10 * epoch, stop),
+                "random_seed": options.random_seed,
+                "solver_mode": options.solver_mode,
+            },
         )
     )
 
@@ -164,13 +164,22 @@ def _mean(mean: str | None, folder: str, its: Recipe) -> tuple[str | None, list[
         mean = f"{folder}/{MEAN_FILE}" if its.mean == MEAN_FILE else its.mean.replace(" ", ",")
     if mean == "none":
         return None, []
-    values = [value.strip() for value in mean.split(",")]
+    words = [word.strip() for word in mean.split(",")]
+    numbers = [_finite(word) for word in words]
+    if all(number is not None for number in numbers):
+        return None, [f"{number:g}" for number in numbers]
+    if (len(words) > 1 and any(number is not None for number in numbers)) or not mean.strip():
+        raise RootgenError(
+            f"--mean {mean}: neither numbers nor a file", hint="for example --mean 104,117,123, or --mean none"
+        )
+    return mean, []
+
+
+def _finite(word: str) -> float | None:
     try:
-        return None, [f"{float(value):g}" for value in values]
+        return float(word) if isfinite(float(word)) else None
     except ValueError:
-        if len(values) > 1 and all(value[:1].isdigit() for value in values):
-            raise RootgenError(f"--mean {mean}: not a list of numbers", hint="for example --mean 104,117,123") from None
-        return mean, []
+        return None
 
 
 @dataclass(frozen=True)
@@ -244,5 +253,9 @@ def _bytecode_cache() -> FileSystemBytecodeCache | None:
 
 def _quote(text: str) -> str:
     """`text` as a prototxt string."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RootgenError(f"{text!r} is no UTF-8 text", hint="a prototxt holds nothing else") from None
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

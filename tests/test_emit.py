@@ -47,6 +47,8 @@ def test_emit_takes_groups_by_hand_over_a_rule(tmp_path):
         (["nim"], "no architecture 'nim' (did you mean 'nin'?)"),
         (["alexnet", "--crop", "20"], "alexnet original: layer 'pool2'"),
         ([], "name an architecture, or use --all"),
+        (["nin", "--all"], "--all renders every row of every table"),
+        (["--all", "--root", "4"], "--all renders every row of every table"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -33,7 +33,9 @@ def maps(arch, *blobs):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_committed_files_are_current(arch):
     folder = paths.resource("prototxt")
-    files = {name: text for name, text in _gallery.rendered(check=False) if name.startswith(f"{arch}/")}
+    files = {
+        name: text for row in ARCHS[arch].groups.rows for name, text in _gallery.rendered(ARCHS[arch], row, check=False)
+    }
     stale = [name for name, text in files.items() if (folder / name).read_text("utf-8") != text]
     assert not stale, "run: rootgen emit --all"
     assert {str(path.relative_to(folder)) for path in (folder / arch).rglob("*.prototxt")} == set(files)
@@ -143,9 +145,15 @@ def test_mean(mean, file, values):
     assert (transform.mean_file, list(transform.mean_value)) == (file, values)
 
 
-def test_mean_that_is_neither():
-    with pytest.raises(RootgenError, match=r"--mean 104,1x7: not a list of numbers \(for example --mean 104,117,123\)"):
-        render.net(NIN, options=NetOptions(mean="104,1x7"))
+@pytest.mark.parametrize("mean", ["104,1x7", "1,nan", "", " "])
+def test_mean_that_is_neither(mean):
+    with pytest.raises(RootgenError, match="neither numbers nor a file"):
+        render.net(NIN, options=NetOptions(mean=mean))
+
+
+def test_name_that_is_no_text():
+    with pytest.raises(RootgenError, match="is no UTF-8 text"):
+        render.net(NIN, options=NetOptions(name="net \udcff"))
 
 
 def solver(*args, **options):
@@ -187,6 +195,19 @@ def test_options_of_the_solver():
     assert (list(found.test_iter), found.test_interval) == ([5], 10)
     assert found.base_lr == pytest.approx(0.02)
     assert (found.random_seed, found.solver_mode) == (3, schema.SolverParameter.CPU)
+
+
+@pytest.mark.parametrize(("max_iter", "drops"), [(1, []), (2, [1, 1]), (64, [32, 48])])
+def test_drops_of_a_short_run(max_iter, drops):
+    found = solver(NIN, options=SolverOptions(max_iter=max_iter))
+    assert (list(found.stepvalue), found.max_iter) == (drops, max_iter)
+
+
+def test_solver_says_what_was_set_by_hand():
+    assert "by hand" not in render.solver(NIN)
+    text = render.solver(NIN, options=SolverOptions(max_iter=64, base_lr=0.01))
+    assert "# max_iter is set by hand, and the drops moved with it.\n" in text
+    assert "# base_lr is set by hand.\n" in text
 
 
 def weights(found):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rootgen import paths, render, tables
 from rootgen.cli.emit import checked_net
+from rootgen.console import track
 from rootgen.files import write_text
 from rootgen.grouping import Plan
 
@@ -19,11 +20,12 @@ def write(out: str | None) -> int:
     """Render every file into `out` (prototxt/ if None); a file that is up to date stays as it is."""
     folder = _folder(out)
     changed = 0
-    for name, text in rendered():
-        path = folder / name
-        if _content(path) != text:
-            write_text(path, text)
-            changed += 1
+    for arch, row in track(rows(), "rendering", "networks"):
+        for name, text in rendered(arch, row):
+            path = folder / name
+            if _content(path) != text:
+                write_text(path, text)
+                changed += 1
     print(f"{folder}: {changed} files written", file=sys.stderr)
     return 0
 
@@ -31,7 +33,7 @@ def write(out: str | None) -> int:
 def check(out: str | None) -> int:
     """Show as a diff what `write` would change, and files that no table asks for; 1 if there is any."""
     folder = _folder(out)
-    wanted = dict(rendered(check=False))
+    wanted = {name: text for arch, row in rows() for name, text in rendered(arch, row, check=False)}
     stale = [name for name, text in wanted.items() if _content(folder / name) != text]
     for name in stale:
         old = (_content(folder / name) or "").splitlines(keepends=True)
@@ -44,17 +46,20 @@ def check(out: str | None) -> int:
     return 1 if stale or extra else 0
 
 
-def rendered(*, check: bool = True) -> Iterator[tuple[str, str]]:
-    """(path below prototxt/, text) of every file of every row of every architecture; `check` their shapes too."""
+def rows() -> list[tuple[tables.Arch, str]]:
+    """(architecture, row) of every row of every table."""
+    return [(arch, row) for arch in tables.architectures().values() for row in arch.groups.rows]
+
+
+def rendered(arch: tables.Arch, row: str, *, check: bool = True) -> Iterator[tuple[str, str]]:
+    """(path below prototxt/, text) of the three files of a row; `check` the nets' shapes."""
     net = checked_net if check else render.net
-    for arch in tables.architectures().values():
-        for row in arch.groups.rows:
-            plan = Plan.named(row)
-            at = f"{arch.name}/{tables.row_folder(row)}"
-            for phase in render.PHASES:
-                yield f"{at}/{phase}.prototxt", net(arch, plan, render.NetOptions(phase=phase))
-            options = render.SolverOptions(net=f"{FOLDER}/{at}/train_val.prototxt")
-            yield f"{at}/solver.prototxt", render.solver(arch, plan, options)
+    plan = Plan.named(row)
+    at = f"{arch.name}/{tables.row_folder(row)}"
+    for phase in render.PHASES:
+        yield f"{at}/{phase}.prototxt", net(arch, plan, render.NetOptions(phase=phase))
+    options = render.SolverOptions(net=f"{FOLDER}/{at}/train_val.prototxt")
+    yield f"{at}/solver.prototxt", render.solver(arch, plan, options)
 
 
 def _folder(out: str | None) -> Path:

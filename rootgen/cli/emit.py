@@ -7,6 +7,7 @@ import argparse
 from rootgen import render, tables
 from rootgen.cli import _plans, write_out
 from rootgen.errors import RootgenError
+from rootgen.grouping import Plan
 
 HELP = "Write a network as Caffe prototxt, with filter groups: the train_val net unless --phase deploy."
 
@@ -35,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
     if args.all:
         from rootgen.cli import _gallery
 
+        if args.arch or _plans.plan(args) != Plan():
+            raise RootgenError("--all renders every row of every table: name no architecture and no groups with it")
+
         return _gallery.check(args.out) if args.check else _gallery.write(args.out)
     if args.check or not args.arch:
         raise RootgenError("name an architecture, or use --all", hint="`rootgen list` shows the architectures")
@@ -55,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def checked_net(arch: tables.Arch, plan: render.Plan, options: render.NetOptions) -> str:
+def checked_net(arch: tables.Arch, plan: Plan, options: render.NetOptions) -> str:
     """The rendered net, after its text was parsed and its shapes inferred in each of its phases."""
     from rootgen import net, prototxt, schema, shapes
 

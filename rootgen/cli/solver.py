@@ -6,6 +6,7 @@ import argparse
 
 from rootgen import render, tables
 from rootgen.cli import _plans, write_out
+from rootgen.grouping import Plan
 
 HELP = "Write the solver.prototxt that goes with a network."
 
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     write_out(checked_solver(tables.architecture(args.arch), _plans.plan(args), options), args.out)
 
 
-def checked_solver(arch: tables.Arch, plan: render.Plan, options: render.SolverOptions) -> str:
+def checked_solver(arch: tables.Arch, plan: Plan, options: render.SolverOptions) -> str:
     """The rendered solver, after its text was parsed; layers set by hand have to be the network's own."""
     from rootgen import prototxt, schema
 
