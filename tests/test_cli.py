@@ -53,3 +53,10 @@ def test_a_full_disk_is_one_line() -> None:
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "rootgen emit: No space left on device\n"
+
+
+def test_nets_come_from_pipes_too() -> None:
+    rootgen = f"{sys.executable} -m rootgen"
+    shell = f"{rootgen} emit nin --phase deploy | {rootgen} cost /dev/stdin --format csv | head -3 | tail -1"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert "conv1a" in done.stdout, done.stderr
