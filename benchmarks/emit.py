@@ -6,15 +6,14 @@ python benchmarks/emit.py > benchmarks/emit.md
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
+
+from machine import describe
 
 RUNS = 15
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,8 +51,7 @@ def cpu_ms(*args: str, cache: str) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         print(f"CPU time of `rootgen emit`: user + system of a fresh process, median of {RUNS} runs\n")
-        print(f"{date.today()}, {_machine()}, Python {platform.python_version()}, ", end="")
-        print(f"jinja2 {version('jinja2')}, protobuf {version('protobuf')}\n")
+        print(f"{describe('jinja2', 'protobuf')}\n")
         print("| command | ms | compiling the templates anew, ms |\n| --- | --: | --: |")
         for words in EMIT:
             command = ("-m", "rootgen", "emit", *words.split())
@@ -66,12 +64,6 @@ def main() -> None:
             total = cpu_ms("-c", program, cache=cache)
             print(f"| {step} | {total - before:.0f} |")
             before = total
-
-
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.platform()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from google.protobuf import text_encoding
 
 from rootgen.errors import RootgenError
-from rootgen.prototxt import Field, Token
+from rootgen.scanner import Field, Token
 
 _GEOMETRY = re.compile(r"num_output|(pad|kernel|stride)(_size|_h|_w)?|dilation")  # `group` goes in after these
 _REST_BLANK = re.compile(r"[ \t]*[,;]?[ \t]*(#[^\r\n]*)?(?=\r?\n|\Z)")

@@ -15,6 +15,7 @@ from typing import Any
 from rootgen import prototxt, schema, upgrade, wiring
 from rootgen.errors import RootgenError
 from rootgen.layer_types import ARITY
+from rootgen.scanner import Field, Source, Token, scan
 
 log = logging.getLogger("rootgen")
 
@@ -85,9 +86,9 @@ def parse(
     allow_unknown: bool = False,
 ) -> Net:
     """The net that the prototxt `text` describes; its layers know their line of `where`."""
-    fields = prototxt.scan(text, where)
+    fields = scan(text, where)
     lines = _lines(text, [field.start for field in layer_fields(fields)])
-    source = prototxt.Source(text, where)
+    source = Source(text, where)
     if allow_unknown:
         _drop_foreign_fields(fields, source)
     param = prototxt.build(fields, schema.NetParameter, source)
@@ -135,7 +136,7 @@ def from_param(
     return Net(param.name, phase, tuple(layers), str(where))
 
 
-def layer_fields(fields: Sequence[prototxt.Field]) -> list[prototxt.Field]:
+def layer_fields(fields: Sequence[Field]) -> list[Field]:
     """The layers among the fields of a net's text, in order: `Layer.index` is a place in this list."""
     return [field for field in fields if field.name in ("layer", "layers")]
 
@@ -214,10 +215,10 @@ def _phase_of(param: Any, phase: str) -> str:
     return phase
 
 
-def _drop_foreign_fields(fields: Sequence[prototxt.Field], source: prototxt.Source) -> None:
+def _drop_foreign_fields(fields: Sequence[Field], source: Source) -> None:
     """Take the fields that Caffe's schema lacks out of the layers whose type is not Caffe's, and log which."""
     for layer in fields:
-        if layer.name != "layer" or isinstance(layer.value, prototxt.Token):
+        if layer.name != "layer" or isinstance(layer.value, Token):
             continue
         types = [field.value.text.strip("\"'") for field in layer.inner("type") if not isinstance(field.value, list)]
         if types and types[0] not in ARITY:

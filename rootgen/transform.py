@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rootgen import cost, edit, prototxt, shapes, spatial
+from rootgen import cost, edit, shapes, spatial
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.grouping import Plan, no_layer
 from rootgen.net import PHASES, Layer, Net, layer_fields, parse
+from rootgen.scanner import scan
 from rootgen.shapes import LayerShapes, Shape, Shapes
 
 STAGE_BY = tuple(spatial.STEPS)
@@ -192,7 +193,7 @@ def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> 
 
 def _edited(text: str, changes: Sequence[Change], inserted: Sequence[Change]) -> str:
     """`text` with the groups changed, and a 1x1 convolution behind each layer of `inserted`."""
-    fields = layer_fields(prototxt.scan(text))
+    fields = layer_fields(scan(text))
     edits = []
     for change in changes:
         field = fields[change.layer.index]

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootgen import paths, prototxt, schema
+from rootgen import paths, prototxt, scanner, schema
 from rootgen.errors import RootgenError
 
 
@@ -204,7 +204,7 @@ def test_values_in_every_spelling():
 
 def test_fields_know_their_place():
     text = "name: 'n' # c\nlayer {\n  name: 'x' convolution_param { group: 4 }\n}\n"
-    name, layer = prototxt.scan(text)
+    name, layer = scanner.scan(text)
     assert text[name.start : name.end] == "name: 'n'"
     assert text[layer.start : layer.end] == text[text.index("layer") : text.rindex("}") + 1]
     (group,) = layer.inner("convolution_param")[0].inner("group")
@@ -213,8 +213,8 @@ def test_fields_know_their_place():
 
 
 def test_deep_nesting_is_refused_and_not_followed():
-    for depth in (prototxt.MAX_DEPTH + 1, 10**5):
-        with pytest.raises(RootgenError, match=f"messages nested more than {prototxt.MAX_DEPTH} deep"):
+    for depth in (scanner.MAX_DEPTH + 1, 10**5):
+        with pytest.raises(RootgenError, match=f"messages nested more than {scanner.MAX_DEPTH} deep"):
             prototxt.parse("layer { " * depth + "}" * depth, schema.NetParameter)
 
 
