@@ -1,6 +1,8 @@
-"""The embedded engine against OpenCV's Caffe importer, on every emitted NiN variant with random weights."""
+"""The embedded engine against OpenCV's Caffe importer, on the emitted nets with random weights."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,29 +15,42 @@ cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'o
 
 pytestmark = pytest.mark.torch
 
-NIN = sorted(paths.resource("prototxt").glob("nin/*/deploy.prototxt"))
+EMITTED = sorted(paths.resource("prototxt").glob("*/*/deploy.prototxt"))
+QUICK = ("nin/", "googlenet/root-4", "resnet50/root-8")  # a second or less each on an idle machine
 
 
-def compare(deploy, tmp_path, seed: int = 0) -> float:
-    """Largest difference of the outputs, over the largest output."""
+def name_of(deploy: Path) -> str:
+    return f"{deploy.parent.parent.name}/{deploy.parent.name}"
+
+
+def differences(deploy: Path, folder: Path, seed: int = 0) -> list[float]:
+    """For the blob before the softmax and for the output, the largest difference over the largest value."""
     net = open_network(deploy, engine="torch", device="cpu")
     randomize(net, seed)
-    model = tmp_path / "random.caffemodel"
+    model = folder / "random.caffemodel"
     weights.write(model, net.net.name, "TEST", net.net.layers, net.learned())
-    x = np.random.default_rng(seed).standard_normal((2, *net.blobs["data"][1:]), np.float32)
     (output,) = net.outputs
-    ours = net.forward([output], {"data": x})[output]
+    scores = net.units[-1].layer.bottoms[0]
+    makers = {top: unit.layer.name for unit in net.units for top in unit.layer.tops}
+    x = np.random.default_rng(seed).standard_normal((1, *net.blobs["data"][1:]), np.float32)
+    ours = net.forward([scores, output], {"data": x})
     reference = cv2.dnn.readNetFromCaffe(str(deploy), str(model))
     reference.setInput(x)
-    theirs = reference.forward().reshape(ours.shape)
-    assert theirs.std() > 0.01 * abs(theirs).max()  # outputs that are all alike would agree by chance
-    return abs(ours - theirs).max() / abs(theirs).max()
+    theirs = dict(zip((scores, output), reference.forward([makers[scores], makers[output]]), strict=True))
+    assert theirs[scores].std() > 0.01 * abs(theirs[scores]).max()  # scores that are all alike would agree by chance
+    return [abs(ours[blob] - theirs[blob].reshape(ours[blob].shape)).max() / abs(theirs[blob]).max() for blob in ours]
 
 
 def test_there_are_nets_to_compare():
-    assert len(NIN) >= 6
+    assert len([deploy for deploy in EMITTED if name_of(deploy).startswith(QUICK)]) >= 9
 
 
-@pytest.mark.parametrize("deploy", NIN, ids=[path.parent.name for path in NIN])
-def test_nin_forward_agrees_with_opencv(deploy, tmp_path):
-    assert compare(deploy, tmp_path) < 1e-4
+@pytest.mark.parametrize(
+    "deploy",
+    [
+        pytest.param(deploy, id=name_of(deploy), marks=[] if name_of(deploy).startswith(QUICK) else pytest.mark.slow)
+        for deploy in EMITTED
+    ],
+)
+def test_forward_agrees_with_opencv(deploy, tmp_path):
+    assert max(differences(deploy, tmp_path)) < 1e-4
