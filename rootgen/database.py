@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,19 +62,23 @@ class Database:
             found = cls._open[key] = cls(path)
         return found
 
-    def read(self, start: int) -> Iterator[tuple[str, Any]]:
-        """(where, Datum) of each record from number `start` on, from the first again after the last, without end."""
+    def read(self, start: int, *, take: int = 1, skip: int = 0) -> Iterator[tuple[str, Any]]:
+        """(where, Datum) of each record from number `start` on, from the first again after the last, without end.
+
+        After every `take` records, `skip` are passed over.
+        """
         with self._readable(), self.env.begin(buffers=True) as txn:
             cursor = txn.cursor()
             cursor.first()
             for _ in range(start % self.size):
                 cursor.next()
-            while True:
+            for count in itertools.count(1):
                 key = bytes(cursor.key())
                 where = f"{self.path}: record '{key.decode('ascii', 'backslashreplace')}'"
                 yield where, schema.parse_bytes(bytes(cursor.value()), schema.Datum, where)
-                if not cursor.next():
-                    cursor.first()
+                for _ in range(1 if count % take else 1 + skip):
+                    if not cursor.next():
+                        cursor.first()
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

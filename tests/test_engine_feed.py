@@ -43,6 +43,15 @@ def test_batches_go_round_and_any_can_be_had_first(database):
     assert feed.waited > 0
 
 
+@pytest.mark.parametrize("lanes", [2, 3])
+def test_several_threads_give_the_same_batches(database, lanes):
+    layer = feed_of(database, "crop_size: 7 mirror: true", "TRAIN").layer
+    one, several = (Feed(layer, "TRAIN", 0, lanes=count) for count in (1, lanes))
+    for number in (0, 1, 2, 3, 4, 9, 10, 4, 5):
+        for top, values in one.batch(number).items():
+            np.testing.assert_array_equal(several.batch(number)[top], values)
+
+
 def test_testing_takes_the_centre(database):
     out = feed_of(database, "crop_size: 5").batch(0)["data"]
     np.testing.assert_array_equal(out, np.stack(IMAGES[:3])[:, :, 1:6, 2:7].astype(np.float32))

@@ -53,17 +53,26 @@ def run(args: argparse.Namespace) -> int:
         trainer.solver.max_iter = args.max_iter
     _begin(trainer, args)
     stop = Stop()
-    with _bar() as bar, _signals(stop):
-        outcome = train.run(trainer, watcher=_Teller(trainer, bar), stop=stop, log_file=args.log)
+    try:
+        with _bar() as bar, _signals(stop):
+            outcome = train.run(trainer, watcher=_Teller(trainer, bar), stop=stop, log_file=args.log)
+    except KeyboardInterrupt:
+        _say_how_to_go_on(args.solver, train.newest_snapshot(trainer))
+        raise
     _summary(outcome, trainer)
     if outcome.model is not None:
         print(outcome.model)
     if not outcome.stopped:
         return 0
-    if outcome.solver_state is not None or outcome.iteration:
-        at = outcome.solver_state or args.snapshot
-        print(f"to go on: rootgen train {args.solver} --snapshot {at}", file=sys.stderr)
+    _say_how_to_go_on(args.solver, outcome.solver_state or train.newest_snapshot(trainer))
     return 128 + (stop.signal or signal.SIGINT)
+
+
+def _say_how_to_go_on(solver: str, snapshot: Path | None) -> None:
+    if snapshot is None:
+        print("nothing to go on from: no snapshot was written", file=sys.stderr)
+    else:
+        print(f"to go on: rootgen train {solver} --snapshot {snapshot}", file=sys.stderr)
 
 
 def _begin(trainer: Trainer, args: argparse.Namespace) -> None:

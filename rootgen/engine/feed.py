@@ -1,4 +1,4 @@
-"""Batches of a Data layer, read from LMDB by a thread that keeps ahead of the net.
+"""Batches of a Data layer, read from LMDB by threads that keep ahead of the net.
 
 Batch number i is a function of i alone: it starts at record i * batch_size, modulo the number of records,
 and draws its crops and mirrors from a generator seeded by i. So a run that goes on from iteration i reads
@@ -7,6 +7,7 @@ what an unbroken one would have read, and no cursor has to be saved.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -25,13 +26,34 @@ from rootgen.net import Layer
 from rootgen.shapes import Shape, text
 
 
+class _Lane:
+    """A thread that makes every n-th batch, and the records that it stands at, those of batch number `batch`."""
+
+    def __init__(self, name: str) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self.records: Iterator[tuple[str, Any]] | None = None
+        self.batch = -1
+
+
+def _lanes() -> int:
+    """Threads per feed: one keeps a few cores fed, a GPU beside many cores wants more (JPEG: 800 images/s each)."""
+    return max(1, min(4, (os.cpu_count() or 1) // 4))
+
+
 class Feed:
     """The tops of one Data layer, batch after batch."""
 
     def __init__(
-        self, layer: Layer, phase: str, seed: int, beside: Path | None = None, batch_size: int | None = None
+        self,
+        layer: Layer,
+        phase: str,
+        seed: int,
+        beside: Path | None = None,
+        *,
+        batch_size: int | None = None,
+        lanes: int | None = None,
     ) -> None:
-        """`layer` is a Data layer; `beside` the folder to look in after the current one."""
+        """`layer` is a Data layer; `beside` the folder to look in after the current one; `lanes` threads read."""
         self.layer = layer
         param = layer.param.data_param
         if not param.source:
@@ -51,18 +73,17 @@ class Feed:
         where, datum = next(self.database.read(0))
         self.image_shape: Shape = self.transform.output_shape(image_of(datum, transform, where).shape)
         self.waited = 0.0
-        self._depth = max(param.prefetch, 1)
+        self._lanes = [_Lane(f"feed-{layer.name}-{i}") for i in range(lanes or _lanes())]
+        self._depth = max(param.prefetch, len(self._lanes))
         self._ahead: deque[tuple[int, Future[dict[str, np.ndarray]]]] = deque()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"feed-{layer.name}")
-        self._records: Iterator[tuple[str, Any]] | None = None
-        self._next_batch = -1  # the batch that _records stands at
 
     def batch(self, number: int) -> dict[str, np.ndarray]:
         """Top name -> array of batch `number`; time spent waiting for it is added to `waited` (seconds)."""
         while self._ahead and self._ahead[0][0] != number:
             self._ahead.popleft()[1].cancel()
         for later in range(number + len(self._ahead), number + self._depth + 1):
-            self._ahead.append((later, self._thread.submit(self._load, later)))
+            lane = self._lanes[later % len(self._lanes)]
+            self._ahead.append((later, lane.thread.submit(self._load, later, lane)))
         begun = time.perf_counter()
         tops = self._ahead.popleft()[1].result()
         self.waited += time.perf_counter() - begun
@@ -70,18 +91,20 @@ class Feed:
 
     def close(self) -> None:
         """Stop reading ahead."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        for lane in self._lanes:
+            lane.thread.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, number: int) -> dict[str, np.ndarray]:
-        """Read and transform one batch; runs in the feed's own thread."""
-        if number != self._next_batch or self._records is None:
-            self._records = self.database.read(number * self.batch_size)
-        self._next_batch = -1  # until this batch is whole
+    def _load(self, number: int, lane: _Lane) -> dict[str, np.ndarray]:
+        """Read and transform one batch; runs in the lane's own thread."""
+        size, others = self.batch_size, len(self._lanes) - 1
+        if number != lane.batch or lane.records is None:
+            lane.records = self.database.read(number * size, take=size, skip=size * others)
+        lane.batch = -1  # until this batch is whole
         choices = np.random.default_rng((self.seed, number)).random((self.batch_size, 3))
         images = np.empty((self.batch_size, *self.image_shape), np.float32)
         labels = np.empty(self.batch_size, np.float32)
         for i in range(self.batch_size):
-            where, datum = next(self._records)
+            where, datum = next(lane.records)
             image = image_of(datum, self.transform.param, where)
             if self.transform.output_shape(image.shape) != self.image_shape:
                 raise RootgenError(
@@ -91,5 +114,5 @@ class Feed:
                 )
             self.transform(image, choices[i], images[i])
             labels[i] = datum.label
-        self._next_batch = number + 1
+        lane.batch = number + 1 + others
         return dict(zip(self.layer.tops, (images, labels), strict=False))

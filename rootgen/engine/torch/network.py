@@ -256,7 +256,7 @@ def _open_feeds(net: Net, options: Options) -> dict[str, Feed]:
     feeds = {}
     for layer in net.layers if options.read_data else ():
         if layer.type == "Data" and locate(layer.param.data_param.source, options.beside).exists():
-            feeds[layer.name] = Feed(layer, options.phase, options.seed, options.beside, options.batch)
+            feeds[layer.name] = Feed(layer, options.phase, options.seed, options.beside, batch_size=options.batch)
     return feeds
 
 

@@ -47,7 +47,7 @@ class TorchTrainer:
         self._begun_at = 0
 
     def step(self) -> StepResult:
-        """One iteration; RootgenError, and nothing changed, where the loss is not finite."""
+        """One iteration; RootgenError, and no update, where the loss is not finite."""
         begun, waited = time.perf_counter(), self.train.data_seconds
         iteration, passes = self.iteration, self.solver.iter_size
         loss, outputs = 0.0, dict.fromkeys(self.train_outputs, 0.0)
