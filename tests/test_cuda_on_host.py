@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 CALLS = {  # per layer and iteration (forward and backward) at batch 32 and 16 groups: vanilla, batched
     "Convolution": (1696, 40),
     "Deconvolution": (1664, 39),
+    "CuDNNConvolution": (82, 5),
+    "CuDNNDeconvolution": (82, 5),
 }
 
 
@@ -28,7 +30,9 @@ def counter(caffe_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
     @cache
     def build(kind: str) -> Path:
-        return _build(tmp_path_factory.mktemp(kind), caffe_tree, "count_calls", vanilla=kind == "vanilla")
+        return _build(
+            tmp_path_factory.mktemp(kind), caffe_tree, "count_calls", "-DWITH_CUDNN=ON", vanilla=kind == "vanilla"
+        )
 
     return build
 
@@ -96,8 +100,8 @@ def test_out_of_memory_names_the_layer_and_the_size(batched: Path) -> None:
 
 @pytest.mark.parametrize("sanitize", [False, True], ids=["plain", "sanitized"])
 def test_convolutions_on_the_host(caffe_tree: Path, tmp_path: Path, sanitize: bool) -> None:
-    program = _build(tmp_path, caffe_tree, "conv_tests", f"-DSANITIZE={'ON' if sanitize else 'OFF'}")
-    tests = "*Batched*:*ConvI*:*ConvW*" + ("" if sanitize else ":*Convolution*GPU*")
+    program = _build(tmp_path, caffe_tree, "conv_tests", f"-DSANITIZE={'ON' if sanitize else 'OFF'}", "-DWITH_CUDNN=ON")
+    tests = "*Batched*:*ConvI*:*ConvW*:*GroupedCuDNN*:*CuDNNMath*" + ("" if sanitize else ":*ConvolutionLayerTest*")
     done = subprocess.run(
         [program, f"--gtest_filter={tests}"], cwd=tmp_path / "tree", capture_output=True, text=True, check=False
     )

@@ -2,15 +2,21 @@
 //
 //   count_calls [TYPE [BATCH [GROUP [CHANNELS [SIZE [KERNEL]]]]]]     e.g. count_calls Convolution 32 16 256 14 3
 //
+// TYPE is Convolution or Deconvolution, with cuDNN also CuDNNConvolution or CuDNNDeconvolution.
 // One line per kernel or function, "name calls", then "total calls". Memory copies and sets are no part of it.
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "caffe/filler.hpp"
 #include "caffe/layers/conv_layer.hpp"
 #include "caffe/layers/deconv_layer.hpp"
+#ifdef USE_CUDNN
+#include "caffe/layers/cudnn_conv_layer.hpp"
+#include "caffe/layers/cudnn_deconv_layer.hpp"
+#endif
 #include "cuda_on_host.hpp"
 
 using caffe::Blob;
@@ -33,6 +39,16 @@ caffe::LayerParameter layer_parameter(int group, int channels, int kernel) {
   return parameter;
 }
 
+Layer<float>* make_layer(const std::string& type, const caffe::LayerParameter& parameter) {
+  if (type == "Convolution") return new caffe::ConvolutionLayer<float>(parameter);
+  if (type == "Deconvolution") return new caffe::DeconvolutionLayer<float>(parameter);
+#ifdef USE_CUDNN
+  if (type == "CuDNNConvolution") return new caffe::CuDNNConvolutionLayer<float>(parameter);
+  if (type == "CuDNNDeconvolution") return new caffe::CuDNNDeconvolutionLayer<float>(parameter);
+#endif
+  cuda_on_host::fail("no layer type " + type);
+}
+
 void fill(Blob<float>* blob, float value) {
   std::fill_n(blob->mutable_cpu_data(), blob->count(), value);
   std::fill_n(blob->mutable_cpu_diff(), blob->count(), value);
@@ -45,14 +61,11 @@ void fill(Blob<float>* blob, float value) {
 int main(int argc, char** argv) {
   FLAGS_minloglevel = google::ERROR;
   google::InitGoogleLogging(argv[0]);
-  const bool deconvolution = argc > 1 && !std::strcmp(argv[1], "Deconvolution");
   const int batch = argument(argc, argv, 2, 32), group = argument(argc, argv, 3, 16);
   const int channels = argument(argc, argv, 4, 256), size = argument(argc, argv, 5, 14);
   Caffe::set_mode(Caffe::GPU);
-  const caffe::LayerParameter parameter = layer_parameter(group, channels, argument(argc, argv, 6, 3));
-  boost::shared_ptr<Layer<float>> layer;
-  if (deconvolution) layer.reset(new caffe::DeconvolutionLayer<float>(parameter));
-  else layer.reset(new caffe::ConvolutionLayer<float>(parameter));
+  const std::unique_ptr<Layer<float>> layer(
+      make_layer(argc > 1 ? argv[1] : "Convolution", layer_parameter(group, channels, argument(argc, argv, 6, 3))));
 
   Blob<float> bottom(batch, channels, size, size), top;
   const std::vector<Blob<float>*> bottoms(1, &bottom), tops(1, &top);
