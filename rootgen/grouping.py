@@ -6,7 +6,7 @@ keeps them, tree-N doubles them. A plan may also set single layers by hand.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -71,7 +71,7 @@ def parse_by_hand(settings: Iterable[str]) -> tuple[tuple[str, int], ...]:
     return tuple(groups.items())
 
 
-class LayerGroups(Mapping[str, int]):
+class LayerGroups:
     """Groups of any layer by name: set by hand, else by the column whose pattern the name matches, else 1.
 
     Remembers which layers were asked for, since only the template knows all the layers of a network.
@@ -86,12 +86,6 @@ class LayerGroups(Mapping[str, int]):
         if layer not in self.asked:
             self.asked[layer] = self.by_hand.get(layer) or self._by_column(layer)
         return self.asked[layer]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.asked)
-
-    def __len__(self) -> int:
-        return len(self.asked)
 
     def check_all_used(self, where: object) -> None:
         """Refuse a layer set by hand that the network does not have."""

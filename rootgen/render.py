@@ -77,7 +77,9 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
     """Solver of `arch` with the groups of `plan`, as prototxt: its recipe's schedule, in iterations."""
     its = recipe(arch.recipe)
     iter_size = options.iter_size or its.iter_size
-    batch = (options.batch_size or its.batch_size) * iter_size
+    batch_size = options.batch_size or its.batch_size
+    batch = batch_size * iter_size
+    split = f" ({iter_size} of {batch_size}, by iter_size)" if iter_size > 1 else ""
     images = options.train_images or its.train_images
     epoch = -(-images // batch)
     stop = options.max_iter or its.stop * (epoch if its.unit == "epoch" else 1)
@@ -91,7 +93,7 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
             banner=_banner(arch, plan, "solver"),
             source=its.source,
             by_hand=[name for name in ("base_lr", "max_iter") if getattr(options, name) is not None],
-            schedule=f"{images} training images in batches of {batch}: {epoch} iterations an epoch",
+            schedule=f"{images} training images in batches of {batch}{split}: {epoch} iterations an epoch",
             test_images=test_images,
             test_batch_size=test_batch_size,
             solver={
@@ -241,6 +243,12 @@ def _bytecode_cache() -> FileSystemBytecodeCache | None:
     from jinja2.bccache import Bucket
 
     class Cache(FileSystemBytecodeCache):
+        def load_bytecode(self, bucket: Bucket) -> None:
+            try:
+                super().load_bytecode(bucket)
+            except Exception:  # a damaged entry: unpickling it may raise anything
+                bucket.reset()
+
         def dump_bytecode(self, bucket: Bucket) -> None:
             with suppress(OSError):  # a full disk must not keep anyone from a prototxt
                 super().dump_bytecode(bucket)

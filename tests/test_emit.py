@@ -93,6 +93,26 @@ def test_templates_compile_where_no_cache_can_be_kept(monkeypatch, capsys):
     render._environment.cache_clear()
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:14], lambda content: content[:-9], lambda content: b"x" * 99]
+)
+def test_damaged_cache_is_made_anew(damage, monkeypatch, tmp_path, capsys):
+    from rootgen import render
+
+    monkeypatch.setenv("ROOTGEN_CACHE", str(tmp_path))
+    texts = []
+    for _ in range(2):
+        render._environment.cache_clear()
+        assert main(["emit", "nin"]) == 0
+        texts.append(capsys.readouterr().out)
+        entries = list((tmp_path / "templates").iterdir())
+        assert len(entries) == 2
+        for entry in entries:
+            entry.write_bytes(damage(entry.read_bytes()))
+    render._environment.cache_clear()
+    assert texts[0] == texts[1]
+
+
 def test_check_shows_what_is_stale(tmp_path, capsys, monkeypatch):
     nin = tables.architecture("nin")
     monkeypatch.setattr(tables, "architectures", lambda: {"nin": nin})

@@ -103,6 +103,16 @@ def test_weights_begin_as_he_et_al_have_them(arch):
             assert (filler.type, filler.HasField("variance_norm")) == ("msra", False)
 
 
+@pytest.mark.parametrize(
+    ("arch", "scaled"), [("nin", False), ("googlenet", False), ("resnet50", True), ("resnet200", True)]
+)
+def test_batch_norm_is_followed_by_scale_in_resnets_alone(arch, scaled):
+    layers = graph(render.net(ARCHS[arch]), "TRAIN").layers
+    normed = [i for i, each in enumerate(layers) if each.type == "BatchNorm"]
+    assert normed
+    assert all((layers[i + 1].type == "Scale") is scaled for i in normed)
+
+
 def test_group_1_is_left_unsaid():
     assert "group" not in render.net(NIN).partition("\n")[2]
 
@@ -228,13 +238,11 @@ def weights(found):
     return schema.to_bytes(model)
 
 
-# The original and the most grouped network of each kind; the rows between differ from them in `group` alone.
+# Every network of the paper; quick ones, and of the large the original and the most grouped, in every run.
+QUICK = ("nin", "googlenet")
 OPENCV = [
-    *(("nin", row) for row in NIN.groups.rows),
-    *(("googlenet", row) for row in ARCHS["googlenet"].groups.rows),
-    *((arch, row) for arch in ("resnet50", "resnet101", "resnet152", "resnet200") for row in ("Orig.", "root-64")),
-    ("alexnet", "Orig."),
-    ("alexnet", "column-4"),
+    pytest.param(arch, row, marks=() if arch in QUICK or row in ("Orig.", "root-64") else pytest.mark.slow)
+    for arch, row in ROWS
 ]
 
 
