@@ -24,23 +24,8 @@ if TYPE_CHECKING:
 FORMATS = ("png", "pdf", "svg")
 
 
-@dataclass(frozen=True)
-class Family:
-    """One table of reported results: its title, the units its columns are printed in, the column of the accuracy."""
-
-    title: str
-    flops: float
-    params: float
-    accuracy: str
-    error: str
-
-
-FAMILIES = {
-    "nin": Family("NiN on CIFAR-10 (Table 2)", 1e8, 1e5, "accuracy", "error (%)"),
-    "resnet50": Family("ResNet-50 on ILSVRC (Table 4)", 1e9, 1e7, "top5", "top-5 error (%)"),
-    "resnet200": Family("ResNet-200 on ILSVRC (Table 5)", 1e12, 1e7, "top5", "top-5 error (%)"),
-    "googlenet": Family("GoogLeNet on ILSVRC (Table 6)", 1e9, 1e7, "top5", "top-5 error (%)"),
-}
+ACCURACIES = {"accuracy": "error (%)", "top5": "top-5 error (%)"}  # columns of the tables, and what to call 1 - them
+IMAGES = {"cifar10": "CIFAR-10", "ilsvrc12": "ILSVRC"}
 AXES = {
     "params": "parameters",
     "flops": "FLOPs as printed",
@@ -61,18 +46,29 @@ class Row:
     points: dict[str, dict[str, float]]
 
 
+def families() -> list[str]:
+    """The architectures whose results the paper reports."""
+    return [name for name, arch in tables.architectures().items() if arch.results]
+
+
 def reported(family: str) -> Row:
-    """The points that the paper reports for `family`."""
-    if family not in FAMILIES:
-        raise RootgenError(f"no figure '{family}'", hint=did_you_mean(family, FAMILIES))
-    its = FAMILIES[family]
+    """The points that the paper reports for the architecture `family`."""
+    if family not in families():
+        raise RootgenError(f"no figure '{family}'", hint=did_you_mean(family, families()))
+    arch = tables.architecture(family)
+    printed = tables.reported(family)
+    accuracy = next(column for column in ACCURACIES if column in next(iter(printed.values())))
     points = {}
-    for row in tables.reported(family).values():
-        point = {"params": float(row["params"]) * its.params, "flops": float(row["flops"]) * its.flops}
-        point |= {column: float(row[column]) for column in ("gpu_ms", "cpu_ms") if row.get(column)}
-        points[row["model"]] = point | {"error": 100 * (1 - float(row[its.accuracy]))}
+    for model, cells in printed.items():
+        point = {
+            "params": float(cells["params"]) * 10**arch.params_unit,
+            "flops": float(cells["flops"]) * 10**arch.flops_unit,
+            "error": 100 * (1 - float(cells[accuracy])),
+        }
+        points[model] = point | {column: float(cells[column]) for column in ("gpu_ms", "cpu_ms") if cells.get(column)}
     columns = tuple(column for column in AXES if all(column in point for point in points.values()))
-    return Row(f"reported: {its.title}", its.error, columns, points)
+    title = f"reported: {arch.title} on {IMAGES[arch.recipe]} ({arch.results})"
+    return Row(title, ACCURACIES[accuracy], columns, points)
 
 
 def measured(results: Sequence[Result]) -> Row:

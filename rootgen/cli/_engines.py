@@ -1,12 +1,19 @@
-"""Arguments that all commands share that run nets."""
+"""Arguments and signals that all commands share that run nets."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rootgen.engine import ENGINES
+
+if TYPE_CHECKING:
+    from rootgen.train import Stop
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,3 +40,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, 1 or more")
     return int(text)
+
+
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """SIGINT and SIGTERM ask `stop`; as before afterwards."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

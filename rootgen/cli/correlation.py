@@ -11,8 +11,8 @@ HELP = "Inter-layer filter correlation of a trained model: arrays, images as in 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from rootgen.cli._engines import add_engine_arguments, positive
     from rootgen.correlation.study import KINDS, Options
-    from rootgen.engine import ENGINES
 
     parser.add_argument("model", metavar="MODEL.caffemodel")
     parser.add_argument("--out", metavar="DIR", help="for the results (default: MODEL_correlation, beside the model)")
@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A-B,...",
         help="pairs of convolutions, such as conv2c-conv3a (default: all adjacent ones)",
     )
-    parser.add_argument("--images", type=_positive, default=Options.images, metavar="N", help="of each set, at most")
-    parser.add_argument("--batch-size", type=_positive, default=Options.batch_size, metavar="N")
-    parser.add_argument("--group", type=_positive, metavar="N", help="score by N blocks, not by the layer's own groups")
+    parser.add_argument("--images", type=positive, default=Options.images, metavar="N", help="of each set, at most")
+    parser.add_argument("--batch-size", type=positive, default=Options.batch_size, metavar="N")
+    parser.add_argument("--group", type=positive, metavar="N", help="score by N blocks, not by the layer's own groups")
     parser.add_argument(
         "--draw",
         type=_kinds,
@@ -38,16 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND,...",
         help=f"images to draw: {', '.join(KINDS)} (default: whitened; the arrays always hold all)",
     )
-    parser.add_argument("--engine", choices=ENGINES, default="auto")
-    parser.add_argument("--device", default="auto")
+    add_engine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from rootgen import correlation
     from rootgen.cli import write_out
+    from rootgen.cli._engines import limit_threads
     from rootgen.console import bars, table
     from rootgen.correlation.study import Options
 
+    limit_threads(args.threads)
     out = Path(args.out or Path(args.model).with_suffix("").as_posix() + "_correlation")
     names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device")
     options = Options(**{name: getattr(args, name) for name in names})
@@ -60,12 +61,6 @@ def run(args: argparse.Namespace) -> None:
     ]
     write_out(table(("pair", "images", "group", "block score", "samples"), rows), None)
     write_out(f"{out}: {len(outcome.files)} files in {time.perf_counter() - begin:.1f} s\n", None)
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
-    return int(text)
 
 
 def _kinds(text: str) -> list[str]:

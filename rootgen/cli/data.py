@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 HELP = "Make train_lmdb, test_lmdb and mean.binaryproto of an image set, as Caffe's own tools make them."
-DEFAULT_PAD = {"fashion-mnist-sample": 4, "fashion-mnist": 4, "cifar10": 4, "folder": 0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from rootgen.cli import write_out
     from rootgen.console import bars
-    from rootgen.datasets import load, save
+    from rootgen.datasets import DEFAULT_PAD, load, save
     from rootgen.datasets.sources import FolderOptions
     from rootgen.datasets.store import refuse_existing
 

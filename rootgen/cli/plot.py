@@ -8,9 +8,9 @@ HELP = "Draw cost against error for a family of the paper: its reported points a
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.plot import FAMILIES, FORMATS
+    from rootgen.plot import FORMATS, families
 
-    parser.add_argument("family", nargs="?", metavar="FAMILY", help=f"{', '.join(FAMILIES)} (default: all)")
+    parser.add_argument("family", nargs="?", metavar="FAMILY", help=f"{', '.join(families())} (default: all)")
     parser.add_argument("--measured", metavar="CSV", help="results.csv of a run of rootgen reproduce, drawn as well")
     parser.add_argument("--out", default="plots", metavar="DIR", help="where the figures go (default: plots)")
     parser.add_argument(
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.measured and not args.family:
         raise RootgenError("--measured needs a FAMILY to stand beside", hint="rootgen plot nin --measured results.csv")
-    for family in [args.family] if args.family else plot.FAMILIES:
+    for family in [args.family] if args.family else plot.families():
         rows = [plot.reported(family)]
         if args.measured:
             rows.append(plot.measured(results.load(args.measured)))

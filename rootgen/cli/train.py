@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from rootgen import train
-    from rootgen.cli._engines import limit_threads
+    from rootgen.cli._engines import limit_threads, signals
     from rootgen.engine import open_trainer
 
     limit_threads(args.threads)
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     _begin(trainer, args)
     stop = Stop()
     try:
-        with _bar() as bar, _signals(stop):
+        with _bar() as bar, signals(stop):
             outcome = train.run(trainer, watcher=_Teller(trainer, bar), stop=stop, log_file=args.log)
     except KeyboardInterrupt:
         _say_how_to_go_on(args.solver, train.newest_snapshot(trainer))
@@ -148,17 +148,6 @@ def _bar() -> Iterator[Progress]:
 
     with progress(fields=("loss", "accuracy", "speed")) as bar:
         yield bar
-
-
-@contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM ask `stop`; as before afterwards."""
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _count(text: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.net import Layer, Net
+from rootgen.net import Net
 
 ACTIVATIONS = {"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Swish", "Clip"}
 PER_CHANNEL = {"BatchNorm", "Scale", "Bias", "MVN", "Power"}  # may stand between a convolution and its activation
@@ -50,16 +50,6 @@ def choose(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[Adjacen
     return tuple(known[name] for name in names)
 
 
-def up_to(net: Net, blobs: Sequence[str]) -> list[Layer]:
-    """The layers of `net` that the final content of `blobs` depends on, in order."""
-    graph = _Graph(net)
-    wanted = {graph.last_maker(blob) for blob in blobs}
-    for index in reversed(range(len(net.layers))):
-        if index in wanted:
-            wanted.update(source for source in graph.sources[index] if source is not None)
-    return [layer for index, layer in enumerate(net.layers) if index in wanted]
-
-
 class _Graph:
     """Who makes what each layer reads, with layers that work in place told apart."""
 
@@ -73,11 +63,6 @@ class _Graph:
             for source in self.sources[-1]:
                 self.readers[source].append(index)
             maker.update(dict.fromkeys(layer.tops, index))
-        self._last = maker
-
-    def last_maker(self, blob: str) -> int:
-        """The layer that leaves `blob` as it is in the end."""
-        return self._last[blob]
 
     def pairs(self) -> tuple[AdjacentPair, ...]:
         found: list[AdjacentPair] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rootgen import prototxt, schema
 from rootgen.correlation.moments import Moments
-from rootgen.correlation.pairs import AdjacentPair, up_to
+from rootgen.correlation.pairs import AdjacentPair
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
 
@@ -46,31 +46,26 @@ def feed(source: ImageSource, batch_size: int) -> Feed:
     return Feed(Layer("data", "Data", (), ("data",), param, str(source.path)), "TEST", 0, None)
 
 
-def open_responses(
-    net: Net,
-    weights: str | Path,
-    pairs: Sequence[AdjacentPair],
-    input_shape: tuple[int, ...],
-    *,
-    engine: str = "auto",
-    device: str = "auto",
+def open_fed(
+    net: Net, weights: str | Path, input_shape: tuple[int, ...], *, engine: str = "auto", device: str = "auto"
 ) -> tuple[Network, str]:
-    """The part of `net` that makes the blobs of `pairs`, fed from memory, and the name of its input blob.
+    """`net` with `weights`, fed with images from memory and without what needs labels; and its input blob's name.
 
     The net may be of either phase: what is opened runs in the TEST phase (running statistics, no dropout).
     """
     from rootgen.engine import open_network
 
-    layers = up_to(net, [blob for pair in pairs for blob in pair.blobs])
-    inputs = [layer for layer in layers if layer.type in INPUTS]
+    inputs = [layer for layer in net.layers if layer.type in INPUTS]
     if len(inputs) != 1:
         found = ", ".join(f"'{layer.name}' ({layer.type})" for layer in inputs) or "none"
         raise RootgenError(f"one input layer is needed, found {found}", where=net.source)
     blob = inputs[0].tops[0]
     fed = schema.NetParameter(name=net.name)
     fed.layer.add(name=blob, type="Input", top=[blob]).input_param.shape.add(dim=input_shape)
-    for layer in layers:
-        if layer.type not in INPUTS:
+    made = {blob}
+    for layer in net.layers:
+        if layer.bottoms and made.issuperset(layer.bottoms):
+            made.update(layer.tops)
             copy = fed.layer.add()
             copy.CopyFrom(layer.param)
             for field in ("blobs", "include", "exclude", "phase"):  # a snapshot's layers say phase: TRAIN
@@ -82,31 +77,23 @@ def open_responses(
 
 
 def gather(
-    net: Net,
-    weights: str | Path,
+    network: Network,
+    blob: str,
     pairs: Sequence[AdjacentPair],
-    source: ImageSource,
+    source: Feed,
+    name: str,
     *,
-    images: int = 10_000,
-    batch_size: int = 50,
-    engine: str = "auto",
-    device: str = "auto",
+    images: int,
     report: Report | None = None,
-) -> tuple[Moments, dict[str, int]]:
-    """Moments of the responses of `pairs` over `images` images of `source`; and the channels of every blob."""
+) -> Moments:
+    """Moments of the responses of `pairs` over the first `images` images of `source`, which go into `blob`."""
     wanted = list(dict.fromkeys(blob for pair in pairs for blob in pair.blobs))
     moments = Moments([pair.blobs for pair in pairs])
-    fed = feed(source, batch_size)
-    try:
-        shape = (batch_size, *fed.image_shape)
-        network, blob = open_responses(net, weights, pairs, shape, engine=engine, device=device)
-        total = min(images, fed.database.size)
-        for start in range(0, total, batch_size):
-            responses = network.forward(wanted, {blob: fed.batch(start // batch_size)["data"]})
-            count = min(batch_size, total - start)  # the last batch goes on with the first images: not counted twice
-            moments.add({name: response[:count] for name, response in responses.items()})
-            if report:
-                report(f"{source.name} images", moments.images, total)
-    finally:
-        fed.close()
-    return moments, {name: shape[1] for name, shape in network.blobs.items() if len(shape) > 1}
+    total = min(images, source.database.size)
+    for start in range(0, total, source.batch_size):
+        responses = network.forward(wanted, {blob: source.batch(start // source.batch_size)["data"]})
+        count = min(source.batch_size, total - start)  # the last batch goes on with the first images: not counted twice
+        moments.add({name: response[:count] for name, response in responses.items()})
+        if report:
+            report(f"{name} images", moments.images, total)
+    return moments

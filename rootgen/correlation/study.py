@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rootgen.correlation.pairs import AdjacentPair, adjacent, choose
 from rootgen.correlation.report import Score, label, save_arrays, save_image, save_scores
-from rootgen.correlation.responses import gather
+from rootgen.correlation.responses import feed, gather, open_fed
 from rootgen.correlation.sources import find_images, find_net
 from rootgen.correlation.whitening import Correlation, block_score, correlate
 from rootgen.errors import RootgenError
@@ -23,6 +24,7 @@ KINDS = {
 
 if TYPE_CHECKING:
     from rootgen.console import Report
+    from rootgen.engine import Network
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,14 @@ def run(model: str | Path, out: str | Path, options: Options, report: Report | N
     if options.pairs:
         pairs = choose(pairs, options.pairs)
     outcome = Outcome()
+    network: Network | None = None
     for source in find_images(model, net, net_path=options.net, data=options.data, mean=options.mean):
-        moments, channels = gather(
-            net,
-            model,
-            pairs,
-            source,
-            images=options.images,
-            batch_size=options.batch_size,
-            engine=options.engine,
-            device=options.device,
-            report=report,
-        )
+        with closing(feed(source, options.batch_size)) as images:
+            if network is None:
+                shape = (options.batch_size, *images.image_shape)
+                network, blob = open_fed(net, model, shape, engine=options.engine, device=options.device)
+            moments = gather(network, blob, pairs, images, source.name, images=options.images, report=report)
+        channels = {name: shape[1] for name, shape in network.blobs.items() if len(shape) > 1}
         results = {}
         for pair in pairs:
             results[str(pair)] = correlate(moments.covariance(pair.blobs))

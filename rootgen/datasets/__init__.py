@@ -5,7 +5,7 @@ uint8 of shape (channels, height, width) throughout.
 """
 
 from rootgen.datasets.image_set import ImageSet
-from rootgen.datasets.sources import NAMES, Dataset, load
+from rootgen.datasets.sources import DEFAULT_PAD, NAMES, Dataset, load
 from rootgen.datasets.store import save
 
-__all__ = ["NAMES", "Dataset", "ImageSet", "load", "save"]
+__all__ = ["DEFAULT_PAD", "NAMES", "Dataset", "ImageSet", "load", "save"]

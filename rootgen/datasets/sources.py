@@ -35,6 +35,7 @@ FASHION_MD5 = {
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
+DEFAULT_PAD = {"fashion-mnist-sample": 4, "fashion-mnist": 4, "cifar10": 4, "folder": 0}  # what the recipe crops from
 FASHION_MARGIN = 2  # 28 x 28 to the 32 x 32 of CIFAR-10's nets
 
 
