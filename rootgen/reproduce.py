@@ -250,7 +250,7 @@ class Experiment:
 
     def _counts(self) -> tuple[int, int]:
         """How many training and test images data/ holds."""
-        from rootgen.engine.feed import Database
+        from rootgen.database import Database
 
         train, test = (Database.at(self.data / name).size for name in (render.TRAIN_LMDB, render.TEST_LMDB))
         return train, test
