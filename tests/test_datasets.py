@@ -98,7 +98,7 @@ def test_grey_is_copied_to_three_channels_and_the_order_follows_the_seed(tmp_pat
 
 
 def test_a_set_larger_than_the_first_map_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rootgen.datasets.database.FIRST_MAP_SIZE", 2**16)
+    monkeypatch.setattr("rootgen.datasets.writer.FIRST_MAP_SIZE", 2**16)
     images = small_set(600, (3, 16, 16))
     save(sources.Dataset(images, None, ()), tmp_path / "out", seed=None)
     np.testing.assert_array_equal([image for _, image, _ in records(tmp_path / "out" / "train_lmdb")], images.images)

@@ -1,6 +1,6 @@
 """Labelled images from where they are published to what Caffe reads: LMDBs of Datum and a mean image.
 
-idx, cifar and folder read, sources knows the sets by name, database and store write. Images are
+idx, cifar and folder read, sources knows the sets by name, writer and store write. Images are
 uint8 of shape (channels, height, width) throughout.
 """
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from rootgen import schema
 from rootgen.console import Report
-from rootgen.datasets.database import Writer
 from rootgen.datasets.image_set import ImageSet
 from rootgen.datasets.sources import Dataset
+from rootgen.datasets.writer import Writer
 from rootgen.errors import RootgenError
 from rootgen.files import replacing, write_bytes, write_text
 

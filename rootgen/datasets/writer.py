@@ -1,4 +1,4 @@
-"""LMDBs of Datum, written as Caffe writes them; rootgen.engine.feed reads them."""
+"""LMDBs of Datum, written as Caffe writes them; rootgen.database reads them."""
 
 from __future__ import annotations
 
