@@ -6,18 +6,14 @@ include and exclude rules, and types and wiring checked (wiring.py).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rootgen import prototxt, schema, upgrade, wiring
+from rootgen import foreign, prototxt, schema, upgrade, wiring
 from rootgen.errors import RootgenError
-from rootgen.layer_types import ARITY
-from rootgen.scanner import Field, Source, Token, scan
-
-log = logging.getLogger("rootgen")
+from rootgen.scanner import Field, Source, scan
 
 PHASES = ("TRAIN", "TEST")
 
@@ -60,11 +56,12 @@ def read(
     level: int = 0,
     stages: Sequence[str] = (),
     allow_unknown: bool = False,
+    lenient: bool = False,
 ) -> Net:
     """The net in the file `path`: a .prototxt, or a .caffemodel (told by its name, else by its content).
 
     A caffemodel holds the layers of one phase already; they are all kept, whatever `phase` says.
-    `allow_unknown` lets layer types pass that Caffe does not have.
+    `allow_unknown` lets layer types pass that Caffe does not have, `lenient` fields too, with a warning.
     """
     if is_binary(path):
         param = schema.read_binary(path, schema.NetParameter)
@@ -73,7 +70,7 @@ def read(
             param, _phase_of(param, phase), where=path, level=level, stages=stages, allow_unknown=allow_unknown
         )
     text = prototxt.read_source(path)
-    return parse(text, phase, where=path, level=level, stages=stages, allow_unknown=allow_unknown)
+    return parse(text, phase, where=path, level=level, stages=stages, allow_unknown=allow_unknown, lenient=lenient)
 
 
 def parse(
@@ -84,13 +81,14 @@ def parse(
     level: int = 0,
     stages: Sequence[str] = (),
     allow_unknown: bool = False,
+    lenient: bool = False,
 ) -> Net:
     """The net that the prototxt `text` describes; its layers know their line of `where`."""
     fields = scan(text, where)
     lines = _lines(text, [field.start for field in layer_fields(fields)])
     source = Source(text, where)
-    if allow_unknown:
-        _drop_foreign_fields(fields, source)
+    if allow_unknown or lenient:
+        foreign.pass_over(layer_fields(fields), source, lenient=lenient)
     param = prototxt.build(fields, schema.NetParameter, source)
     return from_param(
         param, phase, where=where, level=level, stages=stages, allow_unknown=allow_unknown, lines=list(lines)
@@ -213,19 +211,6 @@ def _phase_of(param: Any, phase: str) -> str:
         if len(found) == 1:
             return PHASES[found.pop()]
     return phase
-
-
-def _drop_foreign_fields(fields: Sequence[Field], source: Source) -> None:
-    """Take the fields that Caffe's schema lacks out of the layers whose type is not Caffe's, and log which."""
-    for layer in fields:
-        if layer.name != "layer" or isinstance(layer.value, Token):
-            continue
-        types = [field.value.text.strip("\"'") for field in layer.inner("type") if not isinstance(field.value, list)]
-        if types and types[0] not in ARITY:
-            dropped = prototxt.drop_unknown(layer.value, schema.LayerParameter.DESCRIPTOR)
-            if dropped:
-                names = ", ".join(sorted({field.name for field in dropped}))
-                log.info("%s: fields of this %s layer not read: %s", source.place(layer.start), types[0], names)
 
 
 def _lines(text: str, starts: Sequence[int]) -> Iterator[int]:

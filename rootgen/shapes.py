@@ -66,6 +66,8 @@ def infer(
         if shapes.known:
             _check_params(layer, shapes.params, shared)
             blobs.update(zip(layer.tops, shapes.tops, strict=True))
+        elif input_shape and layer.tops and not layer.bottoms:  # a Python layer that brings the images in, say
+            blobs[layer.tops[0]] = (batch or 1, *input_shape)
         for top in layer.tops:
             if top in options.given and blobs.setdefault(top, options.given[top]) != options.given[top]:
                 raise layer.error(f"top '{top}' is {text(blobs[top])}, not {text(options.given[top])} as given")

@@ -44,7 +44,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Options:
-    """How a net is looked at: what a stage is, the rules' phase, level and stages, and sizes it does not tell."""
+    """How a net is looked at: what a stage is, the rules' phase, level and stages, and sizes it does not tell.
+
+    `lenient` passes over fields that Caffe does not have; `insert_1x1` adds what mixes the groups.
+    """
 
     stage_by: str = STAGE_BY[0]
     phase: str = "TEST"
@@ -53,6 +56,7 @@ class Options:
     input_shape: tuple[int, int, int] | None = None
     given: Mapping[str, Shape] | None = None
     insert_1x1: bool = False
+    lenient: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,15 @@ def _read(text: str, where: object, options: Options, phases: Sequence[str] = ()
     errors = []
     for phase in sorted(PHASES, key=lambda phase: phase != options.phase):
         try:
-            graph = parse(text, phase, where=where, level=options.level, stages=options.stages, allow_unknown=True)
+            graph = parse(
+                text,
+                phase,
+                where=where,
+                level=options.level,
+                stages=options.stages,
+                allow_unknown=True,
+                lenient=options.lenient,
+            )
             found = shapes.infer(graph, input_shape=options.input_shape, given=options.given, partial=True)
         except RootgenError as error:
             if phase in phases:
@@ -181,7 +193,13 @@ def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> 
     if plan.kind == "original":
         return
     if all(change.kept == "on the image" for change in changes):
-        raise RootgenError("has no spatial convolution to give groups to, besides those on the image", where=where)
+        unknown = any(not layer.known for _, found in nets.values() for layer in found.layers)
+        raise RootgenError(
+            "has no spatial convolution to give groups to, besides those on the image"
+            + (", among the layers whose shapes are known" if unknown else ""),
+            where=where,
+            hint="say the size of the input with --input CxHxW, or of a blob with --shape" if unknown else None,
+        )
     if all(change.kept for change in changes):
         last = changes[-1]
         raise RootgenError(
@@ -216,7 +234,14 @@ def _obstacle(change: Change, nets: Nets) -> str:
 
 
 def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets) -> Iterator[str]:
-    """A line per layer whose groups nothing mixes."""
+    """A line for the layers that lose groups, and one per layer whose groups nothing mixes."""
+    fewer = [change for change in changes if change.after < change.before]
+    if fewer:
+        one = fewer[0]
+        yield (
+            f"{one.layer.where}: had {one.before} groups and gets {one.after}, so that it grows"
+            + (f"; so do {len(fewer) - 1} more" if len(fewer) > 1 else "")
+        )
     for change in changes:
         if change.needs_mixing and change not in inserted:
             obstacle = _obstacle(change, nets) if nets else ""

@@ -6,6 +6,7 @@ import pytest
 
 from rootgen import net, prototxt, schema
 from rootgen.errors import RootgenError
+from rootgen.layer_types import ARITY
 
 DATA = "layer { name: 'data' type: 'Input' top: 'data' input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n"
 CONV = "layer { name: 'conv' type: 'Convolution' bottom: 'data' top: 'conv' convolution_param { num_output: 4 } }\n"
@@ -148,7 +149,7 @@ def test_every_v1_type_has_a_name_of_today():
             param = schema.NetParameter()
             param.layers.add(name="x", type=value.number)
             upgraded = net.upgrade.upgrade(param, "x").layer[0]
-            assert upgraded.type in net.ARITY
+            assert upgraded.type in ARITY
             assert upgraded.type.lower().replace("withloss", "loss") == value.name.lower().replace("_", "")
 
 

@@ -437,6 +437,13 @@ def test_what_hangs_on_an_unknown_layer_is_passed_over_and_named():
         shapes.infer(graph)
 
 
+def test_the_input_said_fills_in_for_a_python_layer_that_reads_the_data():
+    text = "layer { name: 'py' type: 'Python' top: 'data' top: 'info' }\n"
+    text += "layer { name: 'r' type: 'ReLU' bottom: 'data' top: 'r' }\n"
+    found = shapes.infer(net.parse(text), input_shape=(3, 8, 9), partial=True)
+    assert found.blobs == {"data": (1, 3, 8, 9), "r": (1, 3, 8, 9)}
+
+
 def test_given_shapes_fill_the_gap():
     graph = net.parse(UNKNOWN, allow_unknown=True)
     found = shapes.infer(graph, given={"p": (2, 4, 4, 3)})

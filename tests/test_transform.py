@@ -73,6 +73,13 @@ def test_grouping_again_replaces_the_groups():
     assert (added, removed) == (["    group: 16\n", "    group: 8\n"], ["    group: 4\n", "    group: 2\n"])
 
 
+def test_losing_groups_is_warned_of():
+    text = (GALLERY / "resnet50" / "root-32" / "deploy.prototxt").read_text()
+    warnings = transform.transform(text, root(8)).warnings
+    assert len(warnings) == 1
+    assert "layer 'res2a_branch2b': had 32 groups and gets 8, so that it grows; so do 15 more" in warnings[0]
+
+
 def chain(*layers: str, channels: int = 16, size: int = 16) -> str:
     """A net of layers in a row, each `kind fields` or, for a convolution, its fields alone."""
     text = f"layer {{ name: 'd' type: 'Input' top: 'd' input_param {{ shape {{ dim: 1 dim: {channels} dim: {size} "
@@ -272,6 +279,20 @@ def test_a_net_that_is_whole_in_one_phase_only():
     assert any(
         "which its rules leave out here" in note and "phase TEST not looked at" in note for note in found.warnings
     )
+
+
+def test_fields_of_forks_are_passed_over_on_request(caplog):
+    text = chain(IMAGE, "type: 'Pooling' pooling_param { kernel_size: 3 stride: 2 ceil_mode: false }", SPATIAL)
+    with pytest.raises(
+        RootgenError, match=r"PoolingParameter has no field 'ceil_mode' \(did you mean 'round_mode'\?\)"
+    ):
+        transform.transform(text, root(4))
+    found = transform.transform(text, root(4), options=transform.Options(lenient=True))
+    assert found.text.replace(" group: 4", "") == text
+    assert found.changes[-1].output == (1, 16, 7, 7)
+    other = text.replace("ceil_mode: false", "ceil_mode: true fancy: 3")
+    assert transform.transform(other, root(4), options=transform.Options(lenient=True)).changes[-1].output[2:] == (8, 8)
+    assert "<text>:3:1: fields that Caffe 1.0 does not have are not read: fancy" in caplog.text
 
 
 def test_foreign_layers_stay_as_they_are():

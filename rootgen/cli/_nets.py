@@ -24,11 +24,14 @@ class Shaped:
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) -> None:
-    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, and `--batch` where it matters."""
+    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, `--lenient`, and `--batch` where it matters."""
     parser.add_argument("--phase", choices=net.PHASES, default="TEST", help="layers of this phase (default: TEST)")
     parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that the layers' rules speak of")
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="a stage of the rules; repeatable")
     parser.add_argument("--input", metavar="CxHxW", help="size of the input images, whatever the net or its data says")
+    parser.add_argument(
+        "--lenient", action="store_true", help="pass over fields that Caffe 1.0 does not have (nets of its forks)"
+    )
     if batch:
         parser.add_argument("--batch", type=positive, metavar="N", help="images per batch")
     parser.add_argument(
@@ -45,7 +48,7 @@ def read(path: str, args: argparse.Namespace) -> Shaped:
 
     Layer types that Caffe does not have pass, with a note.
     """
-    graph = net.read(path, args.phase, level=args.level, stages=args.stage, allow_unknown=True)
+    graph = net.read(path, args.phase, level=args.level, stages=args.stage, allow_unknown=True, lenient=args.lenient)
     found = shapes.infer(graph, input_shape=input_shape(args), batch=args.batch, given=given(args), partial=True)
     for note in found.notes:
         log.warning(note)

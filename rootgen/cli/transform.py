@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
         _nets.input_shape(args),
         _nets.given(args),
         args.insert_1x1,
+        args.lenient,
     )
     where = "<stdin>" if args.net == "-" else args.net
     found = transform.transform(_text(args.net), plan, where, options)
