@@ -28,18 +28,23 @@ $(READY): requirements.txt setup.py pyproject.toml
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --editable .
 	@touch $@
 
+caffe: $(READY)
+	$(BIN)/rootgen caffe build --apt --link
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint caffe
+test: lint
+	$(MAKE) caffe || echo "make: no Caffe here; the tests that need it are skipped, and say so" >&2
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not caffe"
 
-test-slow: $(READY) caffe
+test-slow: caffe
+	if command -v nvcc; then $(BIN)/python -m pip install --quiet $(PIP_ARGS) -r requirements-cuda.txt; fi
 	$(BIN)/python -m pytest --slow
 
 reproduce: $(READY)

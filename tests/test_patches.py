@@ -16,12 +16,9 @@ TRAILERS = {"build": ["Cause", "Applies-to", "Tested"], "conv": ["Paper", "Appli
 
 
 @pytest.fixture(scope="session")
-def tree() -> source.Source:
-    """Caffe's tree, fetched once into the cache."""
-    try:
-        return source.find()
-    except RootgenError as error:
-        pytest.skip(str(error))
+def tree(caffe_tree: Path) -> source.Source:
+    """Caffe's tree, which the series were made for."""
+    return source.find(caffe_tree)
 
 
 @pytest.mark.parametrize("name", ["build", "conv"])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rootgen.caffe_build.options import Options
 from rootgen.errors import RootgenError
+
+log = logging.getLogger("rootgen")
 
 # A header that tells whether a library is there, and Debian's package of it.
 HEADERS = {
@@ -28,6 +32,7 @@ HEADERS = {
 OPENCV = {("opencv2/core.hpp", "opencv4/opencv2/core.hpp"): "libopencv-dev"}
 LEVELDB = {("leveldb/db.h",): "libleveldb-dev"}
 TOOLS = {"cmake": "cmake", "protoc": "protobuf-compiler", "patch": "patch"}
+APT_INSTALL = ("apt-get", "install", "-y", "--no-install-recommends")
 CUDA_WHEELS = {
     "cublas": ("cublas_v2.h", "nvidia-cublas"),
     "curand": ("curand.h", "nvidia-curand"),
@@ -48,31 +53,56 @@ class Toolchain:
 
 def find(options: Options) -> Toolchain:
     """The tools and libraries for `options`; RootgenError with the exact apt line for all that is missing."""
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), "")
-    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
-    generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
-    if not shutil.which("ninja") and not shutil.which("make"):
-        missing.append("ninja-build")
-    if not compiler:
-        missing.insert(0, "g++")
-    elif not shutil.which(compiler):
-        raise RootgenError(f"CXX={compiler} names no compiler", hint="unset CXX, or name one that is installed")
-    else:
-        headers = HEADERS | (OPENCV if options.opencv else {}) | (LEVELDB if options.leveldb else {})
-        missing += _missing_headers(compiler, headers)
-    if options.python:
-        missing += _missing_python(compiler)
-    if missing:
+    packages = missing(options)
+    if packages:
         raise RootgenError(
-            f"missing to build Caffe: {', '.join(missing)}",
-            hint=f"run: apt-get install -y --no-install-recommends {' '.join(missing)}",
+            f"missing to build Caffe: {', '.join(packages)}", hint=f"run: {' '.join([*APT_INSTALL, *packages])}"
         )
-    versions = {"compiler": _version(compiler), "cmake": _version("cmake"), "protoc": _version("protoc")}
+    versions = {"compiler": _version(_compiler()), "cmake": _version("cmake"), "protoc": _version("protoc")}
     roots: tuple[Path, ...] = ()
     if options.gpu:
         versions["nvcc"] = _version(_nvcc())
         roots = _cuda_roots(options)
-    return Toolchain(compiler, generator, roots, versions)
+    generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
+    return Toolchain(_compiler(), generator, roots, versions)
+
+
+def install(packages: Sequence[str]) -> None:
+    """Install Debian packages, where this is root on a Debian; elsewhere nothing happens, and `find` tells."""
+    if not packages or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    log.info("installing %s", " ".join(packages))
+    for command in (["apt-get", "update", "--quiet"], [*APT_INSTALL, *packages]):
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        )  # fmt: skip
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            raise RootgenError(f"{' '.join(command[:2])} failed: {said}")
+
+
+def missing(options: Options) -> list[str]:
+    """Debian's packages for the tools and libraries that `options` need and this machine lacks."""
+    compiler = _compiler()
+    packages = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
+    if not shutil.which("ninja") and not shutil.which("make"):
+        packages.append("ninja-build")
+    if not compiler:
+        packages.insert(0, "g++")
+    elif not shutil.which(compiler):
+        raise RootgenError(f"CXX={compiler} names no compiler", hint="unset CXX, or name one that is installed")
+    else:
+        headers = HEADERS | (OPENCV if options.opencv else {}) | (LEVELDB if options.leveldb else {})
+        packages += _missing_headers(compiler, headers)
+    if options.python:
+        packages += _missing_python(compiler)
+    return packages
+
+
+def _compiler() -> str:
+    """The C++ compiler to use, '' where there is none."""
+    return os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), "")
 
 
 def _missing_headers(compiler: str, headers: dict[tuple[str, ...], str]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 HELP = "Build Caffe 1.0 with today's compilers and fast grouped convolutions, check it, use it."
 
@@ -29,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--no-python", dest="python", action="store_false", help="without pycaffe")
     build.add_argument("--jobs", type=_jobs, metavar="N", help="compilers at a time (default: one per core)")
     build.add_argument("--tests", action="store_true", help="build and run Caffe's own tests too")
+    build.add_argument("--apt", action="store_true", help="first install what is missing by apt-get, if this is root")
     build.add_argument("--link", action="store_true", help="make `import caffe` work in this Python environment")
     check = actions.add_parser("check", help="train a tiny net by `caffe train` and by pycaffe, and compare")
     check.set_defaults(call=_check)
@@ -49,16 +52,25 @@ def _jobs(text: str) -> int:
 
 
 def _build(args: argparse.Namespace) -> None:
+    from rootgen.caffe_build import toolchain
     from rootgen.caffe_build.build import build
     from rootgen.caffe_build.options import Options
 
-    choices = {name: getattr(args, name) for name in Options.__dataclass_fields__}
-    prefix = build(Options(**choices), named=args.source, prefix=args.prefix, jobs=args.jobs, tests=args.tests)
+    signal.signal(signal.SIGTERM, _terminated)
+    options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
+    if args.apt:
+        toolchain.install(toolchain.missing(options))
+    prefix = build(options, named=args.source, prefix=args.prefix, jobs=args.jobs, tests=args.tests)
     print(prefix.path)
     if args.link:
         print(f"linked by {prefix.link()}", file=sys.stderr)
     named = f" --prefix {args.prefix}" if args.prefix else ""
     print(f'to use it: eval "$(rootgen caffe env{named})"', file=sys.stderr)
+
+
+def _terminated(number: int, _: object) -> NoReturn:
+    """End by way of every `finally`: compilers are stopped, what was begun is removed."""
+    raise SystemExit(128 + number)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from rootgen.engine import seeds
 from rootgen.engine import solver as solvers
 from rootgen.engine.caffe import prepare, runtime
 from rootgen.engine.caffe.network import CaffeNetwork
-from rootgen.engine.caffe.trainer import CaffeTrainer
+from rootgen.engine.caffe.trainer import CaffeTrainer, Scratch
 from rootgen.engine.locate import locate
 
 log = logging.getLogger("rootgen")
@@ -62,9 +62,9 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto") -> CaffeTrain
                 "`rootgen data` makes one; relative paths start at the current folder",
             )
     words = runtime.choose(device, prefer_gpu=solver.solver_mode == 1)
-    scratch = tempfile.TemporaryDirectory(prefix="rootgen-solver-")
-    file = Path(scratch.name) / "solver.prototxt"
-    file.write_text(prototxt.format(_for_caffe(solver, beside, scratch.name)), encoding="utf-8")
+    scratch = Scratch()
+    file = scratch.path / "solver.prototxt"
+    file.write_text(prototxt.format(_for_caffe(solver, beside, scratch.path)), encoding="utf-8")
     caffe_solver = runtime.pycaffe().get_solver(str(file))
     caffe_nets = [caffe_solver.net, *caffe_solver.test_nets]
     networks = [CaffeNetwork(net, checked, words) for net, checked in zip(caffe_nets, (train, *tests), strict=True)]
@@ -73,7 +73,7 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto") -> CaffeTrain
     return trainer
 
 
-def _for_caffe(solver: Any, beside: Path, scratch: str) -> Any:
+def _for_caffe(solver: Any, beside: Path, scratch: Path) -> Any:
     """The solver as Caffe gets it: nets inside, files found; testing, display and snapshots left to the caller."""
     given = schema.SolverParameter()
     given.CopyFrom(solver)

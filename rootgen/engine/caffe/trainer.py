@@ -6,6 +6,7 @@ import math
 import shutil
 import tempfile
 import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,14 @@ from rootgen.errors import RootgenError
 _ROUNDS = {"AdaDelta": 2, "Adam": 2}  # history blobs per learnable blob, where not 1
 
 
+class Scratch:
+    """A folder for the files that only Caffe itself reads or writes; it goes with this object."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="rootgen-solver-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 class CaffeTrainer:
     """A pycaffe solver at some iteration; see engine.Trainer."""
 
@@ -30,7 +39,7 @@ class CaffeTrainer:
         solver: Any,
         where: object,
         caffe_solver: Any,
-        scratch: tempfile.TemporaryDirectory[str],
+        scratch: Scratch,
         networks: Sequence[CaffeNetwork],
     ) -> None:
         """`solver` is what the user wrote, `caffe_solver` was made to leave testing and snapshots to us.
@@ -119,7 +128,7 @@ class CaffeTrainer:
                 hint="a state of another net or of another solver type; --weights takes the model alone",
             )
         self.train.load(state.learned_net(found, path), whole=True)
-        folder = Path(self._scratch.name)
+        folder = self._scratch.path
         model, copy = folder / "restored.caffemodel", folder / "restored.solverstate"
         weights.write(model, self.train.net.name, "TRAIN", self.train.net.layers, self._learned())
         shaped = [values.reshape(shape) for values, shape in zip(found.history, self._history_shapes(), strict=True)]
@@ -135,7 +144,7 @@ class CaffeTrainer:
 
     def _history(self) -> state.State:
         """The solver's state, which only Caffe's own snapshot tells: taken in the scratch folder."""
-        folder = Path(self._scratch.name)
+        folder = self._scratch.path
         wanted = 8 * sum(self._history_sizes())  # bytes: model and history, with room to spare
         if shutil.disk_usage(folder).free < wanted:  # Caffe would end the process
             raise RootgenError(f"less than {wanted} bytes are free, no snapshot is written", where=folder)

@@ -1,0 +1,265 @@
+"""rootgen caffe: what it builds works; what cannot be built is told in one line and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rootgen import paths
+from rootgen.caffe_build import check as checks
+from rootgen.caffe_build import own_tests, prefix, series, source, steps, toolchain
+from rootgen.caffe_build.build import build
+from rootgen.caffe_build.options import Options
+from rootgen.cli import main
+from rootgen.errors import RootgenError
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD_PATCHES = series.patches("build")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of its own."""
+    monkeypatch.setenv("ROOTGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(prefix.VARIABLE, raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def ready(caffe_tree: Path) -> Path:
+    """The tree, on a machine that can build it."""
+    try:
+        toolchain.find(Options())
+    except RootgenError as error:
+        pytest.skip(str(error))
+    return caffe_tree
+
+
+def rootgen(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rootgen", *map(str, words)], capture_output=True, text=True, check=False, cwd=ROOT,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The error of a command that failed as it should."""
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("rootgen caffe: ")
+    assert "Traceback" not in done.stderr
+    return last
+
+
+def test_the_build_of_this_series_is_there(ready: Path) -> None:
+    """Builds it if `make caffe` has not: a series that no longer compiles fails here, not in silence."""
+    built = build(Options(), named=ready)
+    assert built.record["series"] == [f"{path.parent.name}/{path.name}" for path in series.wanted(vanilla=False)]
+    assert subprocess.run([built.tool, "--version"], capture_output=True, check=True).stdout == b"caffe version 1.0.0\n"
+
+
+@pytest.mark.caffe
+def test_check_trains_alike_by_tool_and_by_pycaffe(capsys: pytest.CaptureFixture[str]) -> None:
+    ways = checks.check(prefix.find())
+    assert [way for way, _, _ in ways] == ["caffe train", "pycaffe"]
+    assert main(["caffe", "check"]) == 0
+    assert "pycaffe" in capsys.readouterr().out
+
+
+@pytest.mark.caffe
+def test_check_sees_a_tool_that_does_not_work(tmp_path: Path) -> None:
+    broken = tmp_path / "prefix"
+    shutil.copytree(prefix.find().path, broken)
+    (broken / "bin/caffe").write_text("#!/bin/sh\necho no such layer >&2\nexit 1\n", encoding="utf-8")
+    with pytest.raises(RootgenError, match="caffe failed with exit code 1: no such layer"):
+        checks.check(prefix.Prefix(broken))
+
+
+@pytest.mark.caffe
+def test_env_gives_a_shell_both_the_tool_and_pycaffe() -> None:
+    script = f"""eval "$({sys.executable} -m rootgen caffe env)"
+        caffe --version && {sys.executable} -c 'import caffe; print(caffe.__file__)'"""
+    done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines() == ["caffe version 1.0.0", f"{prefix.find().python}/caffe/__init__.py"]
+
+
+@pytest.mark.caffe
+def test_prefix_elsewhere_works_and_is_replaced(ready: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert main(["caffe", "build", "--source", str(ready), "--prefix", str(tmp_path / "here")]) == 0
+    assert prefix.find(tmp_path / "here").exports().startswith(f"export {prefix.VARIABLE}={tmp_path}/here\n")
+    subprocess.run([tmp_path / "here/bin/caffe", "--version"], check=True, capture_output=True)
+
+
+def test_no_caffe_yet(cache: Path) -> None:
+    assert one_line(rootgen("caffe", "env")) == "rootgen caffe: no Caffe is built yet (run: rootgen caffe build)"
+    assert "no Caffe built by rootgen here" in one_line(rootgen("caffe", "check", "--prefix", cache))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--arch", "90"], "--arch without --gpu"),
+        (["--cudnn", "--nccl"], "--cudnn, --nccl without --gpu"),
+        (["--gpu", "--arch", "hopper"], "--arch hopper is no CUDA architecture"),
+    ],
+)
+def test_options_that_contradict(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["caffe", "build", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_source_that_is_no_tree(cache: Path, tmp_path: Path, ready: Path) -> None:
+    assert "no such folder" in one_line(rootgen("caffe", "build", "--source", tmp_path / "none"))
+    (tmp_path / "src").mkdir()
+    told = one_line(rootgen("caffe", "build", "--source", tmp_path))
+    assert "not a Caffe tree: it has no src/caffe/proto/caffe.proto" in told
+
+
+def test_source_patched_already(cache: Path, tmp_path: Path, ready: Path) -> None:
+    series.copy_tree(source.find(ready), tmp_path / "tree")
+    series.apply(BUILD_PATCHES, source.find(ready), tmp_path / "tree")
+    before = source.tree_hash(tmp_path / "tree")
+    told = one_line(rootgen("caffe", "build", "--source", tmp_path / "tree"))
+    assert told.endswith("the tree has the build series applied already (name the unpatched tree)")
+    assert source.tree_hash(tmp_path / "tree") == before
+    assert not (cache / "caffe/work").exists()
+
+
+def test_source_with_local_changes(cache: Path, tmp_path: Path, ready: Path) -> None:
+    """A change in the way of a patch stops the build; which files are changed is said wherever git knows."""
+    tree = tmp_path / "tree"
+    series.copy_tree(source.find(ready), tree)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tree)]
+    for words in (["init", "-q"], ["add", "-fA"], ["commit", "-qm", "tree"]):
+        subprocess.run([*git, *words], check=True)
+    changed = tree / "src/caffe/util/io.cpp"
+    changed.write_text(changed.read_text(encoding="utf-8").replace("536870912", "1 << 29"), encoding="utf-8")
+    done = rootgen("caffe", "build", "--source", tree)
+    assert "1 files changed locally: src/caffe/util/io.cpp" in done.stderr
+    assert f"build/{BUILD_PATCHES[0].name} does not apply: src/caffe/util/io.cpp" in one_line(done)
+
+
+def test_fetched_tree_of_another_content_is_refused(
+    cache: Path, tmp_path: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git from a repository whose tree is not Caffe's, then a Debian mirror that is not there."""
+    (tmp_path / "other/src/caffe/proto").mkdir(parents=True)
+    (tmp_path / "other/src/caffe/proto/caffe.proto").write_text("", encoding="utf-8")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(tmp_path / "other")]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "other"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    monkeypatch.setattr(source, "REPOSITORY", str(tmp_path / "other"))
+    monkeypatch.setattr(source, "COMMIT", commit)
+    monkeypatch.setattr(source, "_mirrors", lambda: ["file:///nowhere/debian"])
+    with pytest.raises(RootgenError, match=r"no Caffe tree: the tree's hash is .*; Debian's source package: "):
+        source.find()
+    assert list((cache / "caffe").iterdir()) == []
+
+
+def test_compiler_missing(cache: Path, tmp_path: Path) -> None:
+    assert "CXX=nope names no compiler" in one_line(rootgen("caffe", "build", CXX="nope"))
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    told = one_line(rootgen("caffe", "build", PATH=str(empty)))
+    assert "missing to build Caffe: g++, cmake, protobuf-compiler, patch, ninja-build" in told
+    assert "run: apt-get install -y --no-install-recommends g++ cmake" in told
+
+
+def test_header_missing(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(toolchain.HEADERS, ("no/such/header.h",), "libnone-dev")
+    with pytest.raises(RootgenError, match=r"missing to build Caffe: libnone-dev \(run: apt-get install"):
+        toolchain.find(Options())
+
+
+@pytest.mark.parametrize("place", ["/proc/caffe", "{tmp}/file", "{tmp}/file/below", "{tmp}/full"])
+def test_prefix_that_cannot_be_written(place: str, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").write_text("kept", encoding="utf-8")
+    where = place.format(tmp=tmp_path)
+    assert where in one_line(rootgen("caffe", "build", "--prefix", where))
+    assert (tmp_path / "full/mine").read_text(encoding="utf-8") == "kept"
+
+
+def test_disk_too_small(cache: Path, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rootgen.caffe_build.build.ROOM_MB", {False: 10**9})
+    with pytest.raises(RootgenError, match=r"MB are free, a build takes 1000000000 MB"):
+        build(Options(), named=ready)
+    assert sorted(path.name for path in (cache / "caffe").iterdir()) == ["lock"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_build_leaves_nothing_behind(number: signal.Signals, cache: Path, ready: Path) -> None:
+    """The signal reaches rootgen alone, not its children: they must not go on compiling."""
+    words = [sys.executable, "-m", "rootgen", "caffe", "build", "--source", str(ready)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            if "compiling" in line:
+                break
+        time.sleep(1)
+        child.send_signal(number)
+        said = child.stderr.read()
+    assert child.returncode == (130 if number == signal.SIGINT else 143)
+    assert "Traceback" not in said
+    assert sorted(path.name for path in (cache / "caffe").iterdir()) == ["build.log", "lock"]
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(cache) not in listed
+
+
+def test_failed_build_shows_the_telling_line(cache: Path, ready: Path, tmp_path: Path) -> None:
+    """A tree that does not compile: the compiler's own words, and no prefix."""
+    tree = tmp_path / "tree"
+    series.copy_tree(source.find(ready), tree)
+    header = tree / "include/caffe/common.hpp"
+    header.write_text('#error "this tree is broken"\n' + header.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(RootgenError, match=r"compiling Caffe failed: .*common.hpp:1:2: error: .*this tree is broken"):
+        build(Options(python=False), named=tree)
+    assert sorted(path.name for path in (cache / "caffe").iterdir()) == ["build.log", "lock"]
+
+
+def test_telling_lines_are_the_first_errors() -> None:
+    log = [
+        "[1/9] Building CXX object x.o",
+        "x.cpp:3:1: warning: unused",
+        "x.cpp:7:5: error: 'foo' was not declared",
+        "x.cpp:7:5: error: 'foo' was not declared",
+        "ninja: build stopped: subcommand failed.",
+        "make: *** [all] Error 2",
+    ]
+    assert steps.first_telling(log) == ["x.cpp:7:5: error: 'foo' was not declared"]
+
+
+@pytest.mark.slow
+@pytest.mark.caffe
+def test_caffes_own_tests_pass(ready: Path) -> None:
+    """C++: every file of src/caffe/test, but those that need OpenCV or LevelDB. pycaffe: all but drawing."""
+    build(Options(), named=ready, tests=True)
+    log = (paths.cache("caffe") / "build.log").read_text(encoding="utf-8")
+    assert f"[  PASSED  ] {own_tests.CPP_TESTS} tests." in log
+    assert "\nOK\n" in log or "\nOK (skipped" in log
+
+
+@pytest.mark.slow
+def test_cuda_build_links(ready: Path) -> None:
+    options = Options(gpu=True, arch="90", cudnn=True, nccl=True)
+    try:
+        toolchain.find(options)
+    except RootgenError as error:
+        pytest.skip(str(error))
+    built = build(options, named=ready)
+    needed = subprocess.run(
+        ["readelf", "-d", built.path / "lib/libcaffe.so"], capture_output=True, text=True, check=True
+    )
+    for library in ("libcudart", "libcublas", "libcurand", "libcudnn", "libnccl"):
+        assert f"[{library}.so" in needed.stdout
+    subprocess.run([built.tool, "--version"], check=True, capture_output=True)
