@@ -18,15 +18,38 @@ pytestmark = pytest.mark.torch
 EMITTED = sorted(paths.resource("prototxt").glob("*/*/deploy.prototxt"))
 QUICK = ("nin/", "googlenet/root-4", "resnet50/root-8")  # a second or less each on an idle machine
 
+# With random weights 152 layers amplify rounding: the engine's own float32 is 5e-4 from its float64 there.
+DEEP_LIMIT = 2e-3
+
 
 def name_of(deploy: Path) -> str:
     return f"{deploy.parent.parent.name}/{deploy.parent.name}"
+
+
+def take_statistics(deploy: Path, net, seed: int) -> None:
+    """Set the statistics of BatchNorm from a batch: with random ones a hundred residual blocks overflow."""
+    train = open_network(deploy, phase="TRAIN", engine="torch", device="cpu", batch=2)
+    for theirs, ours in zip(train.units, net.units, strict=True):
+        for blob, values in zip(theirs.blobs, ours.blobs, strict=True):
+            blob.copy_(values * (ours.layer.type != "BatchNorm"))
+    shape = train.blobs["data"]
+    train.forward(list(train.outputs), {"data": np.random.default_rng(seed).standard_normal(shape, np.float32)})
+    for theirs, ours in zip(train.units, net.units, strict=True):
+        for blob, values in zip(ours.blobs, theirs.blobs, strict=True):
+            blob.copy_(values)
+
+
+def for_opencv(deploy: Path) -> bytes:
+    """The net as OpenCV's importer knows it, which has another name for the rounding of pools."""
+    return deploy.read_bytes().replace(b"round_mode: FLOOR", b"ceil_mode: false")
 
 
 def differences(deploy: Path, folder: Path, seed: int = 0) -> list[float]:
     """For the blob before the softmax and for the output, the largest difference over the largest value."""
     net = open_network(deploy, engine="torch", device="cpu")
     randomize(net, seed)
+    if any(unit.layer.type == "Eltwise" for unit in net.units):
+        take_statistics(deploy, net, seed)
     model = folder / "random.caffemodel"
     weights.write(model, net.net.name, "TEST", net.net.layers, net.learned())
     (output,) = net.outputs
@@ -34,7 +57,9 @@ def differences(deploy: Path, folder: Path, seed: int = 0) -> list[float]:
     makers = {top: unit.layer.name for unit in net.units for top in unit.layer.tops}
     x = np.random.default_rng(seed).standard_normal((1, *net.blobs["data"][1:]), np.float32)
     ours = net.forward([scores, output], {"data": x})
-    reference = cv2.dnn.readNetFromCaffe(str(deploy), str(model))
+    reference = cv2.dnn.readNetFromCaffe(
+        *(np.frombuffer(b, np.uint8) for b in (for_opencv(deploy), model.read_bytes()))
+    )
     reference.setInput(x)
     theirs = dict(zip((scores, output), reference.forward([makers[scores], makers[output]]), strict=True))
     assert theirs[scores].std() > 0.01 * abs(theirs[scores]).max()  # scores that are all alike would agree by chance
@@ -53,4 +78,5 @@ def test_there_are_nets_to_compare():
     ],
 )
 def test_forward_agrees_with_opencv(deploy, tmp_path):
-    assert max(differences(deploy, tmp_path)) < 1e-4
+    deep = name_of(deploy).startswith(("resnet101", "resnet152", "resnet200"))
+    assert max(differences(deploy, tmp_path)) < (DEEP_LIMIT if deep else 1e-4)
