@@ -17,6 +17,12 @@ find_package(Threads REQUIRED)
 find_package(Boost 1.74 REQUIRED COMPONENTS thread filesystem)
 target_link_libraries(caffe_dependencies INTERFACE Threads::Threads Boost::thread Boost::filesystem)
 
+# conv/ runs grouped convolution on all cores with it; without OpenMP on one.
+find_package(OpenMP COMPONENTS CXX)
+if(OpenMP_CXX_FOUND)
+  target_link_libraries(caffe_dependencies INTERFACE OpenMP::OpenMP_CXX)
+endif()
+
 # glog 0.7 refuses to be included without the definition that its CMake target carries.
 find_package(gflags REQUIRED)
 find_package(glog CONFIG REQUIRED)
