@@ -1,8 +1,5 @@
-"""Rendered networks: the committed files, their maps, their fields, and OpenCV's opinion of them."""
+"""Rendered networks and solvers: the committed files, their maps, their fields, their options."""
 
-from math import prod
-
-import numpy as np
 import pytest
 
 from rootgen import net, paths, prototxt, render, schema, shapes, tables
@@ -218,48 +215,3 @@ def test_solver_says_what_was_set_by_hand():
     text = render.solver(NIN, options=SolverOptions(max_iter=64, base_lr=0.01))
     assert "# max_iter is set by hand, and the drops moved with it.\n" in text
     assert "# base_lr is set by hand.\n" in text
-
-
-def weights(found):
-    """A caffemodel of zeros with the learnable blobs that `found` names."""
-    model = schema.NetParameter()
-    for name, blobs in found:
-        entry = model.layer.add(name=name)
-        for shape in blobs:
-            blob = entry.blobs.add()
-            blob.shape.dim.extend(shape)
-            size = 4 * prod(shape)
-            length = b"".join(
-                bytes([size >> 7 * i & 127 | (128 if size >> 7 * (i + 1) else 0)])
-                for i in range(5)
-                if i == 0 or size >> 7 * i
-            )
-            blob.MergeFromString(b"\x2a" + length + bytes(size))  # field 5, `data`: quicker than a list of floats
-    return schema.to_bytes(model)
-
-
-# Every network of the paper; quick ones, and of the large the original and the most grouped, in every run.
-QUICK = ("nin", "googlenet")
-OPENCV = [
-    pytest.param(arch, row, marks=() if arch in QUICK or row in ("Orig.", "root-64") else pytest.mark.slow)
-    for arch, row in ROWS
-]
-
-
-@pytest.mark.parametrize(("arch", "row"), OPENCV)
-def test_opencv_finds_the_same_shape_at_every_layer(arch, row):
-    cv2 = pytest.importorskip("cv2", reason="OpenCV, whose Caffe importer this compares with, is not installed")
-    text = render.net(ARCHS[arch], Plan.named(row), NetOptions(phase="deploy"))
-    layers = graph(text).layers
-    ours = shapes.infer(graph(text)).layers
-    model = weights([(layer.name, found.params) for layer, found in zip(layers, ours, strict=True) if found.params])
-    text = text.replace("round_mode: FLOOR", "ceil_mode: false")  # OpenCV's own word for Caffe master's field
-    theirs = cv2.dnn.readNetFromCaffe(np.frombuffer(text.encode(), np.uint8), np.frombuffer(model, np.uint8))
-    crop = ARCHS[arch].crop
-    ids, _, outputs = theirs.getLayersShapes((1, 3, crop, crop))
-    found = {
-        theirs.getLayer(int(id)).name: tuple(tuple(int(size) for size in top) for top in tops)
-        for id, tops in zip(ids, outputs, strict=True)
-    }
-    expected = {layer.name: shape.tops for layer, shape in zip(layers, ours, strict=True) if layer.type != "Input"}
-    assert {name: found.get(name) for name in expected} == expected
