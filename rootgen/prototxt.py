@@ -16,9 +16,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.scanner import Field, Source, Token, scan
+from rootgen.scanner import Field, Source, Token, scan, short
 
-MAX_BYTES = 64 * 2**20  # far above any network description; a caffemodel passed by mistake is often larger
+MAX_BYTES = 16 * 2**20  # ten times the largest network known; a caffemodel passed by mistake is often larger
 
 _QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1""")
 _ESCAPE = re.compile(r"""\\(?:[abfnrtv?'"\\]|[0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})""")
@@ -36,7 +36,7 @@ _MESSAGE = FieldDescriptor.CPPTYPE_MESSAGE
 
 
 def read_source(path: str | Path) -> str:
-    """Text of the prototxt `path`; RootgenError where it cannot be one (binary, not UTF-8, over 64 MiB)."""
+    """Text of the prototxt `path`; RootgenError where it cannot be one (binary, not UTF-8, over 16 MiB)."""
     from rootgen.files import read_bytes
 
     try:
@@ -113,7 +113,7 @@ def _fill(msg: Any, fields: list[Field], source: Source, known: dict[str, tuple[
         name = field.name
         if name not in known:
             hint = did_you_mean(name, known)
-            raise source.error(field.start, f"{msg.DESCRIPTOR.name} has no field '{name}'", hint)
+            raise source.error(field.start, f"{msg.DESCRIPTOR.name} has no field '{short(name)}'", hint)
         descriptor, repeated, cpp_type = known[name]
         if name in seen:
             raise source.error(field.start, f"'{name}' is given twice, but {msg.DESCRIPTOR.name} takes it once")
@@ -121,7 +121,7 @@ def _fill(msg: Any, fields: list[Field], source: Source, known: dict[str, tuple[
             seen.add(name)
         if cpp_type == _MESSAGE:
             if isinstance(field.value, Token):
-                raise source.error(field.start, f"'{name}' takes a message in {{ }}, found {field.value.text!r}")
+                raise source.error(field.start, f"'{name}' takes a message in {{ }}, found {short(field.value.text)!r}")
             inner = getattr(msg, name)
             inner = inner.add() if repeated else inner
             inner.SetInParent()
@@ -162,7 +162,7 @@ def _scalar(field: Field, descriptor: FieldDescriptor, cpp_type: int, source: So
         FieldDescriptor.CPPTYPE_BOOL: "true or false",
         FieldDescriptor.CPPTYPE_STRING: "a string in quotes",
     }.get(cpp_type, "an integer" if cpp_type in _INT_RANGE else "a number")
-    raise source.error(token.start, f"'{field.name}' takes {wanted}, found {word}")
+    raise source.error(token.start, f"'{field.name}' takes {wanted}, found {short(word)}")
 
 
 def _integer(token: Token, limits: tuple[int, int], field: Field, source: Source) -> int:
@@ -170,9 +170,9 @@ def _integer(token: Token, limits: tuple[int, int], field: Field, source: Source
     try:
         value = int(word, 16) if "x" in word.lower() else int(word, 8 if _OCTAL.fullmatch(word) else 10)
     except ValueError:
-        raise source.error(token.start, f"'{field.name}' takes an integer, found {_short(word)}") from None
+        raise source.error(token.start, f"'{field.name}' takes an integer, found {short(word)}") from None
     if not limits[0] <= value <= limits[1]:
-        raise source.error(token.start, f"'{field.name}' is {_short(word)}, outside {limits[0]} to {limits[1]}")
+        raise source.error(token.start, f"'{field.name}' is {short(word)}, outside {limits[0]} to {limits[1]}")
     return value
 
 
@@ -186,7 +186,7 @@ def _float(token: Token, field: Field, source: Source) -> float:
             return float(word.rstrip("fF"))
     except ValueError:
         pass  # a hexadecimal number, which text format has for integers alone, as octal ones
-    raise source.error(token.start, f"'{field.name}' takes a number, found {_short(word)}")
+    raise source.error(token.start, f"'{field.name}' takes a number, found {short(word)}")
 
 
 def _enum(token: Token, enum: Any, field: Field, source: Source) -> int:
@@ -197,7 +197,7 @@ def _enum(token: Token, enum: Any, field: Field, source: Source) -> int:
     if token.text.isdigit() and len(token.text) < 10 and int(token.text) in enum.values_by_number:
         return int(token.text)
     raise source.error(
-        token.start, f"'{field.name}' has no value {_short(token.text)}", did_you_mean(token.text, names.keys())
+        token.start, f"'{field.name}' has no value {short(token.text)}", did_you_mean(token.text, names.keys())
     )
 
 
@@ -211,8 +211,3 @@ def _string(token: Token, field: Field, source: Source, as_bytes: bool) -> str |
         return content if as_bytes else content.decode("utf-8")
     except ValueError:
         raise source.error(token.start, f"'{field.name}' has a broken escape in its string") from None
-
-
-def _short(word: str) -> str:
-    """A word as an error shows it: never a screenful."""
-    return word if len(word) <= 40 else word[:37] + "..."

@@ -93,10 +93,10 @@ def scan(text: str, where: object = "<text>") -> list[Field]:
         elif kind == "end":
             break
         else:
-            raise source.error(start, f"expected a field name, found {word!r}")
+            raise source.error(start, f"expected a field name, found {short(word)!r}")
     if open_fields:
         field, closing = open_fields[-1]
-        raise source.error(field.start, f"'{field.name}' has no closing '{closing}'", "the text is cut short")
+        raise source.error(field.start, f"'{short(field.name)}' has no closing '{closing}'", "the text is cut short")
     return top
 
 
@@ -124,7 +124,9 @@ def _read_value(field: Field, tokens: Iterator[Token], source: Source, here: lis
         here.append(field)
         return "}" if token.text == "{" else ">"
     if not colon:
-        raise source.error(token.start, f"expected ':' or '{{' after '{field.name}', found {token.text!r}")
+        raise source.error(
+            token.start, f"expected ':' or '{{' after '{short(field.name)}', found {short(token.text)!r}"
+        )
     if token.kind == "mark" and token.text == "[":
         _read_list(field, tokens, source, here)
         return None
@@ -146,12 +148,19 @@ def _read_list(field: Field, tokens: Iterator[Token], source: Source, here: list
         if mark.text == "]":
             return
         if mark.text != ",":
-            raise source.error(mark.start, f"expected ',' or ']' in the list of '{field.name}', found {mark.text!r}")
+            raise source.error(
+                mark.start, f"expected ',' or ']' in the list of '{short(field.name)}', found {short(mark.text)!r}"
+            )
         token = next(tokens)
 
 
 def _set_scalar(field: Field, token: Token, source: Source) -> None:
     if token.kind in ("mark", "end"):
-        raise source.error(token.start, f"expected a value for '{field.name}', found {token.text!r}")
+        raise source.error(token.start, f"expected a value for '{short(field.name)}', found {short(token.text)!r}")
     field.value = token
     field.end = token.end
+
+
+def short(word: str) -> str:
+    """A word as an error shows it: never a screenful."""
+    return word if len(word) <= 40 else word[:37] + "..."

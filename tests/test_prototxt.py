@@ -165,6 +165,8 @@ def test_damaged_texts_are_refused_where_protobuf_refuses_them():
         ("input_dim: 1.5", "'input_dim' takes an integer, found 1.5"),
         ("input_dim: 2147483648", "'input_dim' is 2147483648, outside -2147483648 to 2147483647"),
         ("input_dim: " + "9" * 6000, "'input_dim' .*999"),
+        ("9" * 6000, "expected a field name, found '9+\\.\\.\\.'"),
+        ("x" * 6000 + ": 1", r"NetParameter has no field 'x+\.\.\.'"),
         ("input_dim: 1a", "1:12: '1' has no meaning here|takes an integer"),
         ("force_backward: yes", "'force_backward' takes true or false, found yes"),
         ("layer { phase: TRIAN }", r"'phase' has no value TRIAN \(did you mean 'TRAIN'\?\)"),
@@ -225,7 +227,7 @@ def test_files_that_are_no_text(tmp_path):
         prototxt.read(path, schema.NetParameter)
     with path.open("wb") as file:
         file.truncate(prototxt.MAX_BYTES + 1)
-    with pytest.raises(RootgenError, match=r"64 MiB is too large for a prototxt .is it a \.caffemodel"):
+    with pytest.raises(RootgenError, match=r"16 MiB is too large for a prototxt .is it a \.caffemodel"):
         prototxt.read(path, schema.NetParameter)
     with pytest.raises(RootgenError, match="cannot read: Is a directory"):
         prototxt.read(tmp_path, schema.NetParameter)
