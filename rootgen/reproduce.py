@@ -35,6 +35,7 @@ from rootgen.correlation import block_score
 from rootgen.errors import RootgenError
 from rootgen.files import read_bytes, write_text
 from rootgen.grouping import ORIGINAL, Plan
+from rootgen.schedules import Short, net_text, solver_text
 
 if TYPE_CHECKING:
     from rootgen.console import Report
@@ -45,8 +46,6 @@ PLANS = (ORIGINAL, Plan("root", 4), Plan("root", 8), Plan("root", 16))
 PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
 TIMED_BATCH = 32
 TIMED_ROUNDS = 3
-# Caffe's BatchNorm averages its statistics over about 1000 iterations, far more than a short run has.
-SHORT_AVERAGE = 'type: "BatchNorm"\n  batch_norm_param { moving_average_fraction: 0.9 }\n'
 
 log = logging.getLogger("rootgen")
 
@@ -132,26 +131,18 @@ class Experiment:
 
     def emit(self) -> None:
         """Nets and solvers, one folder per model; paths in them are seen from the working folder, as in Caffe."""
-        train_images, test_images = self._counts()
-        epochs = self.settings.epochs
-        batch_size = None if epochs is None else self.settings.batch_size
+        short = None
+        if self.settings.epochs is not None:
+            short = Short(self.settings.epochs, self.settings.batch_size, self.settings.base_lr)
         for model in self.models:
-            options = render.NetOptions(batch_size=batch_size, data=str(self.data))
             solver = render.SolverOptions(
                 net=str(model.train_val),
                 snapshot_prefix=str(model.folder / self.arch.name),
-                train_images=train_images,
-                test_images=test_images,
-                batch_size=batch_size,
-                base_lr=None if epochs is None else self.settings.base_lr,
-                max_iter=None if epochs is None else max(1, round(epochs * train_images / self.settings.batch_size)),
                 random_seed=self.settings.seed,
             )
-            train_val, text = render.net(self.arch, model.plan, options), render.solver(self.arch, model.plan, solver)
-            if epochs is not None:
-                train_val, text = train_val.replace('type: "BatchNorm"\n', SHORT_AVERAGE), _short(text)
+            train_val = net_text(self.arch, model.plan, str(self.data), short)
             _write_if_new(model.train_val, train_val)
-            _write_if_new(model.solver, text)
+            _write_if_new(model.solver, solver_text(self.arch, model.plan, solver, self._counts(), short))
             deploy = render.NetOptions(phase="deploy", batch_size=TIMED_BATCH)
             _write_if_new(model.deploy, render.net(self.arch, model.plan, deploy))
 
@@ -298,20 +289,6 @@ class _Watcher(train.Watcher):
     def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in results[0].items())
         log.info("%s: iteration %d: test %s", self.what, iteration, shown)
-
-
-def _short(solver: str) -> str:
-    """A solver for a few epochs: the rate falls in a line to zero, and a snapshot is taken every few dozen iterations.
-
-    With three constant rates, as in the paper's kind of schedule, a run this short ends far from where it could.
-    """
-    param: Any = prototxt.parse(solver, schema.SolverParameter)
-    for field in ("gamma", "stepvalue"):
-        param.ClearField(field)
-    param.lr_policy, param.power = "poly", 1.0
-    param.snapshot = max(1, min(50, param.max_iter))
-    param.test_interval = param.max_iter
-    return solver.partition("\n")[0] + "\n# Shortened: the rate falls in a line to zero.\n" + prototxt.format(param)
 
 
 def _write_if_new(path: Path, text: str) -> None:
