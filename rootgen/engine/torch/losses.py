@@ -28,7 +28,8 @@ def softmax_with_loss(unit: Unit) -> Run:
         log_probability = F.log_softmax(x, axis)
         index, valid = labels_of(x, label)
         losses = -log_probability.gather(axis, index.unsqueeze(axis)).squeeze(axis)
-        losses = losses + (losses.detach().clamp(max=_GREATEST) - losses.detach())  # clips the value, not the gradient
+        value = losses.detach()
+        losses = value.clamp(max=_GREATEST) + (losses - value)  # clips the value, not the gradient
         loss = torch.where(valid, losses, torch.zeros_like(losses)).sum()
         loss = loss / _normalizer(mode, valid, x.shape[:axis].numel())
         return (loss, log_probability.exp())[: max(len(unit.tops), 1)]
