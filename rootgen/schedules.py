@@ -51,5 +51,6 @@ def solver_text(
     param.lr_policy, param.power = "poly", 1.0
     param.snapshot = min(SNAPSHOTS_EVERY, max_iter)
     param.test_interval = max_iter
+    param.test_initialization = False
     banner = text.partition("\n")[0]
     return f"{banner}\n# Shortened to {short.epochs:g} epochs.\n{prototxt.format(param)}"

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from rootgen import paths, schema
+from rootgen.cli import main
 from rootgen.correlation import Moments, block_score, correlate, inverse_square_root
 from rootgen.correlation.pairs import adjacent, choose
 from rootgen.correlation.whitening import coefficients
+from rootgen.datasets import Dataset, ImageSet, save
+from rootgen.engine import open_network, open_trainer
 from rootgen.errors import RootgenError
-from rootgen.net import parse
+from rootgen.net import parse, read
+from rootgen.shapes import infer
 
 # The streamed covariances
 
@@ -249,3 +261,138 @@ def test_residual_sums_join_only_what_they_add() -> None:
         + conv("d", "sum2")
     )
     assert [str(pair) for pair in adjacent(net)] == ["a-b", "a-c", "b-c", "c-d"]
+
+
+# From a caffemodel to files
+
+
+TRAINED = """
+layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: TRAIN }}
+  transform_param {{ mirror: true crop_size: 6 mean_file: "{folder}/data/mean.binaryproto" }}
+  data_param {{ source: "{folder}/data/train_lmdb" batch_size: 4 backend: LMDB }} }}
+layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: TEST }}
+  transform_param {{ crop_size: 6 mean_file: "{folder}/data/mean.binaryproto" }}
+  data_param {{ source: "{folder}/data/test_lmdb" batch_size: 10 backend: LMDB }} }}
+layer {{ name: "one" type: "Convolution" bottom: "data" top: "one"
+  convolution_param {{ num_output: 6 kernel_size: 3 pad: 1 weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "bn" type: "BatchNorm" bottom: "one" top: "one" }}
+layer {{ name: "relu" type: "ReLU" bottom: "one" top: "one" }}
+layer {{ name: "pool" type: "Pooling" bottom: "one" top: "pool" pooling_param {{ kernel_size: 2 stride: 2 }} }}
+layer {{ name: "two" type: "Convolution" bottom: "pool" top: "two"
+  convolution_param {{ num_output: 4 kernel_size: 1 group: 2 weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "relu2" type: "ReLU" bottom: "two" top: "two" }}
+layer {{ name: "drop" type: "Dropout" bottom: "two" top: "two" }}
+layer {{ name: "ip" type: "InnerProduct" bottom: "two" top: "ip" inner_product_param {{ num_output: 3 }} }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }}
+"""
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A caffemodel of a small net after three iterations, its net.prototxt and its data beside it."""
+    rng = np.random.default_rng(7)
+    sets = [
+        ImageSet(rng.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8), np.arange(count) % 3) for count in (12, 10)
+    ]
+    save(Dataset(sets[0], sets[1], ()), tmp_path / "data")
+    (tmp_path / "net.prototxt").write_text(TRAINED.format(folder=tmp_path))
+    (tmp_path / "solver.prototxt").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.01 lr_policy: "fixed" max_iter: 3 random_seed: 1 '
+        f'test_iter: 1 test_interval: 3 snapshot_prefix: "{tmp_path}/model"'
+    )
+    trainer = open_trainer(tmp_path / "solver.prototxt", engine="torch")
+    for _ in range(3):
+        trainer.step()
+    return trainer.snapshot()[0]
+
+
+@pytest.mark.torch
+def test_a_caffemodel_alone_is_enough(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sets are found; what is computed on the test set is what its own TEST net's responses say."""
+    assert (
+        main(["correlation", str(trained), "--engine", "torch", "--batch-size", "4", "--draw", "whitened,within"]) == 0
+    )
+    assert "one-two" in capsys.readouterr().out
+    out = trained.parent / "model_iter_3_correlation"
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    images = {f"{part}/{name}.{kind}" for part in ("train", "test") for name in ("one-two", "one_within", "two_within")
+              for kind in ("png", "pdf")}  # fmt: skip
+    assert names == images | {"train.npz", "test.npz", "scores.csv"}
+    network = open_network(trained.parent / "net.prototxt", phase="TEST", weights=trained, engine="torch")
+    found = network.forward(["one", "two"])
+    expected = direct(found["one"], found["two"])
+    with np.load(out / "test.npz") as arrays:
+        covariance, whitened = arrays["one-two.covariance"], arrays["one-two.whitened"]
+    np.testing.assert_allclose(covariance, np.abs(expected[:6, 6:]), rtol=1e-4, atol=1e-6)
+    scores = list(csv.DictReader((out / "scores.csv").read_text().splitlines()))
+    assert [(row["images"], row["pair"], row["group"], row["samples"]) for row in scores] == [
+        ("train", "one-two", "2", "432"),  # 12 images of 6 x 6 pixels
+        ("test", "one-two", "2", "360"),
+    ]
+    assert float(scores[1]["score"]) == pytest.approx(block_score(whitened, 2), rel=1e-3)
+
+
+@pytest.mark.torch
+def test_what_is_given_goes_over_what_is_found(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "data")
+    deploy = TRAINED.format(folder=tmp_path).split('layer { name: "one"')[1]
+    (tmp_path / "deploy.prototxt").write_text(
+        'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n'
+        f'layer {{ name: "one"{deploy}'.partition('layer { name: "ip"')[0]
+    )
+    words = ["--net", str(tmp_path / "deploy.prototxt"), "--data", str(tmp_path / "moved/test_lmdb"), "--images", "7"]
+    words += ["--mean", str(tmp_path / "moved/mean.binaryproto"), "--out", str(tmp_path / "out"), "--group", "1"]
+    assert main(["correlation", str(trained), "--engine", "torch", "--draw", "covariance", *words]) == 0
+    (row,) = csv.DictReader((tmp_path / "out/scores.csv").read_text().splitlines())
+    assert (row["images"], row["score"], row["samples"]) == ("test", "nan", str(7 * 64))  # the net crops no more
+    assert (tmp_path / "out/test/one-two_covariance.pdf").is_file()
+
+
+@pytest.mark.torch
+def test_refused_models(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.caffemodel"
+    other.write_bytes(b"")
+    no_data = schema.read_binary(trained, schema.NetParameter)
+    del no_data.layer[0]
+    (tmp_path / "no_data.caffemodel").write_bytes(no_data.SerializeToString())
+    (tmp_path / "plain.prototxt").write_text(INPUT + conv("a", "data"))
+    for words, message in (
+        ([str(other)], "empty file"),
+        ([str(tmp_path / "none.caffemodel")], "cannot read"),
+        ([str(tmp_path / "model.caffemodel.h5")], "holds weights and no net"),
+        ([str(trained), "--pairs", "one-tow"], "did you mean 'one-two'?"),
+        ([str(trained), "--net", str(tmp_path / "plain.prototxt")], "has no two convolutions that follow each other"),
+        ([str(trained), "--data", str(tmp_path / "nowhere")], "no such database"),
+        ([str(trained), "--group", "5"], "group 5 does not divide 6 input and 4 output channels"),
+    ):
+        assert main(["correlation", *words, "--out", str(tmp_path / "out"), "--engine", "torch"]) == 1, words
+        error = capsys.readouterr().err
+        assert message in error
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert main(["correlation", str(trained), "--out", str(tmp_path / "out"), "--engine", "torch"]) == 1
+    assert "pass --data LMDB" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_module_runs_as_the_command() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(paths.PACKAGE.parent)}
+    command = [sys.executable, "-m", "rootgen.correlation", "none.caffemodel"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "python -m rootgen.correlation: none.caffemodel: cannot read: No such file or directory\n"
+
+
+@pytest.mark.parametrize(("arch", "count"), [("nin", 8), ("googlenet", None), ("resnet50", None)])
+def test_pairs_of_the_papers_nets_fit_their_channels(arch: str, count: int | None) -> None:
+    net = read(paths.resource("prototxt") / arch / "root-8" / "deploy.prototxt")
+    channels = {name: shape[1] for name, shape in infer(net).blobs.items() if len(shape) > 1}
+    pairs = adjacent(net)
+    assert count is None or len(pairs) == count
+    assert {layer.name for layer in net.layers if layer.type == "Convolution"} == {
+        name for pair in pairs for name in pair.layers
+    }
+    for pair in pairs:
+        before = sum(channels[blob] for blob in pair.before)
+        assert before + channels[pair.blobs[0]] <= channels[pair.input], pair
+        assert channels[pair.input] % pair.group == 0

@@ -6,13 +6,19 @@ import argparse
 from pathlib import Path
 
 HELP = "Make train_lmdb, test_lmdb and mean.binaryproto of an image set, as Caffe's own tools make them."
+PADDING = """\
+Images are padded with zeros, and the mean is taken over the padded images, so it is zero on the border too: once
+it is subtracted, the padding is exactly zero. Fashion-MNIST's 28x28 become 32x32 before --pad; its grey is copied
+to three channels. CIFAR-10 keeps its order red, green, blue, as convert_cifar_data does; image folders are read as
+blue, green, red, as convert_imageset does."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.datasets import NAMES
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "sets:\n" + "\n".join(f"  {name:21} {text}" for name, text in NAMES.items())
+    sets = "\n".join(f"  {name:21} {text}" for name, text in NAMES.items())
+    parser.epilog = f"sets:\n{sets}\n\n{PADDING}"
     parser.add_argument("name", metavar="NAME", help="which set: see below")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--source", metavar="PATH", help="folder or archive the set lies in")
