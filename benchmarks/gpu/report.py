@@ -1,0 +1,92 @@
+"""Times as CSV, as a table with percent of what the machine can do, and as a plot."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import cases
+
+from rootgen.console import table
+
+
+class Row(NamedTuple):
+    """Median milliseconds of one case; `kind` is layer, buffer or net."""
+
+    kind: str
+    case: str
+    batch: int
+    implementation: str
+    forward_ms: float
+    backward_ms: float
+
+
+class Machine(NamedTuple):
+    """The GPU and its ceilings as measured: a large device-to-device copy, a large fp32 matrix product."""
+
+    name: str
+    copy_gb_s: float
+    fp32_tflop_s: float
+
+
+SHAPES = {shape.name: shape for shape in cases.convolutions()}
+
+
+def percents(row: Row, machine: Machine) -> tuple[float, float] | None:
+    """Forward pass: percent of the copy bandwidth and of the fp32 peak; None for whole nets.
+
+    The bytes are the least that have to move (input, output, weights once), the operations two per multiply-add.
+    """
+    shape = SHAPES.get(row.case)
+    if shape is None:
+        return None
+    seconds = row.forward_ms / 1e3
+    bandwidth = shape.least_bytes(row.batch) / seconds / (machine.copy_gb_s * 1e9)
+    peak = 2 * shape.macs(row.batch) / seconds / (machine.fp32_tflop_s * 1e12)
+    return 100 * bandwidth, 100 * peak
+
+
+def write(out: Path, rows: list[Row], machine: Machine, notes: list[str]) -> None:
+    """Write times.csv, table.md and plot.png into `out`."""
+    cells = []
+    for row in rows:
+        percent = percents(row, machine)
+        cells.append([*map(str, row[:4]), f"{row.forward_ms:.4f}", f"{row.backward_ms:.4f}",
+                      *(["", ""] if percent is None else [f"{part:.1f}" for part in percent])])  # fmt: skip
+    header = [*Row._fields, "forward_percent_of_copy", "forward_percent_of_peak"]
+    with (out / "times.csv").open("w", newline="") as sink:
+        csv.writer(sink).writerows([header, *cells])
+    title = (
+        f"{machine.name}; copy {machine.copy_gb_s:.0f} GB/s (read + written), fp32 {machine.fp32_tflop_s:.1f} TFLOP/s"
+    )
+    lines = [title, *notes, "", "```", table(header, cells).rstrip(), "```", ""]
+    (out / "table.md").write_text("\n".join(lines))
+    if rows:
+        plot(out / "plot.png", [row for row in rows if row.kind == "layer"], machine)
+
+
+def plot(path: Path, rows: list[Row], machine: Machine) -> None:
+    """Forward and backward milliseconds per convolution, one colour per implementation, one panel per batch."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = list(SHAPES)
+    implementations = list(dict.fromkeys(row.implementation for row in rows))
+    figure, panels = plt.subplots(len(cases.BATCHES), 1, figsize=(14, 10), sharex=True, squeeze=False)
+    for panel, batch in zip(panels[:, 0], cases.BATCHES, strict=True):
+        for implementation in implementations:
+            times = {row.case: row.forward_ms + row.backward_ms for row in rows
+                     if (row.implementation, row.batch) == (implementation, batch)}  # fmt: skip
+            panel.plot(names, [times.get(name) for name in names], "o-", label=implementation)
+        floor = [3 * SHAPES[name].least_bytes(batch) / machine.copy_gb_s / 1e6 for name in names]
+        panel.plot(names, floor, "k--", label="bytes at copy bandwidth")
+        panel.set(yscale="log", ylabel="ms, forward + backward", title=f"batch {batch}")
+    panels[0, 0].legend(fontsize=8)
+    panels[-1, 0].tick_params(axis="x", rotation=60)
+    figure.suptitle(machine.name)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Tests and times grouped convolution on a GPU: one command, about 9 minutes, no network.
+
+    python benchmarks/gpu/run.py caffe-gpu.tar.xz --out RESULTS [--minutes 9]
+
+From the repository, with PyTorch and its CUDA libraries. Writes RESULTS/times.csv, table.md, plot.png and logs: vanilla
+and batched Caffe, each by its own code and by cuDNN, and PyTorch (NCHW and channels_last, TF32 off, then on). Exit
+code 1 if a test failed. What the time did not suffice for is left out and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+import cases  # noqa: E402
+import report  # noqa: E402
+from report import Row  # noqa: E402
+
+VARIANTS = [(name, engine) for name in ("vanilla", "batched") for engine in ("CAFFE", "CUDNN")]
+# Of the tests that run on both devices, /2 and /3 are the GPU's float and double.
+TESTS = (
+    "*CuDNN*:StridedBatched*:ConvI*:ConvW*:*ConvolutionTest/2*:*ConvolutionTest/3*:*LayerTest/2*:*LayerTest/3*"
+    "-*LayerTest*Gradient*:*LayerTest*NDAgainst2D"  # minutes; BatchedConvolutionTest has gradients of its own
+)
+SANITIZED = "BatchedConvolutionTest/2.TestWholeBatch:BatchedConvolutionTest/3.TestUnevenPasses:StridedBatched*"
+BUFFERS = (16, 32, 64, 128, 256, 1024)
+
+
+class Bench:
+    """The unpacked bundle, the results so far, and the time that is left."""
+
+    def __init__(self, bundle: Path, out: Path, minutes: float) -> None:
+        self.bundle, self.out = bundle, out
+        self.end = time.monotonic() + 60 * minutes
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+        self.environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, libraries(bundle)))}
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return self.end - time.monotonic()
+
+    def call(self, log: str, *command: object, limit: float, **environment: str) -> tuple[int, str]:
+        """Run a program, its output into OUT/log too; exit code (124: out of time) and output."""
+        limit = min(limit, self.left)
+        if limit < 1:
+            self.note(f"no time left for {log}")
+            return 124, ""
+        with (self.out / log).open("a+") as sink:
+            begin = sink.tell()
+            try:
+                code = subprocess.run(
+                    [str(part) for part in command], stdout=sink, stderr=subprocess.STDOUT, check=False,
+                    timeout=limit, cwd=self.bundle, env={**self.environment, **environment},
+                ).returncode  # fmt: skip
+            except subprocess.TimeoutExpired:
+                code = 124
+            sink.seek(begin)
+            return code, sink.read()
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+        self.notes.append(text)
+
+
+def libraries(bundle: Path) -> Iterator[Path]:
+    """Folders of shared libraries: PyTorch's CUDA wheels, the toolkit, then the bundle's."""
+    for entry in sys.path:
+        yield from sorted(Path(entry).glob("nvidia/*/lib"))
+    yield Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "lib64"
+    yield bundle / "lib"
+
+
+def check(bench: Bench) -> bool:
+    """Run the convolution tests on the GPU, some under compute-sanitizer; whether all passed."""
+    tests = bench.bundle / "batched/conv_tests"
+    code, said = bench.call("tests.log", tests, f"--gtest_filter={TESTS}", limit=150)
+    bench.note(f"tests on the GPU: exit code {code}, {said.count('[       OK ]')} passed")
+    passed = code == 0
+    tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    if tool is None:
+        bench.note("no compute-sanitizer here")
+        return passed
+    for check_ in ("memcheck", "racecheck"):
+        command = [tool, f"--tool={check_}", "--error-exitcode=9", tests, f"--gtest_filter={SANITIZED}"]
+        code, _ = bench.call(f"{check_}.log", *command, limit=60)
+        bench.note(f"{check_}: " + {0: "clean", 124: "out of time"}.get(code, f"exit code {code}"))
+        passed &= code in (0, 124)
+    return passed
+
+
+def time_caffe_layers(bench: Bench) -> None:
+    shapes = {shape.name: shape for shape in cases.convolutions()}
+    for batch in cases.BATCHES:
+        for variant, engine in VARIANTS:
+            nets = bench.out / "nets" / f"{engine}_{batch}"
+            nets.mkdir(parents=True, exist_ok=True)
+            for shape in shapes.values():
+                (nets / shape.name).write_text(shape.net_parameter(batch, engine))
+            program = bench.bundle / variant / "time_nets"
+            _, said = bench.call("layers.log", program, 0.1, "conv", *(nets / name for name in shapes), limit=90)
+            bench.rows += parse(said, "layer", batch, f"{variant} {engine}")
+
+
+def time_buffers(bench: Bench) -> None:
+    """The batched code with other sizes of its buffer, at the larger batch."""
+    batch = cases.BATCHES[-1]
+    names = [shape.name for shape in cases.convolutions() if shape.group > 1]
+    for mb in BUFFERS:
+        nets = [bench.out / "nets" / f"CAFFE_{batch}" / name for name in names]
+        program = bench.bundle / "batched/time_nets"
+        _, said = bench.call("buffers.log", program, 0.1, "conv", *nets, limit=30, CAFFE_CONV_BUFFER_MB=str(mb))
+        bench.rows += parse(said, "buffer", batch, f"batched CAFFE, {mb} MiB")
+
+
+def time_caffe_nets(bench: Bench) -> None:
+    for batch in cases.BATCHES:
+        for name in cases.NETS:
+            for variant, engine in VARIANTS:
+                path = bench.out / "nets" / f"{name.replace('/', '_')}_{engine}_{batch}"
+                net = HERE.parents[1] / "prototxt" / name / "train_val.prototxt"
+                path.write_text(cases.whole_net(net, batch, engine))
+                code, said = bench.call("nets.log", bench.bundle / variant / "time_nets", 1, "-", path, limit=40)
+                rows = parse(said, "net", batch, f"{variant} {engine}")
+                bench.rows += [Row(row.kind, name, *row[2:]) for row in rows]
+                if code:
+                    bench.note(f"{name}, batch {batch}, {variant} {engine}: exit code {code}, see nets.log")
+
+
+def parse(said: str, kind: str, batch: int, implementation: str) -> list[Row]:
+    """The lines of time_nets."""
+    rows = []
+    for line in said.splitlines():
+        parts = line.split()
+        if len(parts) == 4 and parts[0].startswith("/"):
+            rows.append(Row(kind, Path(parts[0]).name, batch, implementation, float(parts[1]), float(parts[2])))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path, help="what make_bundle.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--minutes", type=float, default=9)
+    args = parser.parse_args()
+    import torch_layers
+
+    args.out = args.out.resolve()
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(args.bundle) as archive:
+            archive.extractall(folder, filter="data")
+        bench = Bench(Path(folder) / "bundle", args.out, args.minutes)
+        passed = check(bench)
+        machine = torch_layers.machine()
+        report.write(args.out, bench.rows, machine, bench.notes)  # something, if what follows is cut off
+        for step in (time_caffe_layers, lambda b: b.rows.extend(torch_layers.times(lambda: b.left)), time_buffers,
+                     time_caffe_nets):  # fmt: skip
+            step(bench)
+            report.write(args.out, bench.rows, machine, bench.notes)
+    print((args.out / "table.md").read_text())
+    raise SystemExit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The parts of benchmarks/gpu that need no GPU: cases, parsing, report. (`make_bundle.py` and `run.py` need CUDA.)"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+
+from rootgen import cost, net, paths, shapes
+
+FOLDER = Path(__file__).parents[1] / "benchmarks/gpu"
+
+
+@pytest.fixture(autouse=True)
+def _on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in ("cases", "report", "run", "make_bundle"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def test_counted_like_any_net() -> None:
+    import cases
+
+    for shape in cases.convolutions():
+        one_layer = net.parse(shape.net_parameter(32, "CAFFE"))
+        inferred = shapes.infer(one_layer)
+        counted = cost.count(one_layer, inferred)
+        assert shape.macs(1) == counted.macs, shape.name
+        assert inferred.blobs["conv"] == (32, shape.num_output, shape.size, shape.size)
+
+
+@pytest.mark.parametrize("name", ["nin/root-8", "resnet50/root-64", "googlenet/orig"])
+def test_whole_nets_feed_themselves(name: str) -> None:
+    import cases
+
+    text = cases.whole_net(paths.resource("prototxt") / name / "train_val.prototxt", 32, "CUDNN")
+    train = net.parse(text, "TRAIN")
+    assert train.layers[0].type == "DummyData"
+    assert shapes.infer(train).blobs[train.layers[0].tops[0]][0] == 32
+    assert {layer.param.convolution_param.engine for layer in train.layers if layer.type == "Convolution"} == {2}
+
+
+def test_report(tmp_path: Path) -> None:
+    import report
+    from report import Machine, Row
+
+    machine = Machine("a GPU", copy_gb_s=1000, fp32_tflop_s=10)
+    case = "resnet50_256x14_k3_g1"  # 15.2 MB and 2 x 3.70 Gmac at batch 32
+    rows = [Row("layer", case, 32, "batched CAFFE", 1.0, 2.0), Row("net", "nin/orig", 32, "batched CAFFE", 5.0, 9.0)]
+    assert report.percents(rows[0], machine) == pytest.approx((1.5204352, 73.98752512))
+    report.write(tmp_path, rows, machine, ["a note"])
+    written = list(csv.reader((tmp_path / "times.csv").read_text().splitlines()))
+    assert written[1][-2:] == ["1.5", "74.0"]
+    assert written[2][-2:] == ["", ""]
+    assert "a note" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_only_result_lines_are_parsed() -> None:
+    import run
+
+    said = "W1122 net.cpp] one two three four\n/tmp/nets/nin_192x8_k3_g4 0.5 1.25 20\nF1122 out of memory\n"
+    assert run.parse(said, "layer", 32, "x") == [("layer", "nin_192x8_k3_g4", 32, "x", 0.5, 1.25)]
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [("libc.so.6", True), ("libcudnn.so.9", True), ("libcublas.so.13", True), ("libcurand.so.10", True),
+     ("libcudart.so.13", True), ("libcaffe.so.1.0.0", True), ("libcurl.so.4", False), ("libopenblas.so.0", False),
+     ("libstdc++.so.6", False), ("libcrypto.so.3", False), ("libmd.so.0", False)],
+)  # fmt: skip
+def test_bundle_has_what_a_machine_lacks(name: str, left_out: bool) -> None:
+    import make_bundle
+
+    assert bool(make_bundle.LEFT_OUT.match(name)) == left_out
