@@ -57,5 +57,6 @@ ARITY: dict[str, Arity] = {
     "WindowData": Arity(0, 0, 2, 2),
 }
 
+LOSSES = frozenset(name for name in ARITY if name.endswith("Loss"))
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 EQUAL_BOTTOMS_AND_TOPS = frozenset({"Convolution", "Deconvolution"})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.layer_types import ARITY, EQUAL_BOTTOMS_AND_TOPS, MANY
+from rootgen.layer_types import ARITY, EQUAL_BOTTOMS_AND_TOPS, LOSSES, MANY
 
 if TYPE_CHECKING:
     from rootgen.net import Layer
@@ -33,6 +33,10 @@ def check_type(layer: Layer, allow_unknown: bool) -> None:
             raise layer.error(f"has {len(names)} {word}, but {layer.type} takes {rule}")
     if layer.type in EQUAL_BOTTOMS_AND_TOPS and len(layer.bottoms) != len(layer.tops):
         raise layer.error(f"has {len(layer.bottoms)} bottom and {len(layer.tops)} top (one top per bottom)")
+    loss = layer.type in LOSSES  # of weight 1 by default, on the one top that Caffe adds where the net names none
+    given, tops = len(layer.param.loss_weight), max(len(layer.tops), int(loss))
+    if (given or loss) and (given or 1) != tops:
+        raise layer.error(f"has {given} loss_weight and {tops} top (one for each{'' if loss else ', or none'})")
 
 
 def check(layers: Sequence[Layer], left_out: Sequence[Layer]) -> None:

@@ -80,6 +80,14 @@ def test_both_kinds_of_rules_are_refused():
         (DATA + CONV.replace("top: 'conv'", ""), "has 0 top, but Convolution takes 1 or more"),
         (DATA + CONV.replace("bottom: 'data'", ""), "has 0 bottom, but Convolution takes 1 or more"),
         (DATA + CONV.replace("top: 'conv'", "top: 'a' top: 'b'"), "has 1 bottom and 2 top"),
+        (
+            DATA + RELU.replace("'conv'", "'data'").replace("type", "loss_weight: [1, 2] type"),
+            "has 2 loss_weight and 1 top",
+        ),
+        (
+            DATA + "layer { name: 'l' type: 'SoftmaxWithLoss' bottom: 'data' bottom: 'data' top: 'x' top: 'y' }",
+            "has 0 loss_weight and 2 top .one for each",
+        ),
         ("", "has no layers"),
         ("name: 'x'", "has no layers"),
         ("base_lr: 0.1", r"NetParameter has no field 'base_lr'"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import lmdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rootgen import net, schema, shapes
+from rootgen import net, paths, schema, shapes
 from rootgen.errors import RootgenError
 from rootgen.layer_types import ARITY
 from rootgen.shape_rules import RULES, SOURCES
@@ -15,15 +20,19 @@ from rootgen.shape_rules import RULES, SOURCES
 IMAGE = (2, 8, 9, 10)
 
 
-def infer_one(body: str, *bottoms: tuple[int, ...], tops: int = 1, **options) -> shapes.LayerShapes:
-    """Shapes of one layer, `body` its type and parameters, on Input blobs of the given shapes."""
+def net_of_one(body: str, *bottoms: tuple[int, ...], tops: int = 1) -> str:
+    """A net of one layer, `body` its type and parameters, on Input blobs of the given shapes."""
     text = ""
     for i, shape in enumerate(bottoms):
         dims = " ".join(f"dim: {dim}" for dim in shape)
         text += f"layer {{ name: 'in{i}' type: 'Input' top: 'b{i}' input_param {{ shape {{ {dims} }} }} }}\n"
     wires = " ".join([f"bottom: 'b{i}'" for i in range(len(bottoms))] + [f"top: 't{i}'" for i in range(tops)])
-    text += f"layer {{ name: 'it' {wires} {body} }}"
-    return shapes.infer(net.parse(text, "TRAIN"), **options).layers[-1]
+    return f"{text}layer {{ name: 'it' {wires} {body} }}"
+
+
+def infer_one(body: str, *bottoms: tuple[int, ...], tops: int = 1, **options) -> shapes.LayerShapes:
+    """Shapes of the layer that `net_of_one` is about."""
+    return shapes.infer(net.parse(net_of_one(body, *bottoms, tops=tops), "TRAIN"), **options).layers[-1]
 
 
 def conv(fields: str, kind: str = "Convolution", outer: str = "") -> str:
@@ -58,7 +67,6 @@ CASES = {
     "PReLU": ("type: 'PReLU'", [IMAGE], [IMAGE], [(8,)]),
     "PReLU shared": ("type: 'PReLU' prelu_param { channel_shared: true }", [IMAGE], [IMAGE], [()]),
     "BatchNorm": ("type: 'BatchNorm'", [IMAGE], [IMAGE], [(8,), (8,), (1,)]),
-    "BatchNorm 1 axis": ("type: 'BatchNorm'", [(5,)], [(5,)], [(1,), (1,), (1,)]),
     "Scale": ("type: 'Scale'", [IMAGE], [IMAGE], [(8,)]),
     "Scale bias": ("type: 'Scale' scale_param { bias_term: true }", [IMAGE], [IMAGE], [(8,), (8,)]),
     "Scale axes": ("type: 'Scale' scale_param { axis: -2 num_axes: -1 }", [IMAGE], [IMAGE], [(9, 10)]),
@@ -182,7 +190,7 @@ CASES = {
     "BatchReindex": ("type: 'BatchReindex'", [IMAGE, (7,)], [(7, 8, 9, 10)], []),
     "Filter": ("type: 'Filter'", [IMAGE, (2, 3), (2, 1)], [IMAGE, (2, 3)], []),
     "SoftmaxWithLoss": ("type: 'SoftmaxWithLoss'", [(2, 8), (2,)], [()], []),
-    "SoftmaxWithLoss per pixel": ("type: 'SoftmaxWithLoss'", [IMAGE, (2, 1, 9, 10)], [(), IMAGE], []),
+    "SoftmaxWithLoss per pixel": ("type: 'SoftmaxWithLoss'", [IMAGE, (2, 1, 9, 10)], [()], []),
     "SoftmaxWithLoss no top": ("type: 'SoftmaxWithLoss'", [(2, 8), (2,)], [], []),
     "InfogainLoss": ("type: 'InfogainLoss'", [(2, 8), (2,), (1, 1, 8, 8)], [()], []),
     "EuclideanLoss": ("type: 'EuclideanLoss'", [IMAGE, (2, 720)], [()], []),
@@ -263,6 +271,38 @@ def test_shapes_of_a_layer(body, bottoms, tops, params):
     assert found.tops == tuple(tops)
     assert found.params == tuple(params)
     assert found.bottoms == tuple(bottoms)
+
+
+PYCAFFE = """
+import json, sys
+from rootgen.caffe_build.prefix import import_path
+import_path()
+import caffe
+for path in sys.argv[1:]:
+    net = caffe.Net(path, caffe.TRAIN)
+    tops = [list(net.blobs[name].shape) for name in net.blobs if name[0] == "t"]
+    params = [list(blob.shape) for blob in net.params.get("it", [])]
+    print(json.dumps([tops, params]), flush=True)
+"""
+NEED_FILES = {"Data", "ImageData", "WindowData", "HDF5Output"}
+
+
+@pytest.mark.caffe
+def test_shapes_of_a_layer_are_those_of_pycaffe(tmp_path):
+    cases = {name: case for name, case in CASES.items() if case[0].split("'")[1] not in NEED_FILES}
+    files = []
+    for i, (body, bottoms, tops, _) in enumerate(cases.values()):
+        files.append(tmp_path / f"{i}.prototxt")
+        files[-1].write_text(net_of_one(body, *bottoms, tops=len(tops)))
+    environment = os.environ | {"GLOG_minloglevel": "2", "PYTHONPATH": str(paths.PACKAGE.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", PYCAFFE, *map(str, files)], env=environment, capture_output=True, text=True, check=False
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for (name, (_, _, tops, params)), (their_tops, their_params) in zip(cases.items(), found, strict=False):
+        assert [tuple(shape) for shape in their_tops] == tops, name
+        assert [tuple(shape) for shape in their_params] == params, name
+    assert len(found) == len(cases), f"{list(cases)[len(found)]}: {done.stderr[-600:]}"
 
 
 def test_every_type_of_caffe_has_a_rule_and_a_case():
@@ -356,6 +396,7 @@ REFUSED = [
     (pool("global_pooling: true stride: 2"), [IMAGE], "global_pooling goes with stride 1 and pad 0"),
     (pool("kernel_size: 2"), [(2, 8, 9)], "takes a bottom of 4 axes"),
     (pool("kernel_size: 20"), [IMAGE], "would be 2x8x-10x-9"),
+    ("type: 'BatchNorm'", [(5,)], "takes a bottom of 2 axes or more, not 5"),
     ("type: 'LRN' lrn_param { local_size: 4 }", [IMAGE], "local_size 4 is even"),
     ("type: 'SPP' spp_param { pyramid_height: 9 }", [IMAGE], "has more bins than its bottom"),
     ("type: 'SPP' spp_param { pyramid_height: 4000000000 }", [IMAGE], "beyond Caffe's limit"),

@@ -36,9 +36,9 @@ def embed(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 def batch_norm(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     """Statistics: means (C), variances (C), and the factor (1) by which both are scaled."""
     bottom = bottoms[0]
-    if not bottom:
-        raise layer.error("takes a bottom with an axis, not a scalar")
-    channels = bottom[1] if len(bottom) > 1 else 1
+    if len(bottom) < 2:
+        raise layer.error(f"takes a bottom of 2 axes or more, not {text(bottom)}")
+    channels = bottom[1]
     return Shaped((bottom,), ((channels,), (channels,), (1,)))
 
 
