@@ -18,16 +18,23 @@ pytestmark = pytest.mark.torch
 EMITTED = sorted(paths.resource("prototxt").glob("*/*/deploy.prototxt"))
 QUICK = ("nin/", "googlenet/root-4", "resnet50/root-8")  # a second or less each on an idle machine
 
-# With random weights 152 layers amplify rounding: the engine's own float32 is 5e-4 from its float64 there.
-DEEP_LIMIT = 2e-3
+# Random weights amplify rounding with depth, mild blocks or not; 4e-4 was the worst seen, in resnet152/orig.
+DEEP_LIMIT = 1e-3
 
 
 def name_of(deploy: Path) -> str:
     return f"{deploy.parent.parent.name}/{deploy.parent.name}"
 
 
-def take_statistics(deploy: Path, net, seed: int) -> None:
-    """Set the statistics of BatchNorm from a batch: with random ones a hundred residual blocks overflow."""
+def make_residual_blocks_mild(deploy: Path, net, seed: int) -> None:
+    """Take the statistics of BatchNorm from a batch, and let each block add a little to what it is given.
+
+    With random statistics a hundred blocks overflow; with blocks of full weight they amplify rounding until the
+    engine's own float32 is 5e-4 from its float64.
+    """
+    for unit in net.units:
+        if unit.layer.type == "Scale":
+            unit.blobs[0].mul_(0.2)
     train = open_network(deploy, phase="TRAIN", engine="torch", device="cpu", batch=2)
     for theirs, ours in zip(train.units, net.units, strict=True):
         for blob, values in zip(theirs.blobs, ours.blobs, strict=True):
@@ -49,7 +56,7 @@ def differences(deploy: Path, folder: Path, seed: int = 0) -> list[float]:
     net = open_network(deploy, engine="torch", device="cpu")
     randomize(net, seed)
     if any(unit.layer.type == "Eltwise" for unit in net.units):
-        take_statistics(deploy, net, seed)
+        make_residual_blocks_mild(deploy, net, seed)
     model = folder / "random.caffemodel"
     weights.write(model, net.net.name, "TEST", net.net.layers, net.learned())
     (output,) = net.outputs
