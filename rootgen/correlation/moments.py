@@ -19,6 +19,8 @@ Size = tuple[int, int]  # height, width
 Counts = tuple[tuple[int, ...], tuple[int, ...]]  # how many rows, and columns, of a larger map each one stands for
 Pair = tuple[str, str]
 
+CHUNK = 2048  # samples of the largest map taken at a time: enough for BLAS, and the float64 copies stay small
+
 
 @dataclass(frozen=True)
 class Covariance:
@@ -52,6 +54,15 @@ class Moments:
 
     def add(self, responses: Mapping[str, np.ndarray]) -> None:
         """Take in one batch: the responses (images, channels, height, width) of every blob of the pairs."""
+        for blob in self._blobs:
+            self._prepare(blob, responses[blob])
+        largest = max(height * width for height, width in self._sizes.values())
+        step = max(1, CHUNK // largest)
+        for start in range(0, len(responses[self._blobs[0]]), step):
+            self._add({blob: responses[blob][start : start + step] for blob in self._blobs})
+
+    def _add(self, responses: Mapping[str, np.ndarray]) -> None:
+        """Take in a few images."""
         batch = {blob: self._centred(blob, responses[blob]) for blob in self._blobs}
         self.images += next(iter(batch.values())).shape[1]
         for blob, counts in self._keys:
@@ -80,17 +91,21 @@ class Moments:
         across = (self._across[pair] - samples * np.outer(*means)) / (samples - 1)
         return Covariance(within[0], across, within[1], samples, sizes)
 
-    def _centred(self, blob: str, response: np.ndarray) -> np.ndarray:
-        """The response as float64 (channels, images, height, width), shifted."""
+    def _prepare(self, blob: str, response: np.ndarray) -> None:
+        """Check a blob's responses; its size and shift, the first time."""
         if response.ndim != 4:
             raise RootgenError(f"blob '{blob}' has shape {response.shape}, not (images, channels, height, width)")
-        x = np.array(response.transpose(1, 0, 2, 3), np.float64, order="C")
-        if blob not in self._shift:
-            self._shift[blob] = x.mean((1, 2, 3), keepdims=True)
-            self._sizes[blob] = response.shape[2:]
-        x -= self._shift[blob]
-        if not np.isfinite(x.sum()):
+        mean = response.mean((0, 2, 3), dtype=np.float64)
+        if not np.isfinite(mean).all():
             raise RootgenError(f"blob '{blob}' holds values that are not finite", hint="has the training diverged?")
+        if blob not in self._shift:
+            self._shift[blob] = mean[:, None, None, None]
+            self._sizes[blob] = (response.shape[2], response.shape[3])
+
+    def _centred(self, blob: str, response: np.ndarray) -> np.ndarray:
+        """The response as float64 (channels, images, height, width), shifted."""
+        x = np.array(response.transpose(1, 0, 2, 3), np.float64, order="C")
+        x -= self._shift[blob]
         return x
 
     @cached_property
