@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,24 +68,26 @@ def reported(family: str) -> Row:
         }
         points[model] = point | {column: float(cells[column]) for column in ("gpu_ms", "cpu_ms") if cells.get(column)}
     columns = tuple(column for column in AXES if all(column in point for point in points.values()))
-    title = f"reported: {arch.title} on {IMAGES[arch.recipe]} ({arch.results})"
+    miscount = ", a miscount: see docs/errata.md" if arch.miscounted else ""
+    title = f"reported: {arch.title} on {IMAGES[arch.recipe]} ({arch.results}{miscount})"
     return Row(title, ACCURACIES[accuracy], columns, points)
 
 
 def measured(results: Sequence[Result]) -> Row:
-    """The points of one run."""
+    """The points of one run; their standard errors are those of a share of so many test images."""
     points = {
         result.model: {
             "params": float(result.params),
             "macs": float(result.macs),
             "time_ms": result.time_ms,
             "error": 100 * (1 - result.accuracy),
+            "standard_error": 100 * sqrt(result.accuracy * (1 - result.accuracy) / result.images),
         }
         for result in results
     }
     first = results[0]
     run = f"{first.dataset}, {first.epochs:g} epochs, {first.engine} on {first.device}"
-    return Row(f"measured: {run}", "error (%)", ("params", "macs", "time_ms"), points)
+    return Row(f"measured: {run}; bars: ± one standard error", "error (%)", ("params", "macs", "time_ms"), points)
 
 
 def draw(rows: Sequence[Row], folder: str | Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
@@ -102,7 +105,9 @@ def draw(rows: Sequence[Row], folder: str | Path, name: str, formats: Sequence[s
             axes.set_axis_off()
         panels[0].set_ylabel(row.error)
     handles, labels = parts[0].axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(models), frameon=False, fontsize=9)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(len(models), 2 * width), frameon=False, fontsize=9
+    )
     path = Path(folder) / f"{name}.csv"
     write_text(path, _csv(rows))
     return [path, *figures.save(figure, folder, name, formats)]
@@ -120,6 +125,9 @@ def _panel(axes: Axes, row: Row, column: str, models: Sequence[str]) -> None:
         colour = colormaps["viridis"](models.index(model) / max(len(models), 2))
         look: dict[str, Any] = {"marker": "*", "s": 150} if model == tables.ORIGINAL_ROW else {"marker": "o", "s": 55}
         axes.scatter(x[i], y[i], color=colour, label=model, zorder=2, edgecolor="0.2", linewidth=0.5, **look)
+        if "standard_error" in row.points[model]:
+            bar = row.points[model]["standard_error"]
+            axes.errorbar(x[i], y[i], bar, color=colour, linewidth=1, capsize=2, zorder=1.5)
     axes.set_xlabel(AXES[column])
     axes.margins(0.12)
     axes.grid(color="0.93")
@@ -130,13 +138,14 @@ def _panel(axes: Axes, row: Row, column: str, models: Sequence[str]) -> None:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    """The points of all rows: whether reported or measured, model, and the plotted values."""
-    columns = [column for column in AXES if any(column in row.columns for row in rows)]
+    """The points of all rows: whether reported or measured, model, and the plotted values; errors in percent."""
+    points = [point for row in rows for point in row.points.values()]
+    columns = [column for column in (*AXES, "error", "standard_error") if any(column in point for point in points)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("source", "model", *columns, "error_percent"))
+    writer.writerow(("source", "model", *columns))
     for row in rows:
         for model, point in row.points.items():
-            cells = [f"{point[column]:.6g}" if column in point else "" for column in columns]
-            writer.writerow((row.title.partition(":")[0], model, *cells, f"{point['error']:.6g}"))
+            cells = (f"{point[column]:.6g}" if column in point else "" for column in columns)
+            writer.writerow((row.title.partition(":")[0], model, *cells))
     return text.getvalue()

@@ -57,10 +57,11 @@ def test_measured_points_stand_in_panels_of_their_own(tmp_path: Path) -> None:
     assert "measured: fashion-mnist-sample, 2 epochs, torch on CPU" in svg
     with (tmp_path / "out" / "nin.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["source"], row["model"], row["error_percent"]) for row in rows[-2:]] == [
+    assert [(row["source"], row["model"], row["error"]) for row in rows[-2:]] == [
         ("measured", "Orig.", "19"),
         ("measured", "root-4", "20"),
     ]
+    assert float(rows[-1]["standard_error"]) == pytest.approx(100 * (0.8 * 0.2 / 1000) ** 0.5, rel=1e-4)
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
