@@ -32,7 +32,7 @@ from rootgen import (
     train,
 )
 from rootgen.correlation import block_score
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, did_you_mean
 from rootgen.files import read_bytes, write_text
 from rootgen.grouping import ORIGINAL, Plan
 from rootgen.schedules import Short, net_text, solver_text
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from rootgen.engine import StepResult
 
 ARCHITECTURES = ("nin",)
+SETS = ("fashion-mnist-sample", "fashion-mnist", "cifar10")  # ten classes of 32 x 32
 PLANS = (ORIGINAL, Plan("root", 4), Plan("root", 8), Plan("root", 16))
 PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
 TIMED_BATCH = 32
@@ -102,6 +103,8 @@ class Experiment:
     def __init__(self, settings: Settings, out: str | Path, report: Report | None = None) -> None:
         if settings.arch not in ARCHITECTURES:
             raise RootgenError(f"'{settings.arch}' cannot be reproduced yet", hint=f"known: {', '.join(ARCHITECTURES)}")
+        if settings.dataset not in SETS:
+            raise RootgenError(f"no images '{settings.dataset}' for this", hint=did_you_mean(settings.dataset, SETS))
         self.settings = settings
         self.out = Path(out)
         self.report = report
@@ -224,17 +227,16 @@ class Experiment:
         return Model(name, plan, self.out / tables.row_folder(name))
 
     def _claim(self) -> None:
-        """Refuse a folder that holds another experiment, or something else."""
+        """Refuse a folder that holds another experiment, or something else; where it is computed may change."""
         path = self.out / "settings.json"
         mine = asdict(self.settings)
-        if path.is_file():
+        if self.data.is_dir() and path.is_file():
             there = _read_json(path)
-            other = [
-                f"{name} {there.get(name)} (now {value})" for name, value in mine.items() if there.get(name) != value
-            ]
+            fixed = [name for name in mine if name not in ("source", "engine", "device")]
+            other = [f"{name} {there.get(name)} (now {mine[name]})" for name in fixed if there.get(name) != mine[name]]
             if other:
                 raise RootgenError(f"holds a run with {', '.join(other)}", where=self.out, hint="give another --out")
-        elif self.out.is_dir() and any(self.out.iterdir()):
+        elif self.out.is_dir() and {entry.name for entry in self.out.iterdir()} - {path.name}:
             raise RootgenError("holds something else than an experiment", where=self.out, hint="give another --out")
         else:
             write_text(path, json.dumps(mine, indent=2) + "\n")

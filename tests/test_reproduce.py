@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +104,11 @@ def test_other_settings_and_other_folders_are_refused(
 ) -> None:
     out = tmp_path / "out"
     reproduce.Experiment(settings, out)
+    reproduce.Experiment(reproduce.Settings(epochs=2), out)  # nothing is made yet
+    reproduce.Experiment(settings, out).make_data()
     with pytest.raises(RootgenError, match=r"holds a run with .*epochs 1 .now 2."):
         reproduce.Experiment(reproduce.Settings(epochs=2), out)
+    reproduce.Experiment(replace(settings, source="elsewhere", device="cpu"), out)
     with pytest.raises(RootgenError, match="holds something else"):
         reproduce.Experiment(settings, str(settings.source))
     (out / "settings.json").write_text("{")
@@ -114,6 +118,7 @@ def test_other_settings_and_other_folders_are_refused(
         (["resnet50"], "'resnet50' cannot be reproduced yet"),
         (["nin", "--full", "--epochs", "3"], "--full has its own schedule and takes no --epochs"),
         (["nin", "--data", "fashion", "--out", str(tmp_path / "new")], "did you mean 'fashion-mnist'?"),
+        (["nin", "--data", "folder", "--out", str(tmp_path / "new")], "no images 'folder' for this"),
     ):
         assert main(["reproduce", *words]) == 1
         error = capsys.readouterr().err
