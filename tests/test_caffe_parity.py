@@ -48,7 +48,7 @@ def random_model(deploy: Path, path: Path) -> Path:
             mean, variance = random.normal(0, 0.1, channels), random.uniform(0.5, 1.5, channels)
             learned[layer.name] = [2 * mean, 2 * variance, np.full(1, 2.0)]  # the third blob is their scale
         elif layer.type == "Scale":
-            learned[layer.name] = [random.uniform(0.5, 1, shape) for shape in shapes.params]
+            learned[layer.name] = [random.uniform(0.2, 0.6, shape) for shape in shapes.params]
         elif shapes.params:
             weight = random.normal(0, np.sqrt(2 / np.prod(shapes.params[0][1:])), shapes.params[0])
             learned[layer.name] = [weight, *(random.normal(0, 0.1, shape) for shape in shapes.params[1:])]

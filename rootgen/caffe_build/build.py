@@ -121,7 +121,7 @@ def _configure(plan: Plan, work: Path, tests: bool) -> list[str]:
         f"-DCAFFE_SOURCE={work / 'tree'}",
         f"-DCMAKE_CXX_COMPILER={plan.tools.compiler}",
         f"-DWITH_TESTS={'ON' if tests else 'OFF'}",
-        f"-DCUDA_ROOTS={';'.join(map(str, plan.tools.cuda_roots))}",
+        *([f"-DCUDA_ROOTS={';'.join(map(str, plan.tools.cuda_roots))}"] * plan.options.gpu),
         *(_CCACHE if shutil.which("ccache") else ()),
         *([f"-DPython3_EXECUTABLE={python}", f"-DPython3_NumPy_INCLUDE_DIR={numpy_include}"] * plan.options.python),
         *plan.options.cmake(),

@@ -45,7 +45,7 @@ class Commands:
         log.info("%s", doing)
         begin = self.log_file.stat().st_size
         with (
-            self.log_file.open("ab") as sink,
+            self.log_file.open("ab", buffering=0) as sink,
             progress() as bar,
             subprocess.Popen(
                 command, cwd=cwd, env={**os.environ, **(environment or {})},
