@@ -1,4 +1,4 @@
-"""Time and peak memory of reading a train_val net, inferring its shapes and counting: fresh process, median of runs.
+"""CPU time and peak memory of reading a train_val net, inferring its shapes and counting: fresh process, median of runs.
 
 python benchmarks/cost.py > benchmarks/cost.md
 """
@@ -24,19 +24,19 @@ import json, resource, sys, time
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-times = [time.perf_counter()]
+times = [time.process_time()]
 from rootgen import cost, memory, net, schema, shapes
 schema.NetParameter
-times.append(time.perf_counter())
+times.append(time.process_time())
 imported = peak()
 graph = net.read(sys.argv[1])
-times.append(time.perf_counter())
+times.append(time.process_time())
 found = shapes.infer(graph)
-times.append(time.perf_counter())
+times.append(time.process_time())
 total = cost.count(graph, found)
-times.append(time.perf_counter())
+times.append(time.process_time())
 memory.activations(graph, found, total.batch)
-times.append(time.perf_counter())
+times.append(time.process_time())
 steps = [b - a for a, b in zip(times, times[1:])]
 print(json.dumps({"steps": steps, "layers": len(graph.layers), "imported": imported, "peak": peak()}))
 """
@@ -59,7 +59,7 @@ def measure(path: Path) -> dict:
 
 
 def main() -> None:
-    print(f"What `rootgen cost` does, step by step: wall time in a fresh process, median of {RUNS} runs\n")
+    print(f"What `rootgen cost` does, step by step: CPU time in a fresh process, median of {RUNS} runs\n")
     print(f"{describe('protobuf')}\n")
     steps = ", ms | ".join(STEPS)
     print(f"| net | layers | {steps}, ms | sum, ms | peak memory, MiB | of that before the net, MiB |")
