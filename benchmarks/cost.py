@@ -1,4 +1,4 @@
-"""CPU time and peak memory of reading a train_val net, inferring its shapes and counting: fresh process, median of runs.
+"""CPU time and peak memory of reading a train_val net, inferring its shapes and counting: median of fresh processes.
 
 python benchmarks/cost.py > benchmarks/cost.md
 """
