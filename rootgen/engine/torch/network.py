@@ -79,7 +79,6 @@ class TorchNetwork:
                 self.units.append(self._unit(layer, layer_shapes, source))
         _overwrite_in_place(self.units)
         self.outputs = _outputs(net.layers)
-        self._loss_weights = {unit.layer.name: _loss_weights(unit) for unit in self.units}
         self._batch = 0
 
     def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
@@ -119,7 +118,7 @@ class TorchNetwork:
             tops = unit.run(*bottoms)
             tops = (tops,) if isinstance(tops, Tensor) else tops
             values.update(zip(unit.layer.tops, tops, strict=False))
-            for weight, top in zip(self._loss_weights[unit.layer.name], tops, strict=False):
+            for weight, top in zip(unit.loss_weights, tops, strict=False):
                 if weight:
                     loss = loss + weight * top.sum()
             for name in last_use.get(place, ()):
@@ -290,13 +289,6 @@ def _outputs(layers: Sequence[Layer]) -> tuple[str, ...]:
         free.difference_update(layer.bottoms)
         free.update(layer.tops)
     return tuple(sorted(free))
-
-
-def _loss_weights(unit: Unit) -> tuple[float, ...]:
-    """How much each top adds to the loss: loss_weight, else 1 for the first top of a loss layer."""
-    if unit.param.loss_weight:
-        return tuple(unit.param.loss_weight)
-    return (1.0,) if unit.layer.type.endswith("Loss") else ()
 
 
 def _overwrite_in_place(units: Sequence[Unit]) -> None:

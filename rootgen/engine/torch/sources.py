@@ -20,7 +20,8 @@ def dummy_data(unit: Unit) -> Run:
     def run() -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(unit.generator.initial_seed())
         places = zip(unit.tops, per_top, strict=True)
-        return tuple(fill(shape, filler, generator, unit.layer.where) for shape, filler in places)
+        tops = (fill(shape, filler, generator, unit.layer.where) for shape, filler in places)
+        return tuple(top.to(unit.generator.device) for top in tops)
 
     return run
 

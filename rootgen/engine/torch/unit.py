@@ -35,6 +35,7 @@ class Unit:
     generator: torch.Generator
     blobs: list[Tensor] = field(default_factory=list)
     run: Run = field(init=False)
+    loss_weights: tuple[float, ...] = field(init=False)  # how much each top adds to the loss
 
     def __post_init__(self) -> None:
         build = BUILDERS.get(self.layer.type)
@@ -43,6 +44,8 @@ class Unit:
                 f"the embedded engine has no layer type '{self.layer.type}'", did_you_mean(self.layer.type, BUILDERS)
             )
         self.run = build(self)
+        default = (1.0,) if self.layer.type.endswith("Loss") else ()  # Caffe's, for the first top of a loss layer
+        self.loss_weights = tuple(self.param.loss_weight) or default
 
     @property
     def param(self) -> Any:
