@@ -36,6 +36,9 @@ endif()
 target_link_libraries(caffe_dependencies INTERFACE protobuf::libprotobuf)
 find_program(PROTOC protoc REQUIRED)
 
+# OpenBLAS's OpenMP flavour where there is one (Debian: libopenblas-openmp-dev): its pthread flavour keeps threads of
+# its own, which compete with those of conv/ for the same cores.
+find_library(BLAS_LIBRARY NAMES openblas PATH_SUFFIXES openblas-openmp)
 require_library(BLAS cblas.h openblas)
 require_library(LMDB lmdb.h lmdb)
 target_compile_definitions(caffe_dependencies INTERFACE USE_LMDB)

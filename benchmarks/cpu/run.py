@@ -1,0 +1,129 @@
+"""Time grouped convolution on the CPU: vanilla and patched Caffe, OpenCV, PyTorch; layers and whole nets.
+
+    python benchmarks/cpu/run.py --vanilla PREFIX --patched PREFIX [--threads 1 2] [--batch 16]
+
+A PREFIX is what `rootgen caffe build` installs (vanilla: with the build series only). Every engine runs in a process
+of its own with the same threads; times are medians of at least 7 runs. Writes cpu.csv, cpu.md and cpu.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(Path(__file__).parent)]
+
+import report  # noqa: E402
+
+from rootgen import paths, tables  # noqa: E402
+from rootgen.errors import RootgenError  # noqa: E402
+from rootgen.files import write_text  # noqa: E402
+
+LAYERS = {  # the paper's spatial convolutions, ungrouped and as grouped as the paper has them
+    "ResNet-50 res2 3x3": ((64, 56, 64, 3), (1, 64)),
+    "ResNet-50 res3 3x3": ((128, 28, 128, 3), (1, 32)),
+    "ResNet-50 res4 3x3": ((256, 14, 256, 3), (1, 16)),
+    "ResNet-50 res5 3x3": ((512, 7, 512, 3), (1, 8)),
+    "NiN conv2a 5x5": ((96, 16, 192, 5), (1, 8)),
+    "NiN conv3a 3x3": ((192, 8, 192, 3), (1, 4)),
+    "GoogLeNet 4a 3x3": ((96, 14, 208, 3), (1, 16)),
+    "GoogLeNet 4a 5x5": ((16, 14, 48, 5), (1, 16)),
+}
+NETS = ("nin", "googlenet", "resnet50")
+ENGINES = ("vanilla", "patched", "opencv", "torch", "torch channels_last", "copy")
+
+
+def layer_jobs(batch: int) -> list[dict]:
+    return [
+        {"layer": name, "channels": c, "size": s, "num_output": m, "kernel": k, "group": group, "batch": batch}
+        for name, ((c, s, m, k), groups) in LAYERS.items()
+        for group in groups
+    ]
+
+
+def net_jobs(batch: int) -> list[dict]:
+    """One job for each row of the paper's tables that has a CPU time."""
+    folder = paths.resource("prototxt")
+    return [
+        {
+            "net": str(folder / arch / tables.row_folder(row) / "deploy.prototxt"),
+            "arch": arch,
+            "row": row,
+            "batch": batch,
+        }
+        for arch in NETS
+        for row in tables.reported(arch)
+    ]
+
+
+def measure(engine: str, threads: int, jobs: list[dict], prefix: Path | None) -> list[dict]:
+    """Rows of results: the job's fields, engine, threads, pass, ms."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT), *([str(prefix / "python")] if prefix else [])])}
+    environment |= {"GLOG_minloglevel": "2"}
+    command = [sys.executable, str(Path(__file__).with_name("worker.py")), engine, str(threads)]
+    done = subprocess.run(
+        command, input=json.dumps(jobs), env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RootgenError(f"the worker of '{engine}' failed: {last}", hint="leave the engine out with --engines")
+    rows = []
+    for line in done.stdout.splitlines():
+        job, name, milliseconds = json.loads(line)
+        rows.append({**job, "engine": engine, "threads": threads, "pass": name, "ms": milliseconds})
+    return rows
+
+
+def measure_all(args: argparse.Namespace) -> list[dict]:
+    prefixes = {"vanilla": args.vanilla, "patched": args.patched}
+    rows = []
+    for threads in args.threads:
+        for engine in args.engines:
+            jobs = layer_jobs(args.batch)
+            if engine in prefixes:
+                jobs += [job for batch in args.net_batch for job in net_jobs(batch)]
+                if prefixes[engine] is None:
+                    raise RootgenError(f"the engine '{engine}' needs a Caffe", hint=f"name it with --{engine} PREFIX")
+            print(f"{engine}, {threads} threads: {len(jobs)} layers and nets", file=sys.stderr)
+            rows += measure(engine, threads, jobs, prefixes.get(engine))
+    return rows
+
+
+def csv_text(rows: list[dict]) -> str:
+    out = io.StringIO()
+    fields = ["layer", "arch", "row", "group", "batch", "threads", "engine", "pass", "ms"]
+    writer = csv.DictWriter(out, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "ms": f"{row['ms']:.3f}"} for row in rows)
+    return out.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vanilla", type=Path, metavar="PREFIX")
+    parser.add_argument("--patched", type=Path, metavar="PREFIX")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--net-batch", type=int, nargs="*", default=[1], help="of whole nets (default: 1)")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    args = parser.parse_args()
+    try:
+        rows = measure_all(args)
+        write_text(args.out / "cpu.csv", csv_text(rows))
+        write_text(args.out / "cpu.md", report.markdown(rows, LAYERS))
+        report.plot(rows, LAYERS, args.out / "cpu.png")
+    except RootgenError as error:
+        sys.exit(f"run.py: {error}")
+
+
+if __name__ == "__main__":
+    main()
