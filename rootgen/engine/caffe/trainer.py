@@ -16,6 +16,7 @@ import numpy as np
 
 from rootgen.engine import StepResult, schedule, state, weights
 from rootgen.engine.caffe.network import CaffeNetwork
+from rootgen.engine.diverged import diverged
 from rootgen.errors import RootgenError
 
 _ROUNDS = {"AdaDelta": 2, "Adam": 2}  # history blobs per learnable blob, where not 1
@@ -200,11 +201,4 @@ class CaffeTrainer:
         raise self._not_finite(f"loss is {loss}: {self.train.not_finite() or 'the sum overflows'}")
 
     def _not_finite(self, what: str) -> RootgenError:
-        rate = schedule.learning_rate(self.solver, max(self.iteration - 1, 0))
-        newest = next(iter(state.snapshots(self.solver.snapshot_prefix)), None)
-        last = f"; the last snapshot is {newest[1]}" if newest else ""
-        return RootgenError(
-            f"iteration {self.iteration}: {what}",
-            where=self.where,
-            hint=f"lower base_lr (the rate is {rate:g}) or set clip_gradients{last}",
-        )
+        return diverged(self.solver, self.iteration, self.where, what)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rootgen.engine import StepResult, schedule, state, weights
+from rootgen.engine.diverged import diverged
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import updates
 from rootgen.engine.torch.network import TorchNetwork, from_numpy, to_numpy
@@ -147,14 +148,7 @@ class TorchTrainer:
         raise self._not_finite(f"loss is {number}")
 
     def _not_finite(self, what: str) -> RootgenError:
-        rate = schedule.learning_rate(self.solver, max(self.iteration - 1, 0))
-        newest = next(iter(state.snapshots(self.solver.snapshot_prefix)), None)
-        last = f"; the last snapshot is {newest[1]}" if newest else ""
-        return RootgenError(
-            f"iteration {self.iteration}: {what}",
-            where=self.where,
-            hint=f"lower base_lr (the rate is {rate:g}) or set clip_gradients{last}",
-        )
+        return diverged(self.solver, self.iteration, self.where, what)
 
     def _apply(self, rate: float) -> None:
         """Clip, normalize, regularize and update, in Caffe's order (SGDSolver::ApplyUpdate)."""

@@ -1,0 +1,20 @@
+"""What is said when training leaves the finite numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rootgen.engine import schedule, state
+from rootgen.errors import RootgenError
+
+
+def diverged(solver: Any, iteration: int, where: object, what: str) -> RootgenError:
+    """The error `what` at `iteration`, with the learning rate that led there and the last good snapshot."""
+    rate = schedule.learning_rate(solver, max(iteration - 1, 0))
+    newest = next(iter(state.snapshots(solver.snapshot_prefix)), None)
+    last = f"; the last snapshot is {newest[1]}" if newest else ""
+    return RootgenError(
+        f"iteration {iteration}: {what}",
+        where=where,
+        hint=f"lower base_lr (the rate is {rate:g}) or set clip_gradients{last}",
+    )
