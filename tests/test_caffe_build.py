@@ -15,7 +15,7 @@ import pytest
 from rootgen import paths
 from rootgen.caffe_build import check as checks
 from rootgen.caffe_build import own_tests, prefix, series, source, steps, toolchain
-from rootgen.caffe_build.build import build
+from rootgen.caffe_build.build import Plan, build
 from rootgen.caffe_build.options import Options
 from rootgen.cli import main
 from rootgen.errors import RootgenError
@@ -263,3 +263,13 @@ def test_cuda_build_links(ready: Path) -> None:
     for library in ("libcudart", "libcublas", "libcurand", "libcudnn", "libnccl"):
         assert f"[{library}.so" in needed.stdout
     subprocess.run([built.tool, "--version"], check=True, capture_output=True)
+
+
+def test_environments_share_a_build(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another interpreter of the same version, as a fresh checkout's .venv has, finds what was built."""
+    plan = Plan(Options(), source.find(ready), tuple(BUILD_PATCHES), toolchain.find(Options()))
+    key = plan.key
+    monkeypatch.setattr(sys, "executable", "/elsewhere/bin/python")
+    assert plan.key == key
+    monkeypatch.setattr("sysconfig.get_python_version", lambda: "3.99")
+    assert plan.key != key

@@ -53,7 +53,8 @@ class Plan:
         for path in (*cmake, *self.patches):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
         facts = [self.tree.sha256, asdict(self.options), self.tools.versions, list(map(str, self.tools.cuda_roots))]
-        digest.update(json.dumps([*facts, *_python(self.options), *_system()]).encode())
+        versions = _python(self.options)[2:]  # not where they lie: environments share a build
+        digest.update(json.dumps([*facts, *versions, *_system()]).encode())
         return digest.hexdigest()[:16]
 
 
