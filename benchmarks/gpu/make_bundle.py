@@ -22,13 +22,15 @@ from pathlib import Path
 from rootgen.caffe_build import series, source, toolchain
 from rootgen.caffe_build.build import build
 from rootgen.caffe_build.options import Options
+from rootgen.errors import RootgenError
 from rootgen.files import replacing
 
 HERE = Path(__file__).resolve().parent
 LIMIT_MIB = 64
-# Every Linux with Python and a GPU driver has its own of these.
+# Every machine with PyTorch and a GPU driver has its own of these, and perhaps newer ones.
 LEFT_OUT = re.compile(
-    r"ld-linux|lib(c|m|dl|rt|pthread|util|resolv)\.so|libcaffe|lib(cuda|cudart|cublas|cublasLt|curand|cudnn|nccl)\b"
+    r"ld-linux|lib(c|m|dl|rt|pthread|util|resolv|stdc\+\+|gcc_s)\.so|libcaffe"
+    r"|lib(cuda|cudart|cublas|cublasLt|curand|cudnn|nccl)\b"
 )
 
 
@@ -73,8 +75,7 @@ def programs(work: Path, prefix: Path, options: Options, named: Path | None, roo
     configure = [
         "cmake", "-S", str(HERE), "-B", str(work / "build"),
         f"-DCAFFE_PREFIX={prefix}", f"-DCAFFE_TREE={work / 'tree'}",
-        f"-DCUDA_ROOTS={';'.join(map(str, roots))}", f"-DCMAKE_CUDA_ARCHITECTURES={options.arch}",
-        "-DCMAKE_BUILD_TYPE=Release",
+        f"-DCUDA_ROOTS={';'.join(map(str, roots))}", "-DCMAKE_BUILD_TYPE=Release",
     ]  # fmt: skip
     subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
     jobs = str(len(os.sched_getaffinity(0)))
@@ -102,4 +103,9 @@ def pack(bundle: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RootgenError as error:
+        raise SystemExit(f"make_bundle.py: {error}") from None
+    except subprocess.CalledProcessError as error:  # what it said stands above
+        raise SystemExit(f"make_bundle.py: {error.cmd[0]} failed with exit code {error.returncode}") from None

@@ -156,8 +156,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--minutes", type=float, default=9)
     args = parser.parse_args()
+    import torch
     import torch_layers
 
+    if not torch.cuda.is_available():
+        raise SystemExit("run.py: PyTorch finds no CUDA device here")
+    if not args.bundle.is_file():
+        raise SystemExit(f"run.py: {args.bundle} is no file: make it with make_bundle.py")
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
