@@ -78,7 +78,7 @@ def run(model: str | Path, out: str | Path, options: Options, report: Report | N
             results[str(pair)] = correlate(moments.covariance(pair.blobs))
             score = _score(source.name, pair, results[str(pair)], channels, options.group)
             outcome.scores.append(score)
-            outcome.files += _draw(out / source.name, pair, results[str(pair)], score, options)
+            outcome.files += _draw(out / source.name, pair, results[str(pair)], score, options, net=net.name)
         save_arrays(out / f"{source.name}.npz", results)
         outcome.files.append(out / f"{source.name}.npz")
     save_scores(out / "scores.csv", outcome.scores)
@@ -95,7 +95,9 @@ def _score(images: str, pair: AdjacentPair, result: Correlation, channels: dict[
     return Score(images, str(pair), group, value, rows, columns, result.samples, *result.dead)
 
 
-def _draw(folder: Path, pair: AdjacentPair, result: Correlation, score: Score, options: Options) -> list[Path]:
+def _draw(
+    folder: Path, pair: AdjacentPair, result: Correlation, score: Score, options: Options, *, net: str
+) -> list[Path]:
     """The images of one pair that `options.draw` asks for; the files."""
     earlier, later = (
         label(layer, count, size)
@@ -116,6 +118,6 @@ def _draw(folder: Path, pair: AdjacentPair, result: Correlation, score: Score, o
             name = str(pair) if kind == "whitened" else f"{pair}_{kind}"
             images = {name: (getattr(result, kind), (earlier, later))}
         for name, (matrix, labels) in images.items():
-            title = f"|{KINDS[kind]}|"
+            title = f"{net}: |{KINDS[kind]}|" if net else f"|{KINDS[kind]}|"
             files += save_image(folder / name, matrix, labels, title=title, note=note, formats=options.formats)
     return files
