@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rootgen.caffe_build.steps import Commands
 
-CPP_TESTS = 1058  # on the CPU without OpenCV and LevelDB; only the progress bar needs it
+CPP_TESTS = 1058  # of Caffe's on the CPU, without OpenCV and LevelDB; conv/ adds its own. For the progress bar
 ONE_CPP_TEST = re.compile(r"\[       OK \]")
 
 

@@ -27,7 +27,7 @@ HEADERS = {
     ("google/protobuf/message.h",): "libprotobuf-dev",
     ("hdf5.h", "hdf5/serial/hdf5.h"): "libhdf5-dev",
     ("lmdb.h",): "liblmdb-dev",
-    ("cblas.h", "openblas/cblas.h"): "libopenblas-dev",
+    ("cblas.h", "openblas/cblas.h"): "libopenblas-openmp-dev",  # shares its threads with the OpenMP loops of conv/
 }
 OPENCV = {("opencv2/core.hpp", "opencv4/opencv2/core.hpp"): "libopencv-dev"}
 LEVELDB = {("leveldb/db.h",): "libleveldb-dev"}
