@@ -48,7 +48,7 @@ test-slow: caffe
 	$(BIN)/python -m pytest --slow
 
 reproduce: $(READY)
-	$(BIN)/rootgen reproduce nin --out out/nin
+	$(BIN)/rootgen reproduce nin --engine torch --out out/nin
 
 prototxt: $(READY)
 	$(BIN)/rootgen emit --all

@@ -31,6 +31,7 @@ caffe train -solver solver.prototxt
 @pytest.mark.caffe
 def test_the_users_commands_work(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), prefix.VARIABLE: str(prefix.find().path)}
+    environment.pop("GLOG_minloglevel", None)  # which pycaffe's engine sets where another test loaded it
     done = subprocess.run(
         ["bash", "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
