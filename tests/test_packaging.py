@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# With --ignore-installed below, pip leaves this environment's own rootgen alone.
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 # Prints where rootgen lies, then uses what an install must carry: a template, the tables and the schema.
 PROBE = "import rootgen; print(rootgen.__file__); from rootgen.cli import main; main(['emit', 'nin', '--root', '4'])"
@@ -48,7 +49,7 @@ def test_wheel_and_sdist_carry_the_templates(checkout: Path, tmp_path: Path) -> 
         sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, checkout
     )  # the wheel, by way of the sdist
     (wheel,) = tmp_path.glob("*.whl")
-    run(*PIP, "install", "--no-deps", "--target", tmp_path / "site", wheel)
+    run(*PIP, "install", "--no-deps", "--ignore-installed", "--target", tmp_path / "site", wheel)
     where, net = probe(tmp_path / "site")
     assert where.is_relative_to(tmp_path)
     assert 'name: "conv2a"' in net
@@ -59,12 +60,12 @@ def test_wheel_and_sdist_carry_the_templates(checkout: Path, tmp_path: Path) -> 
 
 
 def test_editable_install_finds_the_templates(checkout: Path, tmp_path: Path) -> None:
-    run(*PIP, "install", "--no-deps", "--no-build-isolation", "--prefix", tmp_path, "--editable", checkout)
+    options = ("--no-deps", "--ignore-installed", "--no-build-isolation", "--prefix", tmp_path)
+    run(*PIP, "install", *options, "--editable", checkout)
     (links,) = tmp_path.rglob("*.pth")
-    # -S: the .pth of this environment's own rootgen stays unread; its other packages are added by path.
-    add = (
-        f"import sys, site; sys.path.append({sysconfig.get_path('purelib')!r}); site.addsitedir({str(links.parent)!r})"
-    )
+    # -S: the .pth of this environment's own rootgen stays unread; its other packages are added by path, behind.
+    folders = [str(links.parent), sysconfig.get_path("purelib")]
+    add = f"import sys, site; sys.path += {folders}; site.addsitedir({folders[0]!r})"
     where, _, net = run(sys.executable, "-S", "-c", f"{add}; {PROBE}", PYTHONPATH="").partition("\n")
     assert Path(where).is_relative_to(checkout)
     assert 'name: "conv2a"' in net
@@ -73,7 +74,7 @@ def test_editable_install_finds_the_templates(checkout: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("version", ["4.21.12", "7.*"])
 def test_schema_loads_with_protobuf(version: str, tmp_path: Path) -> None:
     fetched = subprocess.run(
-        [*PIP, "install", "--no-deps", "--target", str(tmp_path), f"protobuf=={version}"],
+        [*PIP, "install", "--no-deps", "--ignore-installed", "--target", str(tmp_path), f"protobuf=={version}"],
         capture_output=True,
         check=False,
     )
