@@ -23,7 +23,7 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for skipped, body in BLOCK.findall((ROOT / "README.md").read_text("utf-8")):
         if not skipped:
-            parts = re.split(r"^\$ (.*(?:\\\n.*)*)\n", body, flags=re.MULTILINE)
+            parts = re.split(r"^\$ ((?:.*\\\n)*.*)\n", body, flags=re.MULTILINE)
             found += list(zip(parts[1::2], parts[2::2], strict=True))
     return found
 
