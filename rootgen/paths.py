@@ -35,7 +35,10 @@ def cache(name: str) -> Path:
     """Folder `name` of the user's cache, made if absent: $ROOTGEN_CACHE, else $XDG_CACHE_HOME/rootgen."""
     base = os.environ.get("ROOTGEN_CACHE")
     root = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rootgen"
-    folder = root.expanduser() / name
+    try:
+        folder = root.expanduser() / name
+    except RuntimeError:  # no $HOME, and a user that the system does not know, as in containers
+        raise RootgenError("this user has no home folder to keep a cache in", hint="set ROOTGEN_CACHE") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

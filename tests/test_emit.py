@@ -46,9 +46,6 @@ def test_emit_takes_groups_by_hand_over_a_rule(tmp_path):
         (["nin", "--group", "conv1b=7"], "nin conv1b=7: layer 'conv1b': group 7 does not divide num_output 160"),
         (["nim"], "no architecture 'nim' (did you mean 'nin'?)"),
         (["alexnet", "--crop", "20"], "alexnet original: layer 'pool2'"),
-        ([], "name an architecture, or use --all"),
-        (["nin", "--all"], "--all renders every row of every table"),
-        (["--all", "--root", "4"], "--all renders every row of every table"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -60,6 +57,22 @@ def test_refused_in_one_line(words, message, tmp_path, capsys):
     assert said.err.startswith(f"rootgen emit: {message}")
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert file.read_text() == "as it was"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name an architecture, or use --all"),
+        (["nin", "--all"], "--all renders every row of every table"),
+        (["--all", "--root", "4"], "--all renders every row of every table"),
+        (["nin", "--check"], "--check goes with --all"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(words, message, capsys):
+    assert main(["emit", *words]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"rootgen emit: {message}")
+    assert (said.out, said.err.count("\n")) == ("", 1)
 
 
 @pytest.mark.parametrize(

@@ -106,12 +106,12 @@ def test_bad_results(text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words, message in (
-        (["resnet5"], "did you mean 'resnet50'?"),
-        (["--measured", "x.csv"], "--measured needs a FAMILY"),
-        (["nin", "--measured", str(tmp_path / "none.csv")], "cannot read"),
+    for words, code, message in (
+        (["resnet5"], 1, "did you mean 'resnet50'?"),
+        (["--measured", "x.csv"], 2, "--measured needs a FAMILY"),
+        (["nin", "--measured", str(tmp_path / "none.csv")], 1, "cannot read"),
     ):
-        assert main(["plot", *words, "--out", str(tmp_path / "out")]) == 1
+        assert main(["plot", *words, "--out", str(tmp_path / "out")]) == code
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1

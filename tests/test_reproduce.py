@@ -114,13 +114,13 @@ def test_other_settings_and_other_folders_are_refused(
     (out / "settings.json").write_text("{")
     with pytest.raises(RootgenError, match="not JSON"):
         reproduce.Experiment(settings, out)
-    for words, message in (
-        (["resnet50"], "'resnet50' cannot be reproduced yet"),
-        (["nin", "--full", "--epochs", "3"], "--full has its own schedule and takes no --epochs"),
-        (["nin", "--data", "fashion", "--out", str(tmp_path / "new")], "did you mean 'fashion-mnist'?"),
-        (["nin", "--data", "folder", "--out", str(tmp_path / "new")], "no images 'folder' for this"),
+    for words, code, message in (
+        (["resnet50"], 1, "'resnet50' cannot be reproduced yet"),
+        (["nin", "--full", "--epochs", "3"], 2, "--full has its own schedule and takes no --epochs"),
+        (["nin", "--data", "fashion", "--out", str(tmp_path / "new")], 1, "did you mean 'fashion-mnist'?"),
+        (["nin", "--data", "folder", "--out", str(tmp_path / "new")], 1, "no images 'folder' for this"),
     ):
-        assert main(["reproduce", *words]) == 1
+        assert main(["reproduce", *words]) == code
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1

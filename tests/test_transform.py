@@ -393,7 +393,6 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([str(NIN)], "no groups asked for (--root N, --column N, --tree N or --group LAYER=N)"),
         ([str(NIN), "--root", "11"], "root-11 fits none of its spatial convolutions"),
         ([str(NIN), "--root", "0"], "root 0: the number of groups is a whole number from 1"),
         (["x.caffemodel", "--root", "2"], "a caffemodel has no text to change"),
@@ -406,6 +405,12 @@ def test_the_command_refuses_in_one_line(words, message, capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert message in shown.err.splitlines()[-1]
+
+
+def test_no_groups_at_all_is_wrong_usage(capsys):
+    assert main(["transform", str(NIN)]) == 2
+    hint = "--root N, --column N, --tree N or --group LAYER=N"
+    assert capsys.readouterr().err == f"rootgen transform: no groups asked for ({hint})\n"
 
 
 @pytest.mark.parametrize("folder", ["bvlc_alexnet", "bvlc_reference_caffenet", "bvlc_googlenet"])

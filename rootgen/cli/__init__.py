@@ -8,14 +8,15 @@ everything else to stderr. Exit code 0: done; 1: it failed; 2: wrong usage; 130:
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rootgen import __version__
 from rootgen.errors import RootgenError, did_you_mean
@@ -46,40 +47,65 @@ class Parser(argparse.ArgumentParser):
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(2)
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        sys.stdout.flush()
+        super().exit(status, message)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file or sys.stderr)  # argparse's own hides that it could not be written
+
+
+class UsageError(RootgenError):
+    """Options that contradict each other, or lack one: exit code 2."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     words = [*(sys.argv[1:] if argv is None else argv)]  # not list(): that name is a command of this package
+    if words and words[0] in COMMANDS:
+        return run_command(words[0], words[1:])
+    return _exit_code("rootgen", lambda: _general(words))
+
+
+def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int:
+    """Parse `words` for the command `name` and run it; its exit code."""
+    prog = prog or f"rootgen {name}"
+
+    def call() -> int:
+        command = import_module(f"rootgen.cli.{name}")
+        parser = Parser(prog=prog, description=command.HELP)
+        command.add_arguments(parser)
+        args = parser.parse_args(words)
+        _log_to_stderr()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill cleans up as Ctrl-C does
+        return int(command.run(args) or 0)
+
+    return _exit_code(prog, call)
+
+
+def _general(words: Sequence[str]) -> int:
+    """What `rootgen` does without a command: help, version, or wrong usage."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
         print(f"rootgen {__version__}")
         return 0
-    if words[0] not in COMMANDS:
-        hint = did_you_mean(words[0], COMMANDS)
-        print(f"rootgen: no command '{words[0]}' ({hint})", file=sys.stderr)
-        return 2
-    return run_command(words[0], words[1:])
+    raise UsageError(f"no command '{words[0]}'", hint=did_you_mean(words[0], COMMANDS))
 
 
-def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int:
-    """Parse `words` for the command `name` and run it; every expected failure becomes one line on stderr."""
-    command = import_module(f"rootgen.cli.{name}")
-    parser = Parser(prog=prog or f"rootgen {name}", description=command.HELP)
-    command.add_arguments(parser)
-    args = parser.parse_args(words)
-    _log_to_stderr()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill cleans up as Ctrl-C does
+def _exit_code(prog: str, call: Callable[[], int]) -> int:
+    """Exit code of `call`; every expected failure becomes one line on stderr."""
+    _settle_streams()
     try:
-        code = command.run(args) or 0
+        code = call()
         sys.stdout.flush()
     except RootgenError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        print(f"{prog}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader went away, as `| head` does
         _drop_stdout()
@@ -88,9 +114,9 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
         if error.filename is None:  # stdout itself
             _drop_stdout()
         where = "" if error.filename is None else f"{error.filename}: "
-        print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"{prog}: {where}{error.strerror or error}", file=sys.stderr)
         return 1
-    return int(code)
+    return code
 
 
 def write_out(text: str, path: str | None) -> None:
@@ -101,6 +127,16 @@ def write_out(text: str, path: str | None) -> None:
         from rootgen.files import write_text
 
         write_text(str(path), text)
+
+
+def _settle_streams() -> None:
+    """Prototxt is UTF-8 whatever the locale says; bytes of a file's name come out as they are; closed streams drop."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this, as a daemon may do
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif name == "stdout" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _drop_stdout() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rootgen.cli._numbers import positive
 from rootgen.engine import ENGINES
 
 if TYPE_CHECKING:
@@ -33,13 +34,6 @@ def limit_threads(count: int | None) -> None:
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
-
-
-def positive(text: str) -> int:
-    """An argument that counts something, from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, 1 or more")
-    return int(text)
 
 
 @contextmanager

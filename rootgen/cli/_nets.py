@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from rootgen import net, shapes
-from rootgen.cli._plans import positive
+from rootgen.cli._numbers import positive
 from rootgen.console import table
 from rootgen.cost import Cost
 from rootgen.errors import RootgenError

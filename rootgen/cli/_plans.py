@@ -1,4 +1,4 @@
-"""Options that more than one command takes: which filter groups, and whole numbers above zero."""
+"""Options of the commands that give filter groups, and the plan that they ask for."""
 
 from __future__ import annotations
 
@@ -26,22 +26,3 @@ def plan(args: argparse.Namespace) -> Plan:
         if n is not None:
             return Plan(kind, n, by_hand)
     return Plan(by_hand=by_hand)
-
-
-def positive(word: str) -> int:
-    """A whole number from 1, for argparse's `type`."""
-    number = int(word) if word.isascii() and word.isdigit() else 0
-    if not 0 < number < 2**31:
-        raise argparse.ArgumentTypeError(f"{word}: not a whole number from 1 to {2**31 - 1}")
-    return number
-
-
-def positive_float(word: str) -> float:
-    """A finite number above zero, for argparse's `type`."""
-    try:
-        number = float(word)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word}: not a number above 0")
-    return number

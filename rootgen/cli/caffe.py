@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from rootgen.cli._numbers import positive
+
 HELP = "Build Caffe 1.0 with today's compilers and fast grouped convolutions, check it, use it."
 
 
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--opencv", action="store_true", help="with image files and encoded databases")
     build.add_argument("--leveldb", action="store_true", help="with LevelDB databases")
     build.add_argument("--no-python", dest="python", action="store_false", help="without pycaffe")
-    build.add_argument("--jobs", type=_jobs, metavar="N", help="compilers at a time (default: one per core)")
+    build.add_argument("--jobs", type=positive, metavar="N", help="compilers at a time (default: one per core)")
     build.add_argument("--tests", action="store_true", help="build and run Caffe's own tests too")
     build.add_argument("--apt", action="store_true", help="first install what is missing by apt-get, if this is root")
     build.add_argument("--link", action="store_true", help="make `import caffe` work in this Python environment")
@@ -43,12 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     args.call(args)
-
-
-def _jobs(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of compilers (1 or more)")
-    return int(text)
 
 
 def _build(args: argparse.Namespace) -> None:

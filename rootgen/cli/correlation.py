@@ -11,7 +11,8 @@ HELP = "Inter-layer filter correlation of a trained model: arrays, images as in 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli._engines import add_engine_arguments, positive
+    from rootgen.cli._engines import add_engine_arguments
+    from rootgen.cli._numbers import positive
     from rootgen.correlation.study import KINDS, Options
 
     parser.add_argument("model", metavar="MODEL.caffemodel")

@@ -14,6 +14,7 @@ blue, green, red, as convert_imageset does."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from rootgen.cli._numbers import count
     from rootgen.datasets import NAMES
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -24,11 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", metavar="PATH", help="folder or archive the set lies in")
     parser.add_argument(
         "--pad",
-        type=_count,
+        type=count,
         metavar="N",
         help="zeros on each side, for recipes that crop at random (default: 4, which gives 40x40; folder: 0)",
     )
-    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of the training order (default: 0)")
+    parser.add_argument("--seed", type=count, default=0, metavar="N", help="of the training order (default: 0)")
     parser.add_argument("--no-shuffle", action="store_true", help="keep the training images in the set's own order")
     parser.add_argument("--force", action="store_true", help="replace what an earlier run left in DIR")
     folder = parser.add_argument_group("image folders")
@@ -64,12 +65,6 @@ def run(args: argparse.Namespace) -> None:
     if dataset.test is not None:
         write_out(f"{out / 'test_lmdb'}: {len(dataset.test)} images\n", None)
     write_out(f"{out / 'mean.binaryproto'}: their mean image\n", None)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0")
-    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:

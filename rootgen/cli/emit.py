@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from rootgen import render, tables
-from rootgen.cli import _plans, write_out
-from rootgen.errors import RootgenError
+from rootgen.cli import UsageError, _plans, write_out
+from rootgen.cli._numbers import positive
 from rootgen.grouping import Plan
 
 HELP = "Write a network as Caffe prototxt, with filter groups: the train_val net unless --phase deploy."
@@ -19,10 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout")
     net = parser.add_argument_group("the net")
     net.add_argument("--name", help="the net's name")
-    net.add_argument("--classes", type=_plans.positive, metavar="N", help="outputs of the last layer")
-    net.add_argument("--batch-size", type=_plans.positive, metavar="N", help="images a step; of a deploy net, its dim")
-    net.add_argument("--test-batch-size", type=_plans.positive, metavar="N", help="images a batch in the TEST phase")
-    net.add_argument("--crop", type=_plans.positive, metavar="PIXELS", help="height and width of the input")
+    net.add_argument("--classes", type=positive, metavar="N", help="outputs of the last layer")
+    net.add_argument("--batch-size", type=positive, metavar="N", help="images a step; of a deploy net, its dim")
+    net.add_argument("--test-batch-size", type=positive, metavar="N", help="images a batch in the TEST phase")
+    net.add_argument("--crop", type=positive, metavar="PIXELS", help="height and width of the input")
     net.add_argument("--data", metavar="DIR", help="folder that `rootgen data` made: LMDBs and mean")
     net.add_argument("--train-source", metavar="LMDB", help=f"training set, instead of DIR/{render.TRAIN_LMDB}")
     net.add_argument("--test-source", metavar="LMDB", help=f"test set, instead of DIR/{render.TEST_LMDB}")
@@ -37,11 +37,12 @@ def run(args: argparse.Namespace) -> int:
         from rootgen.cli import _gallery
 
         if args.arch or _plans.plan(args) != Plan():
-            raise RootgenError("--all renders every row of every table: name no architecture and no groups with it")
-
+            raise UsageError("--all renders every row of every table: name no architecture and no groups with it")
         return _gallery.check(args.out) if args.check else _gallery.write(args.out)
-    if args.check or not args.arch:
-        raise RootgenError("name an architecture, or use --all", hint="`rootgen list` shows the architectures")
+    if args.check:
+        raise UsageError("--check goes with --all")
+    if not args.arch:
+        raise UsageError("name an architecture, or use --all", hint="`rootgen list` shows the architectures")
     arch, plan = tables.architecture(args.arch), _plans.plan(args)
     options = render.NetOptions(
         phase=args.phase,

@@ -20,11 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from rootgen import plot, results
-    from rootgen.cli import write_out
-    from rootgen.errors import RootgenError
+    from rootgen.cli import UsageError, write_out
 
     if args.measured and not args.family:
-        raise RootgenError("--measured needs a FAMILY to stand beside", hint="rootgen plot nin --measured results.csv")
+        raise UsageError("--measured needs a FAMILY to stand beside", hint="rootgen plot nin --measured results.csv")
     for family in [args.family] if args.family else plot.families():
         rows = [plot.reported(family)]
         if args.measured:

@@ -20,7 +20,8 @@ HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli._engines import add_engine_arguments, positive
+    from rootgen.cli._engines import add_engine_arguments
+    from rootgen.cli._numbers import positive
 
     parser.add_argument("arch", metavar="ARCH", help="architecture: nin")
     parser.add_argument("--out", metavar="DIR", help="where everything goes (default: out/ARCH)")
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
 def settings(args: argparse.Namespace) -> Settings:
     """The experiment that the options ask for."""
-    from rootgen.errors import RootgenError
+    from rootgen.cli import UsageError
     from rootgen.reproduce import Settings
 
     asked = {
@@ -68,7 +69,7 @@ def settings(args: argparse.Namespace) -> Settings:
     if args.full:
         for option in ("epochs", "batch_size"):
             if option in chosen:
-                raise RootgenError(f"--full has its own schedule and takes no --{option.replace('_', '-')}")
+                raise UsageError(f"--full has its own schedule and takes no --{option.replace('_', '-')}")
         chosen = {"dataset": "cifar10", "images": 10_000, **chosen, "epochs": None}
     return Settings(arch=args.arch, engine=args.engine, device=args.device, **chosen)
 

@@ -6,6 +6,7 @@ import argparse
 
 from rootgen import render, tables
 from rootgen.cli import _plans, write_out
+from rootgen.cli._numbers import positive, positive_float
 from rootgen.grouping import Plan
 
 HELP = "Write the solver.prototxt that goes with a network."
@@ -21,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument("--snapshot-prefix", metavar="PATH", help="where snapshots go (beside the net)")
     size = parser.add_argument_group("size of the data, from which iterations are reckoned")
-    size.add_argument("--train-images", type=_plans.positive, metavar="N")
-    size.add_argument("--test-images", type=_plans.positive, metavar="N")
-    size.add_argument("--batch-size", type=_plans.positive, metavar="N", help="as in the train_val net")
-    size.add_argument("--test-batch-size", type=_plans.positive, metavar="N", help="as in the train_val net")
-    size.add_argument("--iter-size", type=_plans.positive, metavar="N", help="batches accumulated in a step")
+    size.add_argument("--train-images", type=positive, metavar="N")
+    size.add_argument("--test-images", type=positive, metavar="N")
+    size.add_argument("--batch-size", type=positive, metavar="N", help="as in the train_val net")
+    size.add_argument("--test-batch-size", type=positive, metavar="N", help="as in the train_val net")
+    size.add_argument("--iter-size", type=positive, metavar="N", help="batches accumulated in a step")
     schedule = parser.add_argument_group("schedule")
-    schedule.add_argument("--base-lr", type=_plans.positive_float, metavar="RATE")
-    schedule.add_argument("--max-iter", type=_plans.positive, metavar="N", help="the drops in the rate move with it")
+    schedule.add_argument("--base-lr", type=positive_float, metavar="RATE")
+    schedule.add_argument("--max-iter", type=positive, metavar="N", help="the drops in the rate move with it")
     schedule.add_argument("--seed", type=int, metavar="N", help="random_seed")
     schedule.add_argument("--solver-mode", choices=("CPU", "GPU"), help="left out unless given: Caffe's default is GPU")
 

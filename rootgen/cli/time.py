@@ -18,7 +18,8 @@ _CSV = ("net", "engine", "device", "batch", "iterations", "layer", "type", "forw
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli._engines import add_engine_arguments, positive
+    from rootgen.cli._engines import add_engine_arguments
+    from rootgen.cli._numbers import positive
 
     parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt or caffemodel")
     parser.add_argument(

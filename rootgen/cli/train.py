@@ -23,6 +23,7 @@ HELP = "Train the net of a solver.prototxt; prints where the model lies."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.cli._engines import add_engine_arguments
+    from rootgen.cli._numbers import count
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="go on from a .solverstate (or .h5); `auto`: from the newest under snapshot_prefix, if there is one",
     )
-    parser.add_argument("--max-iter", type=_count, metavar="N", help="end there instead of at the solver's max_iter")
+    parser.add_argument("--max-iter", type=count, metavar="N", help="end there instead of at the solver's max_iter")
     parser.add_argument("--log", metavar="FILE", help="write the CSV there (default: SNAPSHOT_PREFIX_log.csv)")
     add_engine_arguments(parser)
 
@@ -148,9 +149,3 @@ def _bar() -> Iterator[Progress]:
 
     with progress(fields=("loss", "accuracy", "speed")) as bar:
         yield bar
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of iterations")
-    return int(text)

@@ -7,7 +7,7 @@ import logging
 import sys
 
 from rootgen import net, prototxt, transform
-from rootgen.cli import _nets, _plans, write_out
+from rootgen.cli import UsageError, _nets, _plans, write_out
 from rootgen.console import table
 from rootgen.errors import RootgenError
 from rootgen.shapes import text
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     plan = _plans.plan(args)
     if plan.kind == "original" and not plan.by_hand:
-        raise RootgenError("no groups asked for", hint="--root N, --column N, --tree N or --group LAYER=N")
+        raise UsageError("no groups asked for", hint="--root N, --column N, --tree N or --group LAYER=N")
     options = transform.Options(
         args.stage_by,
         args.phase,
