@@ -14,13 +14,12 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
+from rootgen import figures
 from rootgen.diagram import CONVOLUTIONS, Diagram, Node
 from rootgen.errors import RootgenError
-from rootgen.files import replacing
 
 FORMATS = (".svg", ".png", ".pdf")
 ONE_LINE = 16  # ranks: a longer net gets a column per stage
-PNG_DPI = 150
 PNG_PIXELS = 20_000  # the longer side of a PNG; larger pictures get fewer dots per inch
 SPATIAL, POINTWISE, FC, OTHER, LINE, BAND = "#5b7fa6", "#b4c5d8", "#7d9b76", "#e9e6df", "#8a8a8a", "#f5f6f8"
 GROUPS = ("#c44e52", "#4c72b0", "#55a868", "#dd8452", "#8172b3", "#b59a57", "#da8bc3", "#64b5cd")
@@ -34,7 +33,6 @@ def draw(diagram: Diagram, title: str, path: str | Path) -> None:
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         raise RootgenError(f"cannot draw '{suffix or Path(path).name}'", where=path, hint="use .svg, .png or .pdf")
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     place = _Layout(diagram)
@@ -45,10 +43,7 @@ def draw(diagram: Diagram, title: str, path: str | Path) -> None:
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.axis("off")
     _Picture(axes, diagram, place).draw(title)
-    fixed: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # the same net, the same file
-    dpi = min(PNG_DPI, PNG_PIXELS / max(width, height))
-    with mpl.rc_context({"svg.hashsalt": "rootgen", "svg.fonttype": "none"}), replacing(path) as beside:
-        figure.savefig(beside, format=suffix[1:], dpi=dpi, metadata=fixed.get(suffix))
+    figures.write(figure, path, min(figures.DPI, PNG_PIXELS / max(width, height)))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -35,14 +36,15 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A path beside `path` to write a file or make a folder at; it takes `path`'s place if the block ends well.
 
-    A file replaces what was there. A folder only takes a place that is free or an empty folder.
-    On any error, Ctrl-C included, what was begun is removed and `path` is as it was.
+    A file replaces what was there, a symbolic link stays and its target is replaced. A folder only takes a place
+    that is free or an empty folder. On any error, Ctrl-C included, what was begun is removed and `path` is as it was.
     """
     path = Path(path)
-    if path.is_char_device() or path.is_fifo():  # /dev/null, /dev/full, a pipe: nothing to rename over
+    if is_stream(path):
         with _told(path):
             yield path
         return
+    path = Path(os.path.realpath(path))
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -55,6 +57,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
             beside.replace(path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` is /dev/null, /dev/full, a terminal or a pipe: nothing to rename, or to rename over."""
+    return path.is_char_device() or path.is_fifo()
 
 
 def _keep_mode(path: Path, beside: Path) -> None:
@@ -71,5 +78,6 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, ConnectionError) or error.strerror is None:
             raise
-        hint = "free some room" if error.errno == errno.ENOSPC else "choose another place with -o or --out"
-        raise RootgenError(f"cannot write: {error.strerror}", where=path, hint=hint) from error
+        reason = os.strerror(error.errno) if error.errno else error.strerror  # HDF5's own is a paragraph
+        hint = "free some room" if error.errno == errno.ENOSPC else "choose another place"
+        raise RootgenError(f"cannot write: {reason}", where=path, hint=hint) from error

@@ -11,10 +11,12 @@ import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 
 from rootgen.engine import StepResult, Trainer, state
+from rootgen.engine.diverged import DivergedError
 from rootgen.errors import RootgenError
-from rootgen.files import replacing
+from rootgen.files import write_bytes
 from rootgen.train_log import TrainLog
 
 log = logging.getLogger("rootgen")
@@ -73,17 +75,26 @@ class Stop:
 
 
 def run(
-    trainer: Trainer, *, watcher: Watcher | None = None, stop: Stop | None = None, log_file: str | Path | None = None
+    trainer: Trainer,
+    *,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
+    log_file: str | Path | None = None,
+    max_iter: int | None = None,
 ) -> Outcome:
-    """Run `trainer` to its solver's max_iter or until `stop` is asked for.
+    """Run `trainer` to its solver's max_iter (or to `max_iter`, at the solver's rates) or until `stop` is asked for.
 
     The log goes to PREFIX_log.csv, or to `log_file`. A scheduled snapshot that cannot be written (a full disk)
-    is told and left for the next time; the last one of a run raises.
+    is told and left for the next time; the last one of a run raises. A failure that the weights have no part in (a
+    damaged record, a full disk, want of memory) leaves a snapshot too, in a temporary folder if it has to be.
     """
-    run = _Run(trainer, watcher or Watcher(), stop or Stop(), log_file)
+    run = _Run(trainer, watcher or Watcher(), stop or Stop(), log_file, max_iter)
     try:
         run.loop()
         return run.finish()
+    except Exception as error:
+        run.rescue(error)
+        raise
     finally:
         run.log.close()
 
@@ -91,8 +102,16 @@ def run(
 class _Run:
     """The state of one call of `run`."""
 
-    def __init__(self, trainer: Trainer, watcher: Watcher, stop: Stop, log_file: str | Path | None) -> None:
+    def __init__(
+        self, trainer: Trainer, watcher: Watcher, stop: Stop, log_file: str | Path | None, max_iter: int | None
+    ) -> None:
         self.trainer, self.solver, self.watcher, self.stop = trainer, trainer.solver, watcher, stop
+        self.max_iter = self.solver.max_iter if max_iter is None else max_iter
+        if self.solver.lr_policy == "poly" and self.max_iter > self.solver.max_iter:
+            raise RootgenError(
+                f"{self.max_iter} iterations, but lr_policy 'poly' has no rate after max_iter {self.solver.max_iter}",
+                hint="raise max_iter in the solver",
+            )
         if self.solver.snapshot or self.solver.snapshot_after_train:
             _check_writable(self.solver.snapshot_prefix)
         blobs = dict.fromkeys([*trainer.train_outputs, *(name for names in trainer.test_outputs for name in names)])
@@ -102,7 +121,7 @@ class _Run:
 
     def loop(self) -> None:
         """Iterations, each with what is due before and after it."""
-        while self.trainer.iteration < self.solver.max_iter and not self.outcome.stopped:
+        while self.trainer.iteration < self.max_iter and not self.outcome.stopped:
             iteration = self.trainer.iteration
             if self._test_due() and (iteration > 0 or self.solver.test_initialization):
                 self._test()
@@ -119,6 +138,21 @@ class _Run:
         if not self.outcome.stopped and self.outcome.steps and self._test_due():
             self._test()
         return self.outcome
+
+    def rescue(self, error: Exception) -> None:
+        """A snapshot of what a failed run had learned, if that is worth anything."""
+        if self.trainer.iteration == self.saved_at or isinstance(error, DivergedError):
+            return
+        try:
+            self._snapshot()
+        except RootgenError:
+            self.solver.snapshot_prefix = str(Path(mkdtemp(prefix="rootgen-rescued-")) / self.trainer.engine)
+            try:
+                self._snapshot()
+            except RootgenError as failure:
+                log.warning("what was learned since the last snapshot is lost: %s", failure)
+                return
+        log.warning("rescued: iteration %d is in %s", self.trainer.iteration, self.outcome.solver_state)
 
     def _test_due(self) -> bool:
         interval = self.solver.test_interval
@@ -172,6 +206,8 @@ def newest_snapshot(trainer: Trainer) -> Path | None:
 def _check_writable(prefix: str) -> None:
     """Refuse a snapshot_prefix that nothing can be written under, before hours of training."""
     probe = Path(f"{prefix}_iter_0.probe")
-    with replacing(probe) as beside:
-        beside.write_bytes(b"")
-    probe.unlink(missing_ok=True)
+    try:
+        write_bytes(probe, b"")
+        probe.unlink(missing_ok=True)
+    except RootgenError as error:
+        raise RootgenError(f"snapshot_prefix: {error.what}", where=prefix, hint="change it in the solver") from error

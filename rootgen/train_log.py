@@ -11,7 +11,7 @@ from typing import IO
 
 from rootgen.engine import StepResult
 from rootgen.errors import RootgenError
-from rootgen.files import write_text
+from rootgen.files import is_stream, write_text
 
 log = logging.getLogger("rootgen")
 
@@ -34,16 +34,18 @@ class TrainLog:
     spent so far, over all the runs that this log went through; `data_share` the part of an iteration spent
     waiting for data. Each scalar output blob has a column of its name. A run that starts at iteration 0 begins a
     new log and keeps the old as LOG.previous.csv; one that goes on drops the rows from its first iteration on,
-    which it makes again.
+    which it makes again. A pipe or a device gets the rows of this run alone.
     """
 
     def __init__(self, path: str | Path, blobs: Sequence[str], iteration: int) -> None:
         self.path = Path(path)
         self.columns = [*FIXED, *(name if name not in FIXED else f"{name} blob" for name in blobs)]
         self.blobs = dict(zip(blobs, self.columns[len(FIXED) :], strict=True))
-        kept = self._kept(iteration) if iteration else []
+        if self.path.is_dir():
+            raise RootgenError("cannot write: Is a directory", where=self.path, hint="name a file with --log")
+        kept = self._kept(iteration) if iteration and not is_stream(self.path) else []
         self.seconds = max((float(row["seconds"] or 0) for row in kept), default=0.0)
-        if not kept and self.path.exists():
+        if not kept and self.path.is_file():
             self.path.replace(self.path.with_suffix(".previous.csv"))
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")

@@ -71,6 +71,8 @@ def test_bilinear_interpolates():
     [
         ('type: "he"', "layer: unknown filler 'he'"),
         ('type: "xavier" sparse: 3', "filler 'xavier' has no sparse"),
+        ('type: "uniform" min: 2 max: 1', "filler 'uniform': min 2 is above max 1"),
+        ('type: "gaussian" std: -1', "filler 'gaussian': std is -1, but has to be above 0"),
         ('type: "bilinear"', None),
     ],
 )

@@ -216,6 +216,8 @@ X = RANDOM.standard_normal((2, 3, 4, 4))
         ('type: "Threshold" threshold_param { threshold: 0.3 }', X > 0.3),
         ('type: "Power" power_param { power: 2 scale: 3 shift: 1 }', (1 + 3 * X) ** 2),
         ('type: "Power" power_param { power: 0 }', np.ones_like(X)),
+        ('type: "Power" power_param { scale: 0 power: -1 }', np.full_like(X, np.inf)),
+        ('type: "Power" power_param { scale: 0 shift: -2 power: 0.5 }', np.full_like(X, np.nan)),
         ('type: "Exp" exp_param { base: 2 scale: 0.5 shift: 1 }', 2 ** (0.5 * X + 1)),
         ('type: "Dropout"', X),
         ('type: "Softmax"', np.exp(X) / np.exp(X).sum(1, keepdims=True)),
@@ -226,7 +228,7 @@ X = RANDOM.standard_normal((2, 3, 4, 4))
         ('type: "Tile" tile_param { axis: 2 tiles: 3 }', np.tile(X, (1, 1, 3, 1))),
         ('type: "Reduction" reduction_param { operation: SUMSQ axis: 1 coeff: 2 }', 2 * (X**2).sum((1, 2, 3))),
         ('type: "Reduction" reduction_param { operation: MEAN axis: -1 }', X.mean(3)),
-        ('type: "ArgMax"', X.reshape(2, -1).argmax(1).reshape(2, 1, 1)),
+        ('type: "ArgMax"', X.reshape(2, -1).argmax(1).reshape(2, 1, 1, 1)),
         ('type: "ArgMax" argmax_param { axis: 1 out_max_val: true }', X.max(1, keepdims=True)),
         ('type: "MVN"', (X - X.mean((2, 3), keepdims=True)) / (X.std((2, 3), keepdims=True) + 1e-9)),
     ],
@@ -276,6 +278,18 @@ def test_slice_with_points_and_evenly():
     assert out["a"].shape == (2, 1, 4, 4)
     even = network(head + "{ axis: 2 } }")
     assert even.blobs["b"] == (2, 3, 2, 4)
+
+
+def test_mvn_of_a_blob_without_pixels_gives_four_axes():
+    net = one_layer('type: "MVN" mvn_param { across_channels: true }', 2, 3)
+    out = apply(net, X[:, :, 0, 0])
+    assert out.shape == net.blobs["y"] == (2, 3, 1, 1)
+    np.testing.assert_allclose(out.mean(1), 0, atol=1e-6)
+
+
+def test_dropout_of_nothing_changes_nothing():
+    net = one_layer('type: "Dropout" dropout_param { dropout_ratio: 0 }', 2, 3, phase="TRAIN")
+    np.testing.assert_array_equal(apply(net, X[:, :, 0, 0]), X[:, :, 0, 0].astype(np.float32))
 
 
 def test_dropout_in_training_drops_scales_and_repeats_with_the_batch_number():
@@ -464,6 +478,6 @@ def test_overwriting_relus_change_nothing(monkeypatch):
         return [learnable.blob.grad for learnable in net.learnable if learnable.lr_mult]
 
     overwriting = gradients()
-    monkeypatch.setattr("rootgen.engine.torch.network._overwrite_in_place", lambda units: None)
+    monkeypatch.setattr("rootgen.engine.torch.network.overwrite_in_place", lambda units: None)
     for ours, plain in zip(overwriting, gradients(), strict=True):
         assert torch.equal(ours, plain)

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 from engine_nets import write_database, write_mean
@@ -200,6 +202,78 @@ def test_a_full_disk_does_not_end_the_training_before_its_end(folder, monkeypatc
     assert "no snapshot at iteration 5: cannot write: No space left on device; training goes on" in caplog.text
     assert outcome.model is not None
     assert not Path("snaps/net_iter_5.solverstate").exists()
+
+
+def test_a_damaged_image_leaves_what_was_learned_before_it(folder, capsys):
+    with lmdb.open(str(folder / "train_lmdb")) as env, env.begin(write=True) as txn:
+        txn.put(b"00000029", b"damaged")
+    assert run_cli() == 1  # record 29 is in the batch of iteration 4
+    *_, rescued, last = capsys.readouterr().err.strip().splitlines()
+    assert rescued == "rootgen: rescued: iteration 4 is in snaps/net_iter_4.solverstate"
+    assert "record '00000029': not a binary Datum" in last
+    again = trainer()
+    again.restore("snaps/net_iter_4.solverstate")
+    assert again.iteration == 4
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(folder, monkeypatch, caplog):
+    (folder / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "elsewhere"))
+    running = trainer()
+    snapshot = running.snapshot
+
+    def full():
+        if running.solver.snapshot_prefix.startswith("snaps"):
+            raise RootgenError("cannot write: No space left on device") from OSError(28, "No space left on device")
+        return snapshot()
+
+    running.snapshot = full
+    with pytest.raises(RootgenError, match="No space left"):
+        train.run(running)
+    (state,) = (folder / "elsewhere").rglob("*.solverstate")
+    assert f"rescued: iteration 12 is in {state}" in caplog.text
+    again = trainer()
+    again.restore(state)
+    assert again.iteration == 12
+
+
+def test_training_goes_on_when_nobody_reads_its_messages(folder):
+    solver_with(folder, "display: 1")
+    command = f"{sys.executable} -m rootgen train solver.prototxt --engine torch --threads 1 2>&1 | head -1"
+    subprocess.run(["bash", "-c", command], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert Path("snaps/net_iter_12.solverstate").is_file()
+
+
+def test_ending_early_keeps_the_solvers_rates(folder):
+    (folder / "solver.prototxt").write_text(SOLVER.replace('"step"', '"poly" power: 1'))
+    train.run(trainer())
+    whole = [row["learning_rate"] for row in rows() if row["phase"] == "train"]
+    train.run(trainer(), max_iter=6)
+    assert [row["learning_rate"] for row in rows() if row["phase"] == "train"] == whole[:6]
+    with pytest.raises(RootgenError, match="13 iterations, but lr_policy 'poly' has no rate after max_iter 12"):
+        train.run(trainer(), max_iter=13)
+
+
+@pytest.mark.parametrize("name", ["conv", "ip"])
+def test_layers_of_one_name_are_refused_before_they_are_trained(folder, name):
+    twin = f'layer {{ name: "{name}" type: "PReLU" bottom: "ip" top: "prelu" }}'
+    (folder / "net.prototxt").write_text(NET.replace('layer { name: "loss"', twin + '\nlayer { name: "loss"'))
+    with pytest.raises(RootgenError, match="has the name of a layer above"):
+        trainer()
+
+
+def test_a_log_is_never_put_in_place_of_a_folder_or_a_device(folder):
+    (folder / "logs").mkdir()
+    with pytest.raises(RootgenError, match="logs: cannot write: Is a directory"):
+        train.run(trainer(), log_file="logs")
+    assert (folder / "logs").is_dir()
+    main, terminal = os.openpty()
+    try:
+        train.run(trainer(), log_file=os.ttyname(terminal), max_iter=1)
+        assert os.read(main, 10) == b"iteration,"
+    finally:
+        os.close(main)
+        os.close(terminal)
 
 
 def test_weights_alone_begin_at_iteration_0(folder):

@@ -121,7 +121,7 @@ def _exit_code(prog: str, call: Callable[[], int]) -> int:
 
 def write_out(text: str, path: str | None) -> None:
     """Put `text` on stdout, or whole into the file `path` (`-` is stdout)."""
-    if path in (None, "-"):
+    if path in (None, "-", "/dev/stdout"):  # which may be a file that is appended to
         sys.stdout.write(text)
     else:
         from rootgen.files import write_text

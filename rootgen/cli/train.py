@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="go on from a .solverstate (or .h5); `auto`: from the newest under snapshot_prefix, if there is one",
     )
-    parser.add_argument("--max-iter", type=count, metavar="N", help="end there instead of at the solver's max_iter")
+    parser.add_argument(
+        "--max-iter",
+        type=count,
+        metavar="N",
+        help="end there instead of at the solver's max_iter; the rates stay the solver's",
+    )
     parser.add_argument("--log", metavar="FILE", help="write the CSV there (default: SNAPSHOT_PREFIX_log.csv)")
     add_engine_arguments(parser)
 
@@ -50,17 +55,17 @@ def run(args: argparse.Namespace) -> int:
 
     limit_threads(args.threads)
     trainer = open_trainer(args.solver, engine=args.engine, device=args.device)
-    if args.max_iter is not None:
-        trainer.solver.max_iter = args.max_iter
-    _begin(trainer, args)
+    end = trainer.solver.max_iter if args.max_iter is None else args.max_iter
+    _begin(trainer, args, end)
     stop = Stop()
     try:
         with _bar() as bar, signals(stop):
-            outcome = train.run(trainer, watcher=_Teller(trainer, bar), stop=stop, log_file=args.log)
+            watcher = _Teller(trainer, bar, end)
+            outcome = train.run(trainer, watcher=watcher, stop=stop, log_file=args.log, max_iter=end)
     except KeyboardInterrupt:
         _say_how_to_go_on(args.solver, train.newest_snapshot(trainer))
         raise
-    _summary(outcome, trainer)
+    _summary(outcome, end)
     if outcome.model is not None:
         print(outcome.model)
     if not outcome.stopped:
@@ -71,12 +76,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _say_how_to_go_on(solver: str, snapshot: Path | None) -> None:
     if snapshot is None:
-        print("nothing to go on from: no snapshot was written", file=sys.stderr)
+        _say("nothing to go on from: no snapshot was written")
     else:
-        print(f"to go on: rootgen train {solver} --snapshot {snapshot}", file=sys.stderr)
+        _say(f"to go on: rootgen train {solver} --snapshot {snapshot}")
 
 
-def _begin(trainer: Trainer, args: argparse.Namespace) -> None:
+def _say(text: str) -> None:
+    """A line on stderr; if nobody reads it any more (`2>&1 | head`), that does not end a training."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
+
+
+def _begin(trainer: Trainer, args: argparse.Namespace, end: int) -> None:
     """Load what the run starts from."""
     from rootgen.train import newest_snapshot
 
@@ -86,21 +97,18 @@ def _begin(trainer: Trainer, args: argparse.Namespace) -> None:
     elif args.snapshot and newest:
         trainer.restore(newest)
     elif newest:
-        print(f"starting anew; {newest} is from an earlier run (--snapshot auto goes on from it)", file=sys.stderr)
+        _say(f"starting anew; {newest} is from an earlier run (--snapshot auto goes on from it)")
     if args.weights:
         trainer.load_weights([name.strip() for name in args.weights.split(",")])
-    begun = f"from iteration {trainer.iteration} to {trainer.solver.max_iter}"
-    print(f"{trainer.engine}, {trainer.device}: {args.solver} {begun}", file=sys.stderr)
+    _say(f"{trainer.engine}, {trainer.device}: {args.solver} from iteration {trainer.iteration} to {end}")
 
 
 class _Teller(Watcher):
     """Shows a run on stderr: a bar on a terminal, and lines for displayed iterations, tests and snapshots."""
 
-    def __init__(self, trainer: Trainer, bar: Progress) -> None:
+    def __init__(self, trainer: Trainer, bar: Progress, end: int) -> None:
         self.bar, self.display = bar, trainer.solver.display
-        self.task = bar.add_task(
-            "train", total=trainer.solver.max_iter, completed=trainer.iteration, loss="-", accuracy="-", speed="-"
-        )
+        self.task = bar.add_task("train", total=end, completed=trainer.iteration, loss="-", accuracy="-", speed="-")
         self.speed = 0.0
 
     def stepped(self, result: StepResult) -> None:
@@ -125,21 +133,20 @@ class _Teller(Watcher):
 
     def _say(self, text: str) -> None:
         if self.bar.disable:
-            print(text, file=sys.stderr)
+            _say(text)
         else:
             self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _summary(outcome: Outcome, trainer: Trainer) -> None:
+def _summary(outcome: Outcome, end: int) -> None:
     """One line on what was done and how fast."""
     if not outcome.steps:
-        print(f"nothing to do: iteration {trainer.iteration} of {trainer.solver.max_iter}", file=sys.stderr)
+        _say(f"nothing to do: iteration {outcome.iteration} of {end}")
         return
     speed, share = outcome.images / outcome.seconds, outcome.data_seconds / outcome.seconds
-    print(
+    _say(
         f"{'stopped at' if outcome.stopped else 'done:'} iteration {outcome.iteration}, loss {outcome.loss:.4f}, "
-        f"{speed:.1f} images/s, {share:.1%} of the time waiting for data; log: {outcome.log_file}",
-        file=sys.stderr,
+        f"{speed:.1f} images/s, {share:.1%} of the time waiting for data; log: {outcome.log_file}"
     )
 
 

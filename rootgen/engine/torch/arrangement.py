@@ -85,6 +85,6 @@ def arg_max(unit: Unit) -> Run:
             return values if param.out_max_val else places.to(x.dtype)
         values, places = x.flatten(1).topk(param.top_k, 1)
         parts = [places.to(x.dtype), values] if param.out_max_val else [places.to(x.dtype)]
-        return torch.stack(parts, 1)
+        return unit.reshaped(torch.stack(parts, 1))
 
     return run

@@ -15,6 +15,7 @@ from rootgen.engine.torch.trainer import TorchTrainer
 log = logging.getLogger("rootgen")
 
 
+@devices.told()
 def open_network(
     net_path: str | Path,
     *,
@@ -35,6 +36,7 @@ def open_network(
     return network
 
 
+@devices.told()
 def open_trainer(solver_path: str | Path, *, device: str = "auto") -> TorchTrainer:
     """See engine.open_trainer. Device "auto" is the CPU where the solver says solver_mode: CPU."""
     solver = solvers.read(solver_path)
@@ -46,6 +48,7 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto") -> TorchTrain
     beside = Path(solver_path).parent
     net = solvers.train_net(solver, solver_path)
     train = TorchNetwork(net, Options("TRAIN", chosen, seed, beside))
+    train.named()  # refuses, before the training, what no snapshot could hold
     options = Options("TEST", chosen, seed, beside)
     tests = [TorchNetwork(test, options, source=train) for test in solvers.test_nets(solver, solver_path)]
     trainer = TorchTrainer(solver, solver_path, train, tests)

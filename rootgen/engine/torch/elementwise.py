@@ -66,7 +66,7 @@ def power(unit: Unit) -> Run:
 
     def run(x: Tensor) -> Tensor:
         if param.power * param.scale == 0:  # a constant, without 0 * inf
-            return torch.full_like(x, param.shift**param.power)
+            return torch.full_like(x, param.shift).pow(param.power)
         inner = x * param.scale + param.shift
         return inner if param.power == 1 else inner.pow(param.power)
 
@@ -99,8 +99,8 @@ def _log_base(unit: Unit, base: float) -> float:
 @builds("Dropout")
 def dropout(unit: Unit) -> Run:
     ratio = unit.param.dropout_param.dropout_ratio
-    if not 0 < ratio < 1:
-        raise unit.error(f"dropout_ratio {ratio:g} is outside (0, 1)")
+    if not 0 <= ratio < 1:
+        raise unit.error(f"dropout_ratio is {ratio:g}, but has to be 0 or more and below 1")
     if unit.phase == "TEST":
         return lambda x: x
 

@@ -42,10 +42,14 @@ def _constant(shape: Shape, filler: Any, _: torch.Generator) -> torch.Tensor:
 
 
 def _uniform(shape: Shape, filler: Any, generator: torch.Generator) -> torch.Tensor:
+    if filler.min > filler.max:
+        raise ValueError(f"min {filler.min:g} is above max {filler.max:g}")
     return torch.empty(shape).uniform_(filler.min, filler.max, generator=generator)
 
 
 def _gaussian(shape: Shape, filler: Any, generator: torch.Generator) -> torch.Tensor:
+    if not filler.std > 0:
+        raise ValueError(f"std is {filler.std:g}, but has to be above 0")
     values = torch.empty(shape).normal_(filler.mean, filler.std, generator=generator)
     if filler.sparse >= 0:
         kept = min(filler.sparse / shape[0], 1.0)  # on average `sparse` weights per input are not zero

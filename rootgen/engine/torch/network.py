@@ -19,6 +19,7 @@ from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import timing
 from rootgen.engine.torch.fillers import fill
 from rootgen.engine.torch.layers import FILLERS, Unit
+from rootgen.engine.torch.unit import overwrite_in_place
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net import Layer, Net
 from rootgen.shapes import LayerShapes, Shape, Shapes, infer, text
@@ -26,7 +27,6 @@ from rootgen.shapes import LayerShapes, Shape, Shapes, infer, text
 log = logging.getLogger("rootgen")
 
 _FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")  # their tops come from outside the net
-_OWN_OUTPUT = ("Convolution", "Deconvolution", "InnerProduct", "BatchNorm", "Scale", "Bias", "Concat")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TorchNetwork:
         for layer, layer_shapes in zip(net.layers, shapes.layers, strict=True):
             if layer.type not in _FED:
                 self.units.append(self._unit(layer, layer_shapes, source))
-        _overwrite_in_place(self.units)
+        overwrite_in_place(self.units)
         self.outputs = _outputs(net.layers)
         self._batch = 0
 
@@ -125,17 +125,30 @@ class TorchNetwork:
                 values.pop(name, None)
         return values, loss
 
+    def named(self) -> dict[str, list[Tensor]]:
+        """Layer name -> its blobs, for every layer that has any; RootgenError where two of them have one name."""
+        found: dict[str, list[Tensor]] = {}
+        for unit in self.units:
+            if unit.blobs and unit.layer.name in found:
+                raise unit.error(
+                    "has the name of a layer above, so files could not tell their blobs apart", "rename it"
+                )
+            if unit.blobs:
+                found[unit.layer.name] = unit.blobs
+        return found
+
     def learned(self) -> dict[str, list[np.ndarray]]:
         """Layer name -> its blobs, as float32 arrays, for every layer that has any."""
-        return {unit.layer.name: [to_numpy(blob) for blob in unit.blobs] for unit in self.units if unit.blobs}
+        return {name: [to_numpy(blob) for blob in blobs] for name, blobs in self.named().items()}
 
     def load(self, path: str | Path, *, whole: bool = False) -> None:
         """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
-        wanted = {unit.layer.name: [tuple(blob.shape) for blob in unit.blobs] for unit in self.units if unit.blobs}
+        ours = self.named()
+        wanted = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in ours.items()}
         found = weights.matching(weights.read(path), wanted, path, whole=whole)
         with torch.no_grad():
-            for unit in self.units:
-                for blob, values in zip(unit.blobs, found.get(unit.layer.name, ()), strict=False):
+            for name, arrays in found.items():
+                for blob, values in zip(ours[name], arrays, strict=True):
                     blob.copy_(from_numpy(values))
 
     def close(self) -> None:
@@ -289,15 +302,3 @@ def _outputs(layers: Sequence[Layer]) -> tuple[str, ...]:
         free.difference_update(layer.bottoms)
         free.update(layer.tops)
     return tuple(sorted(free))
-
-
-def _overwrite_in_place(units: Sequence[Unit]) -> None:
-    """Let in-place ReLUs overwrite their bottom, where the layer that made it does not need it for its gradient."""
-    makers: dict[str, Unit] = {}
-    for unit in units:
-        layer = unit.layer
-        plain = layer.type == "ReLU" and not unit.param.relu_param.negative_slope
-        maker = makers.get(layer.bottoms[0]) if plain and layer.bottoms == layer.tops else None
-        if maker is not None and maker.layer.type in _OWN_OUTPUT:
-            unit.run = torch.relu_
-        makers.update(dict.fromkeys(layer.tops, unit))

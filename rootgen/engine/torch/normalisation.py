@@ -106,6 +106,7 @@ def mvn(unit: Unit) -> Run:
     axes = (1, 2, 3) if param.across_channels else (2, 3)
 
     def run(x: Tensor) -> Tensor:
+        x = unit.reshaped(x)  # four axes, whatever the bottom has
         centred = x - x.mean(axes, keepdim=True)
         if not param.normalize_variance:
             return centred

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ Build = Callable[["Unit"], Run]
 
 BUILDERS: dict[str, Build] = {}
 FILLERS: dict[str, Callable[[Any], list[Any]]] = {}
+_OWN_OUTPUT = ("Convolution", "Deconvolution", "InnerProduct", "BatchNorm", "Scale", "Bias", "Concat")
 
 
 @dataclass
@@ -85,3 +86,15 @@ def builds(*types: str, fillers: Callable[[Any], list[Any]] | None = None) -> Ca
         return build
 
     return register
+
+
+def overwrite_in_place(units: Sequence[Unit]) -> None:
+    """Let in-place ReLUs overwrite their bottom, where the layer that made it does not need it for its gradient."""
+    makers: dict[str, Unit] = {}
+    for unit in units:
+        layer = unit.layer
+        plain = layer.type == "ReLU" and not unit.param.relu_param.negative_slope
+        maker = makers.get(layer.bottoms[0]) if plain and layer.bottoms == layer.tops else None
+        if maker is not None and maker.layer.type in _OWN_OUTPUT:
+            unit.run = torch.relu_
+        makers.update(dict.fromkeys(layer.tops, unit))
