@@ -101,7 +101,7 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
                 "snapshot_prefix": options.snapshot_prefix or "/".join(filter(None, [folder, _file_name(arch, plan)])),
                 "test_iter": -(-test_images // test_batch_size),
                 "test_interval": min(epoch, stop),
-                "base_lr": its.base_lr if options.base_lr is None else f"{options.base_lr:g}",
+                "base_lr": its.base_lr if options.base_lr is None else f"{options.base_lr!r}",
                 # A run made shorter or longer by hand keeps the recipe's proportions.
                 "stepvalue": [drop * stop // its.stop for drop in its.drops if drop * stop >= its.stop],
                 "max_iter": stop,
@@ -169,7 +169,7 @@ def _mean(mean: str | None, folder: str, its: Recipe) -> tuple[str | None, list[
     words = [word.strip() for word in mean.split(",")]
     numbers = [_finite(word) for word in words]
     if all(number is not None for number in numbers):
-        return None, [f"{number:g}" for number in numbers]
+        return None, [f"{number:.9g}" for number in numbers]  # all that a float holds
     if (len(words) > 1 and any(number is not None for number in numbers)) or not mean.strip():
         raise RootgenError(
             f"--mean {mean}: neither numbers nor a file", hint="for example --mean 104,117,123, or --mean none"

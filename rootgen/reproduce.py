@@ -236,7 +236,10 @@ class Experiment:
             other = [f"{name} {there.get(name)} (now {mine[name]})" for name in fixed if there.get(name) != mine[name]]
             if other:
                 raise RootgenError(f"holds a run with {', '.join(other)}", where=self.out, hint="give another --out")
-        elif self.out.is_dir() and {entry.name for entry in self.out.iterdir()} - {path.name}:
+        elif self.out.is_dir() and any(
+            entry != path and entry.suffix != ".partial"  # what a kill left of data/ or of a file
+            for entry in self.out.iterdir()
+        ):
             raise RootgenError("holds something else than an experiment", where=self.out, hint="give another --out")
         else:
             write_text(path, json.dumps(mine, indent=2) + "\n")

@@ -70,4 +70,8 @@ def _row(row: dict[str, str], where: str) -> Result:
             cells[field.name] = _TYPES[str(field.type)](row[field.name])
         except (TypeError, ValueError):
             raise RootgenError(f"{field.name} is '{row[field.name]}', not a number", where=where) from None
-    return Result(**cells)  # type: ignore[arg-type]
+    result = Result(**cells)  # type: ignore[arg-type]
+    if not (0 <= result.accuracy <= 1 and result.images > 0):
+        what = f"accuracy {result.accuracy:g} on {result.images} images"
+        raise RootgenError(f"{what}: a share from 0 to 1 of 1 image or more is meant", where=where)
+    return result

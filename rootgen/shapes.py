@@ -5,11 +5,13 @@ The rules per layer type are in shape_rules/.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
 from rootgen.errors import RootgenError, did_you_mean
+from rootgen.layer_types import ARITY
 from rootgen.net import Layer, Net
 from rootgen.shape_rules import RULES, SOURCES, Shape, Shaped
 from rootgen.shape_rules.common import INT_MAX, Options, check_blob, stored_shape, text
@@ -76,7 +78,16 @@ def infer(
         names = ", ".join(f"'{layer.name}' ({layer.type})" for layer in unknown[:8])
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         options.notes.append(f"{net.source}: shapes not known of {len(unknown)} layers: {names}{more}")
+        options.notes += _typos(net)
     return Shapes(tuple(layers), blobs, options.notes)
+
+
+def _typos(net: Net) -> Iterator[str]:
+    """A note for each layer type that is nearly one of Caffe's: a misspelt one, and not a fork's."""
+    known = {name.lower(): name for name in ARITY}
+    for name in dict.fromkeys(layer.type for layer in net.layers if layer.type not in ARITY):
+        for near in difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.85):
+            yield f"{net.source}: Caffe has no layer type '{name}' (did you mean '{known[near]}'?)"
 
 
 def parse_shape(value: str, axes: int | None = None) -> Shape:

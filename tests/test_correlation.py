@@ -383,6 +383,12 @@ def test_the_module_runs_as_the_command() -> None:
     assert done.stderr == "python -m rootgen.correlation: none.caffemodel: cannot read: No such file or directory\n"
 
 
+@pytest.mark.parametrize("model", ["", ".", "/"])
+def test_a_model_without_a_name(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["correlation", model]) == 1
+    assert capsys.readouterr().err.endswith(": cannot read: Is a directory\n")
+
+
 @pytest.mark.parametrize(("arch", "count"), [("nin", 8), ("googlenet", None), ("resnet50", None)])
 def test_pairs_of_the_papers_nets_fit_their_channels(arch: str, count: int | None) -> None:
     net = read(paths.resource("prototxt") / arch / "root-8" / "deploy.prototxt")

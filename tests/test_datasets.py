@@ -340,6 +340,42 @@ def test_bad_image_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not (tmp_path / "out").exists()
 
 
+def test_images_beyond_memory_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(tmp_path / "in/a/a.png")
+    words = ["folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert "OpenCV cannot take this image" in fails([*words, "--resize", "99999999x99999999"], capsys)
+    assert "does not fit into memory" in fails([*words, "--pad", "9999999"], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_file_names_that_are_no_utf_8_are_kept(tmp_path: Path) -> None:
+    import lmdb
+
+    picture(tmp_path / "0.png")
+    folder_of_class = tmp_path / "in" / os.fsdecode(b"\xfe")
+    folder_of_class.mkdir(parents=True)
+    (tmp_path / "0.png").rename(folder_of_class / os.fsdecode(b"\xff.png"))
+    assert main(["data", "folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    with lmdb.open(str(tmp_path / "out/train_lmdb"), readonly=True) as env, env.begin() as txn:
+        assert [key for key, _ in txn.cursor()] == [b"00000000_\xfe/\xff.png"]
+    assert (tmp_path / "out/labels.txt").read_bytes() == b"\xfe\n"
+
+
+def test_options_that_would_do_nothing_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (["fashion-mnist-sample", "--resize", "8x8"], "--resize is for image folders"),
+        (["cifar10", "--test-fraction", "0.5"], "--test-fraction is for image folders"),
+        (["folder", "--source", "x", "--test-list", "x"], "--test-list goes with --list"),
+        (["folder", "--source", "x", "--list", "x", "--test-list", "x", "--test-fraction", "0.1"], "goes without"),
+    ):
+        assert main(["data", *words, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+    for part in ("train", "test"):
+        picture(tmp_path / "in" / part / "a" / "0.png")
+    words = ["folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--test-fraction", "0.1"]
+    assert "has a test set of its own" in fails(words, capsys)
+
+
 def test_existing_output_is_refused_or_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     words = ["fashion-mnist", "--source", str(fashion_folder(tmp_path / "in")), "--out", str(out)]

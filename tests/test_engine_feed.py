@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -168,7 +170,11 @@ def test_records_that_cannot_be_read(tmp_path):
     short = schema.Datum(channels=1, height=2, width=2, data=bytes(3)).SerializeToString()
     wide = schema.Datum(channels=1, height=2, width=3, data=bytes(6)).SerializeToString()
     garbage = schema.Datum(encoded=True, data=b"no picture").SerializeToString()
+    head = b"IHDR" + struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    bomb = schema.Datum(encoded=True, data=png).SerializeToString()
     for name, record, match in (
+        ("bomb", bomb, "record '00000001': cannot decode an image"),
         ("short", short, "record '00000001': image of 1x2x2 holds 3 values"),
         ("wide", wide, "record '00000001': image of 1x2x3, another size than those before"),
         ("garbage", garbage, "record '00000001': cannot decode an image"),

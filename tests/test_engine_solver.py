@@ -34,6 +34,9 @@ def rate(text: str, iteration: int) -> float:
         ('lr_policy: "multistep" gamma: 0.1 stepvalue: 5 stepvalue: 8', 4, 0.5),
         ('lr_policy: "multistep" gamma: 0.1 stepvalue: 5 stepvalue: 8', 5, 0.05),
         ('lr_policy: "multistep" gamma: 0.1 stepvalue: 5 stepvalue: 8', 8, 0.005),
+        ('lr_policy: "multistep" gamma: 0.1 stepvalue: 5 stepvalue: 5', 5, 0.05),  # Caffe takes one step an iteration
+        ('lr_policy: "multistep" gamma: 0.1 stepvalue: 5 stepvalue: 5', 6, 0.005),
+        ('lr_policy: "exp" gamma: 10', 9999, math.inf),
         ('lr_policy: "exp" gamma: 0.9', 3, 0.5 * 0.9 * 0.9 * 0.9),
         ('lr_policy: "inv" gamma: 0.25 power: 0.5', 12, 0.25),  # (1 + 0.25*12)^-0.5 = 1/2
         ('lr_policy: "poly" power: 2 max_iter: 100', 0, 0.5),

@@ -97,6 +97,8 @@ def test_results_round_trip(tmp_path: Path) -> None:
         (",".join(results.COLUMNS) + "\n", "holds no results"),
         (",".join(results.COLUMNS) + "\nOrig.,x,1,1,many,1,1,1,CPU,torch,1,1\n", "results.csv:2: params is 'many'"),
         (",".join(results.COLUMNS) + "\nOrig.,x\n", "results.csv:2: images is 'None', not a number"),
+        (",".join(results.COLUMNS) + "\nOrig.,x,9,1,1,1,2,1,CPU,torch,1,1\n", "accuracy 2 on 9 images: a share from 0"),
+        (",".join(results.COLUMNS) + "\nOrig.,x,0,1,1,1,1,1,CPU,torch,1,1\n", "accuracy 1 on 0 images: a share from 0"),
     ],
 )
 def test_bad_results(text: str, message: str, tmp_path: Path) -> None:

@@ -210,6 +210,15 @@ def test_drops_of_a_short_run(max_iter, drops):
     assert (list(found.stepvalue), found.max_iter) == (drops, max_iter)
 
 
+def test_numbers_given_are_the_numbers_written():
+    mean = "104.00698793,116.66876762,122.67891434"
+    text = render.net(tables.architecture("resnet50"), options=render.NetOptions(mean=mean))
+    param = prototxt.parse(text, schema.NetParameter)
+    wanted = schema.TransformationParameter(mean_value=[float(word) for word in mean.split(",")])
+    assert list(param.layer[0].transform_param.mean_value) == list(wanted.mean_value)
+    assert "base_lr: 0.0123456789\n" in render.solver(NIN, options=SolverOptions(base_lr=0.0123456789))
+
+
 def test_solver_says_what_was_set_by_hand():
     assert "by hand" not in render.solver(NIN)
     text = render.solver(NIN, options=SolverOptions(max_iter=64, base_lr=0.01))

@@ -105,6 +105,7 @@ def test_other_settings_and_other_folders_are_refused(
     out = tmp_path / "out"
     reproduce.Experiment(settings, out)
     reproduce.Experiment(reproduce.Settings(epochs=2), out)  # nothing is made yet
+    (out / ".data.x.partial").mkdir()  # what a kill leaves
     reproduce.Experiment(settings, out).make_data()
     with pytest.raises(RootgenError, match=r"holds a run with .*epochs 1 .now 2."):
         reproduce.Experiment(reproduce.Settings(epochs=2), out)

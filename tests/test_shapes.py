@@ -478,6 +478,18 @@ def test_what_hangs_on_an_unknown_layer_is_passed_over_and_named():
         shapes.infer(graph)
 
 
+def test_a_misspelt_type_is_noted_and_a_forks_is_not():
+    text = """layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 3 } } }
+        layer { name: "c" type: "Convolutoin" bottom: "d" top: "c" }
+        layer { name: "r" type: "relu" bottom: "d" top: "r" }
+        layer { name: "p" type: "ROIPooling" bottom: "d" top: "p" }"""
+    _, *notes = shapes.infer(net.parse(text, allow_unknown=True), partial=True).notes
+    assert notes == [
+        "<text>: Caffe has no layer type 'Convolutoin' (did you mean 'Convolution'?)",
+        "<text>: Caffe has no layer type 'relu' (did you mean 'ReLU'?)",
+    ]
+
+
 def test_the_input_said_fills_in_for_a_python_layer_that_reads_the_data():
     text = "layer { name: 'py' type: 'Python' top: 'data' top: 'info' }\n"
     text += "layer { name: 'r' type: 'ReLU' bottom: 'data' top: 'r' }\n"

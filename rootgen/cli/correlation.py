@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.correlation.study import Options
 
     limit_threads(args.threads)
-    out = Path(args.out or Path(args.model).with_suffix("").as_posix() + "_correlation")
+    model = Path(args.model)
+    out = Path(args.out) if args.out else model.with_name(f"{model.stem}_correlation") if model.name else model
     names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device")
     options = Options(**{name: getattr(args, name) for name in names})
     begin = time.perf_counter()

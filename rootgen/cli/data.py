@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.datasets.sources import FolderOptions
     from rootgen.datasets.store import refuse_existing
 
+    _check(args)
     options = FolderOptions(args.resize, args.gray, args.list, args.test_list, args.test_fraction, args.seed)
     pad = DEFAULT_PAD.get(args.name, 0) if args.pad is None else args.pad
     refuse_existing(args.out, args.force)  # before anything is downloaded
@@ -65,6 +66,19 @@ def run(args: argparse.Namespace) -> None:
     if dataset.test is not None:
         write_out(f"{out / 'test_lmdb'}: {len(dataset.test)} images\n", None)
     write_out(f"{out / 'mean.binaryproto'}: their mean image\n", None)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that would do nothing."""
+    from rootgen.cli import UsageError
+
+    names = [name for name in ("resize", "gray", "list", "test_list", "test_fraction") if getattr(args, name)]
+    if names and args.name != "folder":
+        raise UsageError(f"--{names[0].replace('_', '-')} is for image folders", hint="rootgen data folder ...")
+    if args.test_list and not args.list:
+        raise UsageError("--test-list goes with --list")
+    if args.test_list and args.test_fraction:
+        raise UsageError("--test-fraction goes without --test-list")
 
 
 def _size(text: str) -> tuple[int, int]:

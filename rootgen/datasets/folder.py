@@ -41,12 +41,15 @@ def decode(content: bytes, where: object, resize: tuple[int, int] | None = None,
     """An encoded image as uint8, (3, H, W) in the order blue, green, red, or (1, H, W) if `gray`."""
     cv2 = _opencv()
     image = None
-    if content:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR)
+    try:
+        if content:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR)
+        if image is not None and resize:
+            image = cv2.resize(image, resize[::-1])
+    except cv2.error as error:  # too many pixels, too little memory
+        raise RootgenError(f"OpenCV cannot take this image: {error.err}", where=where) from None
     if image is None:
         raise RootgenError("not an image that OpenCV can decode", where=where, hint="remove or replace it")
-    if resize:
-        image = cv2.resize(image, resize[::-1])
     return image[np.newaxis] if gray else np.ascontiguousarray(image.transpose(2, 0, 1))
 
 

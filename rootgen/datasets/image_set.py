@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,4 +37,4 @@ class ImageSet:
     def key(self, position: int, index: int) -> bytes:
         """Key of image `index` when it is written as record number `position`."""
         number = f"{position:0{self.key_digits}d}"
-        return (number if self.names is None else f"{number}_{self.names[index]}").encode()
+        return os.fsencode(number if self.names is None else f"{number}_{self.names[index]}")

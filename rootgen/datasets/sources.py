@@ -117,7 +117,9 @@ def _folder(source: Path, options: FolderOptions) -> Dataset:
                 )
     else:
         train, classes = folder.read_classes(source, *how)
-    if test is None and options.test_fraction:
+    if test is not None and options.test_fraction:
+        raise RootgenError("has a test set of its own", where=source, hint="drop --test-fraction")
+    if options.test_fraction:
         train, test = folder.split(train, options.test_fraction, options.seed)
     return Dataset(train, test, classes, color=not options.gray)
 

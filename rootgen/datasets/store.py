@@ -22,7 +22,7 @@ from rootgen.datasets.image_set import ImageSet
 from rootgen.datasets.sources import Dataset
 from rootgen.datasets.writer import Writer
 from rootgen.errors import RootgenError
-from rootgen.files import replacing, write_bytes, write_text
+from rootgen.files import replacing, write_bytes
 
 BATCH = 500  # records written in one transaction
 CONTENT = {"train_lmdb", "test_lmdb", "mean.binaryproto", "labels.txt"}
@@ -60,7 +60,7 @@ def save(
                 )
         write_bytes(folder / "mean.binaryproto", mean_bytes(mean))
         if dataset.classes:
-            write_text(folder / "labels.txt", "\n".join(dataset.classes) + "\n")
+            write_bytes(folder / "labels.txt", os.fsencode("\n".join(dataset.classes) + "\n"))
     return mean.shape
 
 
@@ -74,7 +74,11 @@ def mean_bytes(mean: np.ndarray) -> bytes:
 def prepare(image: np.ndarray, color: bool, border: int) -> np.ndarray:
     """`image` with `border` zeros on every side; one channel copied to three if `color`."""
     channels, height, width = image.shape
-    framed = np.zeros((3 if color else channels, height + 2 * border, width + 2 * border), np.uint8)
+    shape = (3 if color else channels, height + 2 * border, width + 2 * border)
+    try:
+        framed = np.zeros(shape, np.uint8)
+    except (MemoryError, ValueError):  # NumPy's own words for: no room, no such array at all
+        raise RootgenError(f"an image of {_size(shape)} does not fit into memory", hint="a smaller --pad") from None
     framed[:, border : border + height, border : border + width] = image
     return framed
 
@@ -92,11 +96,11 @@ def _write(
             keys = [images.key(start + offset, index) for offset, index in enumerate(indices)]
             if total is None:
                 total = np.zeros(framed[0].shape, np.float64)
-                first = keys[0].decode()
+                first = os.fsdecode(keys[0])
             for image, key in zip(framed, keys, strict=True):
                 if image.shape != total.shape:
                     raise RootgenError(
-                        f"image {key.decode()} is {_size(image.shape)}, {first} is {_size(total.shape)}; "
+                        f"image {os.fsdecode(key)} is {_size(image.shape)}, {first} is {_size(total.shape)}; "
                         "a mean image needs one size",
                         hint="give --resize HxW",
                     )

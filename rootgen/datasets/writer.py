@@ -24,7 +24,10 @@ class Writer:
         import lmdb
 
         # Nothing is synced on the way: the folder is thrown away unless all of it gets written.
-        self._env = lmdb.open(str(self.path), map_size=FIRST_MAP_SIZE, sync=False, metasync=False, max_readers=1)
+        try:
+            self._env = lmdb.open(str(self.path), map_size=FIRST_MAP_SIZE, sync=False, metasync=False, max_readers=1)
+        except lmdb.Error as failure:
+            raise self._refused(failure) from None
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

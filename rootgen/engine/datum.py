@@ -36,7 +36,7 @@ def image_of(datum: Any, param: Any, where: object) -> np.ndarray:
 
 def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
     """A JPEG or PNG as channels x height x width, in BGR order."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if param.force_color and param.force_gray:
         raise RootgenError("both force_color and force_gray are set", where=where)
@@ -47,7 +47,7 @@ def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
         elif param.force_gray:
             image = image.convert("L")
         pixels = np.asarray(image)
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # damaged images fail in every possible way
         raise RootgenError(f"cannot decode an image: {error}", where=where, hint="write the database again") from error
     return pixels[None] if pixels.ndim == 2 else pixels[:, :, ::-1].transpose(2, 0, 1)
 

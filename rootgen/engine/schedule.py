@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 from rootgen.errors import RootgenError, did_you_mean
@@ -12,7 +13,10 @@ from rootgen.errors import RootgenError, did_you_mean
 
 def learning_rate(solver: Any, iteration: int) -> float:
     """The rate of an iteration, counted from 0, before any lr_mult."""
-    return _POLICIES[solver.lr_policy](solver, iteration)
+    try:
+        return _POLICIES[solver.lr_policy](solver, iteration)
+    except OverflowError:  # gamma above 1, after long enough
+        return math.inf
 
 
 def tests_before(solver: Any, iteration: int) -> int:
@@ -28,7 +32,8 @@ def current_step(solver: Any, iteration: int) -> int:
     if solver.lr_policy == "step":
         return iteration // solver.stepsize
     if solver.lr_policy == "multistep":
-        return bisect_right(solver.stepvalue, iteration)
+        # Caffe takes one step an iteration, also where a stepvalue stands twice.
+        return bisect_right(list(accumulate(solver.stepvalue, lambda last, value: max(value, last + 1))), iteration)
     return 0
 
 
