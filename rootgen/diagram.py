@@ -72,7 +72,9 @@ class Node:
             pool = param.pooling_param
             how = ("max", "average", "stochastic")[pool.pool]
             return [
-                f"{how}, global" if pool.global_pooling else f"{how} {pool.kernel_size or pool.kernel_h}/{pool.stride}"
+                f"{how}, global"
+                if pool.global_pooling
+                else f"{how} {pool.kernel_size or pool.kernel_h}/{pool.stride_h or pool.stride}"
             ]
         if not self.edges:
             return [" × ".join(map(str, self.output[1:]))]

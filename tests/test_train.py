@@ -237,6 +237,12 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(folder, monkeypatch, caplo
     assert again.iteration == 12
 
 
+def test_rand_skip_is_said_to_be_left_out(folder, caplog):
+    rewrite(folder, 'source: "train_lmdb"', 'source: "train_lmdb" rand_skip: 3')
+    trainer()
+    assert "net.prototxt:2: layer 'data': rand_skip is left out" in caplog.text
+
+
 def test_training_goes_on_when_nobody_reads_its_messages(folder):
     solver_with(folder, "display: 1")
     command = f"{sys.executable} -m rootgen train solver.prototxt --engine torch --threads 1 2>&1 | head -1"
@@ -401,8 +407,8 @@ def logged() -> int:
     return log.read_text().count("\n") if log.exists() else 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_snapshot_and_say_how_to_go_on(folder, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_its_kin_snapshot_and_say_how_to_go_on(folder, number):
     (folder / "solver.prototxt").write_text(
         SOLVER.replace("max_iter: 12", "max_iter: 1000000").replace("snapshot: 5", "")
     )

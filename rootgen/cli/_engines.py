@@ -38,8 +38,11 @@ def limit_threads(count: int | None) -> None:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM ask `stop`; as before afterwards."""
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
-        "Ctrl-C (or SIGTERM) ends the iteration, writes a snapshot and says how to go on from it.\n"
+        "Ctrl-C (or SIGTERM, or SIGHUP) ends the iteration, writes a snapshot and says how to go on from it.\n"
         "Beside the snapshots, SNAPSHOT_PREFIX_log.csv has a row per iteration and per test."
     )
     parser.add_argument("solver", metavar="SOLVER", help="solver.prototxt")
@@ -135,7 +135,8 @@ class _Teller(Watcher):
         if self.bar.disable:
             _say(text)
         else:
-            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            with suppress(OSError):  # the terminal may be gone
+                self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _summary(outcome: Outcome, end: int) -> None:

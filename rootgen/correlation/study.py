@@ -12,7 +12,7 @@ from rootgen.correlation.pairs import AdjacentPair, adjacent, choose
 from rootgen.correlation.report import Score, label, save_arrays, save_image, save_scores
 from rootgen.correlation.responses import feed, gather, open_fed
 from rootgen.correlation.sources import find_images, find_net
-from rootgen.correlation.whitening import Correlation, block_score, correlate
+from rootgen.correlation.whitening import Correlation, block_score, check_blocks, correlate
 from rootgen.errors import RootgenError
 from rootgen.figures import FORMATS
 
@@ -71,8 +71,10 @@ def run(model: str | Path, out: str | Path, options: Options, report: Report | N
             if network is None:
                 shape = (options.batch_size, *images.image_shape)
                 network, blob = open_fed(net, model, shape, engine=options.engine, device=options.device)
+                channels = {name: shape[1] for name, shape in network.blobs.items() if len(shape) > 1}
+                for pair in pairs:  # not only after all the images
+                    check_blocks(options.group or pair.group, channels[pair.input], channels[pair.blobs[1]])
             moments = gather(network, blob, pairs, images, source.name, images=options.images, report=report)
-        channels = {name: shape[1] for name, shape in network.blobs.items() if len(shape) > 1}
         results = {}
         for pair in pairs:
             results[str(pair)] = correlate(moments.covariance(pair.blobs))

@@ -74,8 +74,7 @@ def block_score(matrix: np.ndarray, group: int, *, offset: int = 0, channels: in
     """
     rows, columns = matrix.shape
     channels = rows if channels is None else channels
-    if channels % group or columns % group:
-        raise RootgenError(f"group {group} does not divide {channels} input and {columns} output channels")
+    check_blocks(group, channels, columns)
     row_block = (offset + np.arange(rows)) // (channels // group)
     column_block = np.arange(columns) // (columns // group)
     inside = row_block[:, None] == column_block[None, :]
@@ -83,3 +82,9 @@ def block_score(matrix: np.ndarray, group: int, *, offset: int = 0, channels: in
         return float("nan")
     outside = float(matrix[~inside].mean())
     return float(matrix[inside].mean()) / outside if outside else float("inf")
+
+
+def check_blocks(group: int, channels: int, columns: int) -> None:
+    """Refuse a number of groups that does not divide the input channels and the columns."""
+    if channels % group or columns % group:
+        raise RootgenError(f"group {group} does not divide {channels} input and {columns} output channels")
