@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,7 +51,7 @@ class Commands:
             progress() as bar,
             subprocess.Popen(
                 command, cwd=cwd, env={**os.environ, **(environment or {})},
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             ) as child,
         ):  # fmt: skip
             task = bar.add_task(doing, total=steps[1] if steps else None)
@@ -63,7 +65,7 @@ class Commands:
                     elif found := STEP_OF.match(text):
                         bar.update(task, completed=int(found[1]), total=int(found[2] or 100))
             except BaseException:  # Ctrl-C, or no room for the log: nothing goes on behind our back
-                child.terminate()
+                _end(child)
                 raise
         if child.returncode:
             self._fail(doing, begin, child.returncode)
@@ -78,6 +80,19 @@ class Commands:
             f"{doing} failed: {telling[0].strip() if telling else f'exit code {code}'}",
             hint=f"the whole log is {self.log_file}",
         )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Stop `child` and all it started, and wait until they are gone.
+
+    CMake does not pass signals on. Ninja and Make do, to compilers in groups of their own, and wait for them; the
+    output ends with the last of them.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    assert child.stdout is not None
+    for _ in child.stdout:
+        pass
 
 
 def first_telling(lines: Iterable[str]) -> list[str]:

@@ -52,7 +52,8 @@ def _build(args: argparse.Namespace) -> None:
     from rootgen.caffe_build.build import build
     from rootgen.caffe_build.options import Options
 
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
     if args.apt:
         toolchain.install(toolchain.missing(options))

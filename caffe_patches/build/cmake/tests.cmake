@@ -13,7 +13,7 @@ foreach(extension cpp cu)
   endforeach()
 endforeach()
 
-unity_batches(test_batches tests cpp ${BATCH_SIZE} "" ${cpp_tests})
+unity_batches(test_batches tests cpp 8 "" ${cpp_tests})  # they are heavier than layers
 if(NOT WITH_CUDA)
   set(cu_tests)
 endif()
