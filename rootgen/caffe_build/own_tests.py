@@ -10,6 +10,8 @@ from pathlib import Path
 from rootgen.caffe_build.steps import Commands
 
 CPP_TESTS = 1058  # of Caffe's on the CPU, without OpenCV and LevelDB; conv/ adds its own. For the progress bar
+KERNEL_TESTS = "GroupedConvolutionLayerTest/*:PoolingLayerTest/*:ConvolutionLayerTest/*"
+LESSER_SETS = ("avx2", "baseline")  # CAFFE_SIMD of conv/; the first run takes the best that the CPU has
 ONE_CPP_TEST = re.compile(r"\[       OK \]")
 
 
@@ -18,6 +20,9 @@ def run(commands: Commands, work: Path, installed: Path, *, gpu: bool) -> None:
     tree = work / "tree"
     gtest = [str(work / "build/caffe_tests"), *([] if gpu else ["--gtest_filter=-*GPU*"])]
     commands.run(gtest, "Caffe's C++ tests", cwd=tree, steps=(ONE_CPP_TEST, CPP_TESTS))
+    for simd in LESSER_SETS:
+        by_kernels = [gtest[0], f"--gtest_filter={KERNEL_TESTS}{'' if gpu else '-*GPU*'}"]
+        commands.run(by_kernels, f"the same of its kernels, {simd}", cwd=tree, environment={"CAFFE_SIMD": simd})
     if not (installed / "python/caffe/_caffe.so").is_file():
         return
     folder = tree / "python/caffe/test"

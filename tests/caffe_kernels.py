@@ -1,0 +1,88 @@
+"""Layers that the patches give kernels of their own, run by pycaffe: a child process of test_caffe_kernels.py.
+
+`python caffe_kernels.py OUT.npz` runs CASES forward and backward and saves every array, named CASE/blob.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+# type, bottom shape, the layer's parameter
+CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
+    "grouped 3x3": ("Convolution", (5, 6, 9, 7), "group: 3 num_output: 12 kernel_size: 3 pad: 1"),
+    "depthwise": ("Convolution", (3, 8, 20, 37), "group: 8 num_output: 8 kernel_size: 3 pad: 1"),
+    "depthwise, stride 2": ("Convolution", (2, 6, 19, 18), "group: 6 num_output: 6 kernel_size: 3 stride: 2"),
+    "many channels": ("Convolution", (8, 64, 7, 7), "group: 2 num_output: 64 kernel_size: 3 pad: 1"),
+    "odd filters": ("Convolution", (3, 10, 14, 14), "group: 2 num_output: 22 kernel_size: 5 pad: 2"),
+    "dilation": ("Convolution", (2, 4, 11, 13), "group: 2 num_output: 6 kernel_size: 3 pad: 2 dilation: 2"),
+    "first layer": ("Convolution", (2, 3, 33, 29), "num_output: 16 kernel_size: 7 pad: 3 stride: 2"),
+    "grouped 1x1": ("Convolution", (3, 8, 6, 5), "group: 2 num_output: 12 kernel_size: 1"),
+    "1x1": ("Convolution", (2, 40, 17, 19), "num_output: 21 kernel_size: 1"),
+    "1x1, small maps": ("Convolution", (9, 70, 3, 5), "num_output: 33 kernel_size: 1"),
+    "deconvolution": ("Deconvolution", (3, 6, 7, 8), "group: 2 num_output: 10 kernel_size: 4 pad: 1 stride: 2"),
+    "max 3x3": ("Pooling", (3, 5, 15, 15), "pool: MAX kernel_size: 3 pad: 1"),
+    "max, stride 2": ("Pooling", (2, 5, 28, 27), "pool: MAX kernel_size: 3 stride: 2"),
+    "max, wide stride": ("Pooling", (2, 3, 22, 17), "pool: MAX kernel_size: 2 stride: 5"),
+    "max, uneven": (
+        "Pooling", (2, 3, 13, 40), "pool: MAX kernel_h: 4 kernel_w: 2 stride_h: 1 stride_w: 3 pad_h: 2 pad_w: 1",
+    ),
+    "mean": ("Pooling", (2, 5, 16, 17), "pool: AVE kernel_size: 3 stride: 2 pad: 1"),
+    "mean 7x7": ("Pooling", (3, 4, 8, 8), "pool: AVE kernel_size: 7"),
+    "global mean": ("Pooling", (3, 4, 9, 8), "pool: AVE global_pooling: true"),
+    "fc, one image": ("InnerProduct", (1, 5, 4, 4), "num_output: 33"),
+    "fc": ("InnerProduct", (3, 5, 4, 4), "num_output: 33"),
+}  # fmt: skip
+
+
+LAYER = """force_backward: true
+layer {{ name: "data" type: "Input" top: "x" input_param {{ shape {{ {dims} }} }} }}
+layer {{ name: "layer" type: "{kind}" bottom: "x" top: "y" {parameter} {{ {fields} }} }}
+"""
+PARAMETERS = {"Pooling": "pooling_param", "InnerProduct": "inner_product_param"}  # the others: convolution_param
+
+
+def layer_net(case: str) -> str:
+    """The prototxt of a net of this one layer."""
+    kind, shape, fields = CASES[case]
+    dims = " ".join(f"dim: {d}" for d in shape)
+    return LAYER.format(dims=dims, kind=kind, parameter=PARAMETERS.get(kind, "convolution_param"), fields=fields)
+
+
+def run(case: str, folder: Path) -> dict[str, np.ndarray]:
+    """Every array of a forward and a backward pass; maxima have ties."""
+    import caffe
+
+    rng = np.random.default_rng(sorted(CASES).index(case))
+    path = folder / "net.prototxt"
+    path.write_text(layer_net(case), encoding="utf-8")
+    net = caffe.Net(str(path), caffe.TEST)
+    x, y = net.blobs["x"], net.blobs["y"]
+    shape = x.data.shape
+    x.data[...] = rng.integers(-3, 4, shape) if case.startswith("max") else rng.normal(size=shape)
+    arrays = {"x": x.data.copy()}
+    for name, blob in zip("wb", net.params.get("layer", []), strict=False):
+        blob.data[...] = rng.normal(size=blob.data.shape)
+        blob.diff[...] = 0
+        arrays[name] = blob.data.copy()
+    net.forward()
+    y.diff[...] = rng.normal(size=y.data.shape)
+    arrays |= {"y": y.data.copy(), "dy": y.diff.copy()}
+    net._backward(1, 1)  # net.backward() copies the diffs that it is given
+    arrays["dx"] = x.diff.copy()
+    for name, blob in zip("wb", net.params.get("layer", []), strict=False):
+        arrays[f"d{name}"] = blob.diff.copy()
+    return arrays
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = {f"{case}/{name}": a for case in CASES for name, a in run(case, Path(folder)).items()}
+    np.savez(sys.argv[1], **arrays)
+
+
+if __name__ == "__main__":
+    main()
