@@ -1,7 +1,11 @@
 # make test       all the set-up, then linters, types and tests (what CI runs)
 # make reproduce  all the set-up, then the main job: train NiN and its root variants, correlate, plot
 # make caffe      a CPU Caffe with our patches, in the user's cache
+# make test-fast  the tests without Caffe
 # make test-slow  the long tests: Caffe's own, every architecture, the CUDA build
+# make lint       ruff and mypy
+# make prototxt   render prototxt/ again
+# make clean      remove what the others made here
 #
 # PYTHON=python3.12     another interpreter (3.10 or newer)
 # PIP_ARGS="..."        more options for pip, e.g. an index that has PyTorch's CPU-only wheels
@@ -13,10 +17,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: all test test-fast test-slow lint reproduce caffe prototxt clean help
+.PHONY: test test-fast test-slow lint reproduce caffe prototxt clean help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -8
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
 $(READY): requirements.txt setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

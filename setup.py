@@ -30,7 +30,15 @@ setup(
         "rootgen": ["data/*", "data/*/*", "py.typed"],
         **{f"rootgen.{folder}": files(folder) for folder in FOLDERS},
     },
-    install_requires=["protobuf>=4.21", "jinja2>=3.0", "numpy>=1.24", "matplotlib>=3.6", "lmdb>=1.4", "rich>=13"],
+    install_requires=[
+        "protobuf>=4.21",
+        "jinja2>=3.0",
+        "numpy>=1.24",
+        "matplotlib>=3.6",
+        "pillow>=9",
+        "lmdb>=1.4",
+        "rich>=13",
+    ],
     extras_require={
         "torch": ["torch>=2.2"],
         "hdf5": ["h5py>=3.8"],

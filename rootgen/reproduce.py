@@ -93,7 +93,7 @@ class Model:
 
     @property
     def trained(self) -> Path:
-        """Written when the training is done: where the model lies, and how well it does."""
+        """Written when the training is done: which file the model is, and how well it does."""
         return self.folder / "trained.json"
 
 
@@ -168,8 +168,8 @@ class Experiment:
             raise KeyboardInterrupt
         tested = outcome.tests if trainer.iteration % trainer.solver.test_interval == 0 else []
         accuracy = (tested or trainer.test())[0]["accuracy"]
-        caffemodel = f"{trainer.solver.snapshot_prefix}_iter_{trainer.iteration}.caffemodel"
-        told = {"model": caffemodel, "accuracy": accuracy, "engine": trainer.engine, "device": trainer.device}
+        caffemodel = Path(f"{trainer.solver.snapshot_prefix}_iter_{trainer.iteration}.caffemodel")
+        told = {"model": caffemodel.name, "accuracy": accuracy, "engine": trainer.engine, "device": trainer.device}
         write_text(model.trained, json.dumps(told, indent=2) + "\n")
         log.info("%s: accuracy %.4f after %d iterations", model.name, accuracy, trainer.iteration)
 
@@ -185,7 +185,8 @@ class Experiment:
             engine=trained["engine"],
             device=self.settings.device,
         )
-        correlation.run(trained["model"], self._scores(model).parent, options, self.report)
+        caffemodel = model.folder / Path(trained["model"]).name  # the folder may have been moved since
+        correlation.run(caffemodel, self._scores(model).parent, options, self.report)
 
     def time(self) -> None:
         """Forward times of all models, in turns, so that what else the machine does falls on all alike."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -74,6 +75,16 @@ def test_a_run_leaves_everything_and_is_not_done_twice(settings: reproduce.Setti
     before = {path: path.stat().st_mtime_ns for path in steps}
     assert reproduce.Experiment(settings, out).run(Stop())[1].block_score == found[1].block_score
     assert {path: path.stat().st_mtime_ns for path in steps} == before
+
+
+@pytest.mark.torch
+def test_a_run_goes_on_where_its_folder_was_moved_to(
+    tmp_path: Path, settings: reproduce.Settings, unbroken: Run
+) -> None:
+    moved = shutil.copytree(unbroken[0], tmp_path / "moved", ignore=shutil.ignore_patterns("correlation", "plots"))
+    found = reproduce.Experiment(settings, moved).run(Stop())
+    assert found[1].block_score == unbroken[1][1].block_score
+    assert found[1].control_score == unbroken[1][1].control_score
 
 
 @pytest.mark.torch
