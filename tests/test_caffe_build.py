@@ -181,6 +181,19 @@ def test_header_missing(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         toolchain.find(Options())
 
 
+def test_compiler_and_header_missing_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One apt line brings all, though without a compiler none can be asked for headers."""
+    monkeypatch.setattr(toolchain, "_compiler", lambda: "")
+    monkeypatch.setitem(toolchain.HEADERS, ("no/such/header.h",), "libnone-dev")
+    missing = toolchain.missing(Options())
+    assert missing[0] == "g++"
+    assert "libnone-dev" in missing
+
+
+def test_compiler_that_does_not_run(cache: Path) -> None:
+    assert "the compiler does not run: exit code 1" in one_line(rootgen("caffe", "build", CXX="false"))
+
+
 @pytest.mark.parametrize("place", ["/proc/caffe", "{tmp}/file", "{tmp}/file/below", "{tmp}/full"])
 def test_prefix_that_cannot_be_written(place: str, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")

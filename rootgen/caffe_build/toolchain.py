@@ -33,11 +33,12 @@ OPENCV = {("opencv2/core.hpp", "opencv4/opencv2/core.hpp"): "libopencv-dev"}
 LEVELDB = {("leveldb/db.h",): "libleveldb-dev"}
 TOOLS = {"cmake": "cmake", "protoc": "protobuf-compiler", "patch": "patch"}
 APT_INSTALL = ("apt-get", "install", "-y", "--no-install-recommends")
+# A header of each CUDA library, and PyPI's wheels of it for CUDA 13 and for CUDA 12.
 CUDA_WHEELS = {
-    "cublas": ("cublas_v2.h", "nvidia-cublas"),
-    "curand": ("curand.h", "nvidia-curand"),
-    "cudnn": ("cudnn.h", "nvidia-cudnn-cu13"),
-    "nccl": ("nccl.h", "nvidia-nccl-cu13"),
+    "cublas": ("cublas_v2.h", "nvidia-cublas", "nvidia-cublas-cu12"),
+    "curand": ("curand.h", "nvidia-curand", "nvidia-curand-cu12"),
+    "cudnn": ("cudnn.h", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
+    "nccl": ("nccl.h", "nvidia-nccl-cu13", "nvidia-nccl-cu12"),
 }
 
 
@@ -62,7 +63,7 @@ def find(options: Options) -> Toolchain:
     roots: tuple[Path, ...] = ()
     if options.gpu:
         versions["nvcc"] = _version(_nvcc())
-        roots = _cuda_roots(options)
+        roots = _cuda_roots(options, old="cuda_12." in versions["nvcc"])
     generator = "Ninja" if shutil.which("ninja") else "Unix Makefiles"
     return Toolchain(_compiler(), generator, roots, versions)
 
@@ -92,9 +93,8 @@ def missing(options: Options) -> list[str]:
         packages.insert(0, "g++")
     elif not shutil.which(compiler):
         raise RootgenError(f"CXX={compiler} names no compiler", hint="unset CXX, or name one that is installed")
-    else:
-        headers = HEADERS | (OPENCV if options.opencv else {}) | (LEVELDB if options.leveldb else {})
-        packages += _missing_headers(compiler, headers)
+    headers = HEADERS | (OPENCV if options.opencv else {}) | (LEVELDB if options.leveldb else {})
+    packages += _missing_headers(compiler, headers)
     if options.python:
         packages += _missing_python(compiler)
     return packages
@@ -106,7 +106,14 @@ def _compiler() -> str:
 
 
 def _missing_headers(compiler: str, headers: dict[tuple[str, ...], str]) -> list[str]:
-    """Packages of the headers that `compiler` does not find (one preprocessor run for all of them)."""
+    """Packages of the headers that `compiler` does not find (one preprocessor run for all of them).
+
+    Without a compiler, of those that are not in Debian's folders: one apt line then brings all.
+    """
+    if not compiler:
+        folders = [Path("/usr/include"), *Path("/usr/include").glob("*-linux-gnu")]
+        return [package for names, package in headers.items()
+                if not any((folder / name).is_file() for folder in folders for name in names)]  # fmt: skip
     lines = []
     for names, package in headers.items():
         found = " || ".join(f"__has_include(<{name}>)" for name in names)
@@ -116,7 +123,8 @@ def _missing_headers(compiler: str, headers: dict[tuple[str, ...], str]) -> list
         input="\n".join(lines) + "\n", capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise RootgenError(f"the compiler does not run: {done.stderr.strip().splitlines()[-1:]}", where=compiler)
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise RootgenError(f"the compiler does not run: {said}", where=compiler, hint="set CXX to one that does")
     return re.findall(r"missing (\S+)", done.stdout)
 
 
@@ -125,9 +133,10 @@ def _missing_python(compiler: str) -> list[str]:
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         return ["python3-dev"]
     library = f"libboost_python{sys.version_info.major}{sys.version_info.minor}.so"
-    if not compiler or _library(compiler, library):
+    there = {path.name for path in Path("/usr/lib").glob("*/libboost_python3*.so")}
+    if library in there or (compiler and _library(compiler, library)):
         return []
-    others = sorted({path.name for path in Path("/usr/lib").glob("*/libboost_python3*.so")})
+    others = sorted(there)
     if others:
         raise RootgenError(
             f"no Boost.Python for this interpreter: {library} is wanted, {', '.join(others)} is there",
@@ -152,15 +161,18 @@ def _nvcc() -> str:
     return found
 
 
-def _cuda_roots(options: Options) -> tuple[Path, ...]:
-    """Folders with include/ and lib/ of the CUDA libraries: PyPI's nvidia-* wheels of this environment."""
+def _cuda_roots(options: Options, *, old: bool) -> tuple[Path, ...]:
+    """Folders with include/ and lib/ of the CUDA libraries: PyPI's nvidia-* wheels of this environment.
+
+    `old`: the compiler is of CUDA 12, whose wheels have other names.
+    """
     wanted = ["cublas", "curand", *(["cudnn"] if options.cudnn else []), *(["nccl"] if options.nccl else [])]
     toolkit = Path(_nvcc()).resolve().parent.parent
     system = [toolkit / "include", toolkit / "targets/x86_64-linux/include", Path("/usr/include")]
     roots: list[Path] = []
     missing = []
     for name in wanted:
-        header, wheel = CUDA_WHEELS[name]
+        header, *wheels = CUDA_WHEELS[name]
         if any((folder / header).is_file() for folder in system):
             continue
         found = [folder.parent for entry in sys.path for folder in Path(entry).glob("nvidia/*/include")
@@ -168,7 +180,7 @@ def _cuda_roots(options: Options) -> tuple[Path, ...]:
         if found:
             roots.append(found[0])
         else:
-            missing.append(wheel)
+            missing.append(wheels[old])
     if missing:
         raise RootgenError(
             f"missing to build Caffe for the GPU: {', '.join(missing)}", hint=f"run: pip install {' '.join(missing)}"
