@@ -382,6 +382,8 @@ def test_other_losses():
     sign[np.arange(4), LABELS.astype(int)] = -1
     hinge = np.maximum(1 + sign * SCORES, 0)
     assert scored('type: "HingeLoss"')[1] == pytest.approx(hinge.sum() / 4, rel=1e-5)
+    with pytest.raises(RootgenError, match="takes one label per image, not 12 for 4"):
+        scored('type: "HingeLoss"', labels=SCORES)
     assert scored('type: "HingeLoss" hinge_loss_param { norm: L2 }')[1] == pytest.approx((hinge**2).sum() / 4, rel=1e-5)
 
 

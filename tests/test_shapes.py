@@ -398,6 +398,7 @@ REFUSED = [
     (pool("kernel_size: 20"), [IMAGE], "would be 2x8x-10x-9"),
     ("type: 'BatchNorm'", [(5,)], "takes a bottom of 2 axes or more, not 5"),
     ("type: 'LRN' lrn_param { local_size: 4 }", [IMAGE], "local_size 4 is even"),
+    ("type: 'LRN' lrn_param { local_size: 4294967295 }", [IMAGE], "local_size is 4294967295, beyond Caffe's limit"),
     ("type: 'SPP' spp_param { pyramid_height: 9 }", [IMAGE], "has more bins than its bottom"),
     ("type: 'SPP' spp_param { pyramid_height: 4000000000 }", [IMAGE], "beyond Caffe's limit"),
     ("type: 'InnerProduct'", [IMAGE], "num_output is 0"),

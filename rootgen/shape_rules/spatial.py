@@ -197,7 +197,7 @@ def spatial_pyramid(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 
 @rule("LRN")
 def lrn(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
-    if layer.param.lrn_param.local_size % 2 == 0:
+    if size(layer, "local_size", layer.param.lrn_param.local_size) % 2 == 0:
         raise layer.error(f"local_size {layer.param.lrn_param.local_size} is even (LRN needs an odd one)")
     return Shaped((four_axes(layer, bottoms[0]),))
 

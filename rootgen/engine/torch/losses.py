@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -124,6 +126,9 @@ def sigmoid_cross_entropy_loss(unit: Unit) -> Run:
 
 @builds("HingeLoss")
 def hinge_loss(unit: Unit) -> Run:
+    labels = math.prod(unit.bottoms[1])
+    if labels != unit.bottoms[0][0]:
+        raise unit.error(f"takes one label per image, not {labels} for {unit.bottoms[0][0]}")
     labels_of = _labels(unit, 1, unit.param.loss_param)
     squared = unit.param.hinge_loss_param.norm == 2
 

@@ -36,6 +36,11 @@ def of(solver: Any, where: object) -> Update:
         )
     if solver.type in ("AdaGrad", "RMSProp") and solver.momentum:
         raise RootgenError(f"{solver.type} takes no momentum, found {solver.momentum:g}", where=where)
+    if solver.type == "Adam" and not (0 <= solver.momentum < 1 and 0 <= solver.momentum2 < 1):
+        raise RootgenError(
+            f"Adam takes momentum and momentum2 from 0 to below 1, found {solver.momentum:g} and {solver.momentum2:g}",
+            where=where,
+        )
     if solver.regularization_type not in ("L1", "L2"):
         raise RootgenError(f"unknown regularization_type '{solver.regularization_type}'", where=where, hint="L1 or L2")
     return _UPDATES[solver.type]
