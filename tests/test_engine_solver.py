@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,13 @@ def test_a_snapshot_prefix_that_is_a_folder_takes_the_solvers_name(tmp_path):
     path = tmp_path / "s.prototxt"
     path.write_text(f'net: "n" base_lr: 1 lr_policy: "fixed" snapshot_prefix: "{tmp_path}"')
     assert solvers.read(path).snapshot_prefix == str(tmp_path / "s")
+
+
+def test_a_name_that_no_snapshot_can_have(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.prototxt")
+    path.write_text('base_lr: 0.1 lr_policy: "fixed"')
+    with pytest.raises(RootgenError, match="this name, which its snapshots would have, is no UTF-8 text"):
+        solvers.read(path)
 
 
 def test_unknown_engine_and_device(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from engine_nets import input_layer, network, randomize
@@ -113,6 +115,14 @@ def test_a_state_comes_back_as_it_was(tmp_path, name):
     assert (found.iteration, found.learned_net, found.current_step) == (12, "some/m.caffemodel", 3)
     for ours, theirs in zip(history, found.history, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_state_may_name_a_model_by_any_bytes(tmp_path):
+    (tmp_path / "s.solverstate").write_bytes(b"\x08\x01\x12\x05\xff.mod")  # fields 1, iter, and 2, learned_net
+    found = state.read(tmp_path / "s.solverstate")
+    assert os.fsencode(found.learned_net) == b"\xff.mod"
+    with pytest.raises(RootgenError, match="is neither there nor beside it"):
+        state.learned_net(found, tmp_path / "s.solverstate")
 
 
 def test_the_model_of_a_state_is_looked_for_beside_it_too(tmp_path):

@@ -27,10 +27,14 @@ def read(path: str | Path) -> Any:
             raise RootgenError(f"{name} is {getattr(solver, name)}, but has to be {least} or more", where=path)
     schedule.check(solver, path)
     prefix = Path(solver.snapshot_prefix)
-    if not solver.snapshot_prefix:
-        solver.snapshot_prefix = str(Path(path).with_suffix(""))
-    elif prefix.is_dir():
-        solver.snapshot_prefix = str(prefix / Path(path).stem)
+    try:
+        if not solver.snapshot_prefix:
+            solver.snapshot_prefix = str(Path(path).with_suffix(""))
+        elif prefix.is_dir():
+            solver.snapshot_prefix = str(prefix / Path(path).stem)
+    except UnicodeEncodeError:
+        what = "this name, which its snapshots would have, is no UTF-8 text"
+        raise RootgenError(what, where=path, hint="rename the file or give snapshot_prefix") from None
     return solver
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ def read(path: str | Path) -> State:
     if not state.HasField("iter"):
         raise RootgenError("no iteration in this file", where=path, hint="a .solverstate is wanted")
     history = [blobs.to_array(blob, f"{path}: history {i}") for i, blob in enumerate(state.history)]
-    return State(state.iter, state.learned_net, state.current_step, history)
+    return State(state.iter, os.fsdecode(state.learned_net), state.current_step, history)  # a path: any bytes
 
 
 def write(path: str | Path, state: State) -> None:
@@ -88,7 +89,7 @@ def _read_hdf5(path: str | Path) -> State:
             name = file["learned_net"][()] if "learned_net" in file else b""
         except KeyError as error:
             raise RootgenError(f"not a solver state: {error}", where=path) from None
-    return State(iteration, bytes(name).split(b"\0")[0].decode(), step, history)
+    return State(iteration, os.fsdecode(bytes(name).split(b"\0")[0]), step, history)
 
 
 def _write_hdf5(path: str | Path, state: State) -> None:
