@@ -236,7 +236,7 @@ def _environment() -> Environment:
 def _bytecode_cache() -> FileSystemBytecodeCache | None:
     """Compiled templates in the user's cache; None where it cannot be had.
 
-    Compiling them takes a quarter of `rootgen emit`'s time (benchmarks/emit.md). Jinja drops an entry
+    Compiling them takes a sixth of `rootgen emit`'s time (benchmarks/emit.md). Jinja drops an entry
     whose template, Jinja version or Python version changed.
     """
     from jinja2 import FileSystemBytecodeCache
