@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -215,6 +216,19 @@ def running(*words: str) -> list[str]:
     """The command lines of the processes that have all of `words` in theirs."""
     listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if all(word in line for word in words)]
+
+
+@pytest.mark.caffe
+def test_prefix_on_a_full_disk(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, not one per file, and nothing half installed."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(RootgenError, match=r"here: cannot install: No space left on device \(choose another --prefix"):
+        build(Options(), named=ready, prefix=tmp_path / "here")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -84,9 +84,23 @@ def build(
             _point(paths.cache("caffe") / "current", plan.key)
             return Prefix(kept)
         with replacing(prefix) as beside:
-            shutil.copytree(kept, beside, symlinks=True)
+            _copy(kept, beside, prefix)
             shutil.rmtree(prefix, ignore_errors=True)
     return Prefix(prefix)
+
+
+def _copy(kept: Path, beside: Path, prefix: Path) -> None:
+    """Copy a build; ends at the first file that cannot be written (copytree tries, and tells of, every one)."""
+
+    def one(source: str, target: str) -> None:
+        try:
+            shutil.copy2(source, target)
+        except OSError as error:
+            raise RootgenError(
+                f"cannot install: {error.strerror}", where=prefix, hint="choose another --prefix"
+            ) from error
+
+    shutil.copytree(kept, beside, symlinks=True, copy_function=one)
 
 
 def _make(plan: Plan, kept: Path, jobs: int, tests: bool) -> None:
