@@ -81,7 +81,7 @@ def build(
         if tests or not (kept / RECORD).is_file():
             _make(plan, kept, jobs or len(os.sched_getaffinity(0)), tests)
         if prefix is None:
-            _point(paths.cache("caffe") / "current", plan.key)
+            _point(paths.cache("caffe") / "current", kept.name)  # plan.key reads files, which may have changed
             return Prefix(kept)
         with replacing(prefix) as beside:
             _copy(kept, beside, prefix)

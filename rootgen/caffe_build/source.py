@@ -95,9 +95,9 @@ def _named(tree: Path) -> Source:
 
 def _changes(tree: Path) -> str:
     """What git says of the tree's commit and local changes; empty where it is no clone."""
-    if not (tree / ".git").exists():
-        return ""
     head = _run(["git", "-C", str(tree), "rev-parse", "--short=9", "HEAD"]).stdout.strip()
+    if not (tree / ".git").exists() or not head:
+        return ""
     status = _run(["git", "-C", str(tree), "status", "--porcelain", "--untracked-files=no"]).stdout
     changed = [line[3:] for line in status.splitlines()]
     local = f"{len(changed)} files changed locally: {', '.join(changed[:3])}{', ...' * (len(changed) > 3)}"
