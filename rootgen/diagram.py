@@ -112,8 +112,7 @@ def diagram(net: Net, shapes: Shapes, *, fold_repeats: bool = True) -> Diagram:
     repeats: list[Repeat] = []
     if fold_repeats:
         nodes, repeats = _fold_repeats(nodes)
-    for node in nodes:
-        node.rank = 1 + max((nodes[i].rank for i in node.edges), default=-1)
+    _set_ranks(nodes)
     bends = _set_lanes(nodes)
     stages, resolutions = _stages(nodes)
     return Diagram(nodes, repeats, stages, resolutions, bends)
@@ -190,6 +189,18 @@ def _sign(node: Node, first: int) -> tuple[object, ...]:
     return param.SerializeToString(deterministic=True), node.channels, node.output, wiring, tuple(node.folded)
 
 
+def _set_ranks(nodes: list[Node]) -> None:
+    """Set each node's rank; a stage begins below the heads that end beside the one before it."""
+    read = {edge for node in nodes for edge in node.edges}
+    heads = -1  # the lowest rank of an output so far
+    for i, node in enumerate(nodes):
+        node.rank = 1 + max((nodes[edge].rank for edge in node.edges), default=-1)
+        if node.resolution and any(node.resolution != nodes[edge].resolution for edge in node.edges):
+            node.rank = max(node.rank, heads + 1)
+        if i not in read:
+            heads = max(heads, node.rank)
+
+
 def _set_lanes(nodes: list[Node]) -> dict[tuple[int, int], list[tuple[int, float]]]:
     """Set each node's lane; per edge over several ranks, the (rank, lane) points that it bends through."""
     bends: dict[tuple[int, int], list[tuple[int, float]]] = {}
@@ -243,7 +254,10 @@ def _stages(nodes: Sequence[Node]) -> tuple[list[int], list[Shape]]:
         largest[0] = largest[1]
     stages: list[int] = []
     resolutions: list[Shape] = []
+    last = max((rank for rank, shape in largest.items() if prod(shape) > 1), default=0)
     for rank in sorted(largest):
+        if resolutions and rank < last and prod(largest[rank]) == 1:  # the end of a head beside the network
+            largest[rank] = resolutions[-1]
         if not resolutions or largest[rank] != resolutions[-1]:
             resolutions.append(largest[rank])
         stages.append(len(resolutions) - 1)

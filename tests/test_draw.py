@@ -78,6 +78,27 @@ def test_the_branches_of_an_inception_module_lie_side_by_side():
     assert lanes == [-1.5, -0.5, 0.5, 1.5]
 
 
+def test_an_auxiliary_head_stays_in_the_column_where_it_begins():
+    graph = net.parse(render.net(tables.architecture("googlenet")), "TRAIN")
+    found = diagram(graph, shapes.infer(graph, input_shape=(3, 224, 224)))
+    assert found.resolutions == [(112, 112), (56, 56), (28, 28), (15, 15), (8, 8), (2, 2), (1, 1)]
+    at = {node.layer.name: found.stages[node.rank] for node in found.nodes}
+    heads = [stage for name, stage in at.items() if name.startswith(("loss1/", "loss2/"))]
+    assert set(heads) == {at["inception_4a/output"]} == {3}
+    assert (at["pool4/3x3_s2"], at["loss3/loss"]) == (4, 6)
+    places = [(node.rank, node.lane) for node in found.nodes]
+    assert len(set(places)) == len(places)
+
+
+def test_pixels_may_come_late():
+    graph = net.parse("""layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 16 } } }
+        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 64 } }
+        layer { name: "map" type: "Reshape" bottom: "y" top: "z" reshape_param { shape { dim: [1, 1, 8, 8] } } }
+        layer { name: "c" type: "Convolution" bottom: "z" top: "c" convolution_param { num_output: 2 kernel_size: 3 } }
+    """)
+    assert diagram(graph, shapes.infer(graph)).resolutions == [(1, 1), (8, 8), (6, 6)]
+
+
 def test_svg_has_a_solid_per_group(nin, tmp_path):
     assert main(["draw", str(nin), "-o", str(tmp_path / "a.svg")]) == 0
     svg = (tmp_path / "a.svg").read_text()
