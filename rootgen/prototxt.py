@@ -20,7 +20,7 @@ from rootgen.scanner import Field, Source, Token, scan, short
 
 MAX_BYTES = 16 * 2**20  # ten times the largest network known; a caffemodel passed by mistake is often larger
 
-_QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1""")
+_QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1|\#[^\n]*""")  # or a comment between two strings
 _ESCAPE = re.compile(r"""\\(?:[abfnrtv?'"\\]|[0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})""")
 _NOT_FINITE = re.compile(r"(-?(?:inf(?:inity)?|nan))f?", re.IGNORECASE)
 _OCTAL = re.compile(r"[-+]?0\d+")

@@ -1,6 +1,7 @@
 """The syntax of prototxt (protobuf text format), read without loss: a tree of fields that know their place.
 
 A tool may so change one value and leave every other byte alone. protobuf's own `text_format` keeps no places.
+Lists of messages (`layer: [{ ... }, { ... }]`) and extensions are refused; no net of Caffe's is written so.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from rootgen.errors import RootgenError
 
 MAX_DEPTH = 100  # protobuf's own limit on nested messages
 
+_QUOTED = r"""(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 _TOKEN = re.compile(
-    r"""(?P<blank>(?:\s|\#[^\n]*)+)
+    rf"""(?P<blank>(?:\s|\#[^\n]*)+)
       | (?P<name>[A-Za-z_]\w*)
       | (?P<number>[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?[fF]?)(?![\w.])|-\s*[A-Za-z]+)
-      | (?P<string>(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')(?:\s*(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'))*)
-      | (?P<mark>[{}<>:\[\],;])
+      | (?P<string>{_QUOTED}(?:(?:\s|\#[^\n]*\n)*{_QUOTED})*)
+      | (?P<mark>[{{}}<>:\[\],;])
       | (?P<bad>.)""",
     re.VERBOSE,
 )

@@ -48,6 +48,14 @@ def test_real_nets_read_as_protobuf_reads_them():
         assert prototxt.read(path, kind_of(path)) == by_protobuf(path.read_text(), kind_of(path))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["name: 'a' # it's \"x\"\n 'b'", 'name: "a" # say "b"\nlayer {}', 'name: "a" # say "b"', "name: 'a#b' '#'"],
+)
+def test_comments_between_and_behind_strings(text):
+    assert prototxt.parse(text, schema.NetParameter) == by_protobuf(text, schema.NetParameter) is not None
+
+
 def test_the_caffe_trees_nets_read_as_protobuf_reads_them(caffe_tree):
     files = [path for folder in ("models", "examples") for path in (caffe_tree / folder).rglob("*.prototxt")]
     if not files:
