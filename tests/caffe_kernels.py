@@ -35,6 +35,10 @@ CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
     "global mean": ("Pooling", (3, 4, 9, 8), "pool: AVE global_pooling: true"),
     "fc, one image": ("InnerProduct", (1, 5, 4, 4), "num_output: 33"),
     "fc": ("InnerProduct", (3, 5, 4, 4), "num_output: 33"),
+    "no images": ("Convolution", (0, 4, 6, 7), "group: 2 num_output: 6 kernel_size: 3"),
+    "no images, 1x1": ("Convolution", (0, 5, 6, 7), "num_output: 6 kernel_size: 1"),
+    "no images, max": ("Pooling", (0, 5, 6, 7), "pool: MAX kernel_size: 3"),
+    "no images, fc": ("InnerProduct", (0, 5, 4, 4), "num_output: 33"),
 }  # fmt: skip
 
 

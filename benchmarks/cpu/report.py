@@ -10,6 +10,7 @@ from machine import describe
 from rootgen import tables
 
 OTHERS = ("opencv", "torch", "torch channels_last")
+LIBRARIES = ("onednn", "onednn blocked", "libxsmm")  # by themselves, outside of any net
 
 
 def lookup(rows: list[dict], **wanted: object) -> float | None:
@@ -30,7 +31,7 @@ def markdown_table(header: list[str], body: list[list[str]]) -> str:
 
 
 def layer_table(rows: list[dict], layers: dict, threads: int, name: str) -> str:
-    engines = [e for e in ("vanilla", "patched", *OTHERS, "copy") if any(r["engine"] == e for r in rows)]
+    engines = [e for e in ("vanilla", "patched", *OTHERS, *LIBRARIES, "copy") if any(r["engine"] == e for r in rows)]
     body = []
     for layer, (_, groups) in layers.items():
         for group in groups:
@@ -86,7 +87,8 @@ def markdown(rows: list[dict], layers: dict) -> str:
     parts = [
         "# Grouped convolution on the CPU\n",
         f"Medians in milliseconds, written by `benchmarks/cpu/run.py`; {versions}. Layers at batch {layer_batch}; "
-        "backward is to data and filters together; copy is the time to copy the input and the output once.\n",
+        "backward is to data and filters together; copy is the time to copy the input and the output once; "
+        "onednn and libxsmm go from blob to blob, onednn blocked leaves the blobs in oneDNN's own layout.\n",
         "Aims: no slower than the best of OpenCV and PyTorch, and either the time falls by the groups (/ ungrouped "
         "x group at most 1.15) or it is at most twice a copy.\n",
     ]

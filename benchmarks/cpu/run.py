@@ -4,6 +4,8 @@
 
 A PREFIX is what `rootgen caffe build` installs (vanilla: with the build series only). Every engine runs in a process
 of its own with the same threads; times are medians of at least 7 runs. Writes cpu.csv, cpu.md and cpu.png.
+oneDNN and LIBXSMM (libraries.cpp, compiled here) are left out, with a note, where they are not installed (Debian:
+libdnnl-dev, libxsmm-dev). --keep takes the rows of other engines and threads from the cpu.csv that is there.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +40,9 @@ LAYERS = {  # the paper's spatial convolutions, ungrouped and as grouped as the 
     "GoogLeNet 4a 5x5": ((16, 14, 48, 5), (1, 16)),
 }
 NETS = ("nin", "googlenet", "resnet50")
-ENGINES = ("vanilla", "patched", "opencv", "torch", "torch channels_last", "copy")
+LIBRARIES = {"onednn": "-ldnnl", "onednn blocked": "-ldnnl", "libxsmm": "-lxsmm"}  # engine: what it is linked with
+NUMBERS = ("group", "batch", "threads")  # whole numbers in cpu.csv
+ENGINES = ("vanilla", "patched", "opencv", "torch", "torch channels_last", "copy", *LIBRARIES)
 
 
 def layer_jobs(batch: int) -> list[dict]:
@@ -60,6 +65,39 @@ def net_jobs(batch: int) -> list[dict]:
         }
         for arch in NETS
         for row in tables.reported(arch)
+    ]
+
+
+def compiled(engine: str, folder: Path) -> Path | None:
+    """libraries.cpp with the library of `engine`; None, and a note on stderr, where that is not installed."""
+    library, program = LIBRARIES[engine], folder / "libraries"
+    define = f"-DWITH_{engine.partition(' ')[0].upper()}"
+    command = ["c++", "-O2", "-fopenmp", define, str(Path(__file__).with_name("libraries.cpp")), "-o", str(program)]
+    done = subprocess.run([*command, library, "-lblas"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        telling = [line for line in done.stderr.splitlines() if "error" in line] or ["it does not compile"]
+        print(f"{engine} is left out: {telling[0]}", file=sys.stderr)
+        return None
+    return program
+
+
+def measure_library(engine: str, threads: int, jobs: list[dict]) -> list[dict]:
+    """Rows of results of oneDNN or LIBXSMM; none where it is not installed."""
+    fields = ("channels", "size", "num_output", "kernel", "group", "batch")
+    lines = "".join(" ".join(str(job[field]) for field in fields) + "\n" for job in jobs)
+    with tempfile.TemporaryDirectory() as folder:
+        program = compiled(engine, Path(folder))
+        if program is None:
+            return []
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        command = [str(program), engine]
+        done = subprocess.run(command, input=lines, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RootgenError(f"'{engine}' failed: {done.stderr.strip()}", hint="leave the engine out with --engines")
+    times = map(float, done.stdout.split())
+    return [
+        {**job, "engine": engine, "threads": threads, "pass": "forward", "ms": ms}
+        for job, ms in zip(jobs, times, strict=True)
     ]
 
 
@@ -93,8 +131,22 @@ def measure_all(args: argparse.Namespace) -> list[dict]:
                 if prefixes[engine] is None:
                     raise RootgenError(f"the engine '{engine}' needs a Caffe", hint=f"name it with --{engine} PREFIX")
             print(f"{engine}, {threads} threads: {len(jobs)} layers and nets", file=sys.stderr)
-            rows += measure(engine, threads, jobs, prefixes.get(engine))
+            if engine in LIBRARIES:
+                rows += measure_library(engine, threads, jobs)
+            else:
+                rows += measure(engine, threads, jobs, prefixes.get(engine))
     return rows
+
+
+def kept(path: Path, rows: list[dict]) -> list[dict]:
+    """`rows` after those that the CSV file at `path` has of other engines and threads."""
+    measured = {(row["engine"], row["threads"]) for row in rows}
+    with path.open(encoding="utf-8", newline="") as file:
+        read = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    before: list[dict] = [
+        {**row, **{name: int(row[name]) for name in NUMBERS if name in row}, "ms": float(row["ms"])} for row in read
+    ]
+    return [row for row in before if (row["engine"], row["threads"]) not in measured] + rows
 
 
 def csv_text(rows: list[dict]) -> str:
@@ -114,10 +166,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--net-batch", type=int, nargs="*", default=[1], help="of whole nets (default: 1)")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--keep", action="store_true", help="add to what --out has of other engines and threads")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
     try:
         rows = measure_all(args)
+        if args.keep:
+            rows = kept(args.out / "cpu.csv", rows)
         write_text(args.out / "cpu.csv", csv_text(rows))
         write_text(args.out / "cpu.md", report.markdown(rows, LAYERS))
         report.plot(rows, LAYERS, args.out / "cpu.png")
