@@ -117,6 +117,27 @@ def test_a_state_comes_back_as_it_was(tmp_path, name):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_damaged_hdf5_files_are_one_line(tmp_path):
+    weights.write(tmp_path / "m.caffemodel.h5", "net", "TRAIN", (), {"conv": [np.ones((4, 3, 3, 3)), np.ones(4)]})
+    state.write(tmp_path / "s.solverstate.h5", state.State(12, "m.caffemodel", 3, [np.ones((4, 3)), np.ones(3)]))
+    random = np.random.default_rng(0)
+    refused = 0
+    for name, read in (("m.caffemodel.h5", weights.read), ("s.solverstate.h5", state.read)):
+        whole = np.frombuffer((tmp_path / name).read_bytes(), np.uint8)
+        for _ in range(150):
+            damaged = whole.copy()
+            damaged[random.integers(0, len(whole), 30)] = random.integers(0, 256, 30)
+            (tmp_path / f"damaged_{name}").write_bytes(damaged.tobytes())
+            try:
+                read(tmp_path / f"damaged_{name}")
+            except RootgenError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused > 30
+    with pytest.raises(RootgenError, match="another kind of HDF5 file, or damaged"):
+        state.read(tmp_path / "m.caffemodel.h5")
+
+
 def test_a_state_may_name_a_model_by_any_bytes(tmp_path):
     (tmp_path / "s.solverstate").write_bytes(b"\x08\x01\x12\x05\xff.mod")  # fields 1, iter, and 2, learned_net
     found = state.read(tmp_path / "s.solverstate")

@@ -12,7 +12,7 @@ import numpy as np
 
 from rootgen import schema
 from rootgen.engine import blobs
-from rootgen.engine.weights import HDF5_SUFFIXES, open_hdf5
+from rootgen.engine.weights import HDF5_SUFFIXES, open_hdf5, reading_hdf5
 from rootgen.errors import RootgenError
 from rootgen.files import replacing, write_bytes
 
@@ -81,15 +81,12 @@ def snapshots(prefix: str) -> list[tuple[int, Path]]:
 
 
 def _read_hdf5(path: str | Path) -> State:
-    with open_hdf5(path, "r") as file:
-        try:
-            iteration, step = (int(np.ravel(file[name][()])[0]) for name in ("iter", "current_step"))
-            stored: Any = file["history"]
-            history = [np.asarray(stored[str(i)], np.float32) for i in range(len(stored))]
-            name = file["learned_net"][()] if "learned_net" in file else b""
-        except KeyError as error:
-            raise RootgenError(f"not a solver state: {error}", where=path) from None
-    return State(iteration, os.fsdecode(bytes(name).split(b"\0")[0]), step, history)
+    with reading_hdf5(path) as file:
+        iteration, step = (int(np.ravel(file[name][()])[0]) for name in ("iter", "current_step"))
+        stored: Any = file["history"]
+        history = [np.asarray(stored[str(i)], np.float32) for i in range(len(stored))]
+        name = bytes(file["learned_net"][()]) if "learned_net" in file else b""
+    return State(iteration, os.fsdecode(name.split(b"\0")[0]), step, history)
 
 
 def _write_hdf5(path: str | Path, state: State) -> None:

@@ -7,7 +7,8 @@ layers that only one side has left alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,10 +121,24 @@ def open_hdf5(path: str | Path, mode: str) -> h5py.File:
         raise RootgenError(f"cannot open as HDF5: {error}", where=path) from error
 
 
+@contextmanager
+def reading_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """An HDF5 file to read from; RootgenError where it turns out to be damaged."""
+    try:
+        with open_hdf5(path, "r") as file:
+            yield file
+    except RootgenError:
+        raise
+    except Exception as error:  # h5py fails in every possible way
+        reason = " ".join(str(error).split())[:200]
+        what = f"another kind of HDF5 file, or damaged: {reason}"
+        raise RootgenError(what, where=path, hint="fetch or write it again") from error
+
+
 def _read_hdf5(path: str | Path) -> dict[str, list[np.ndarray]]:
     """/data/LAYER/0, /data/LAYER/1, ...; a layer's name may hold slashes."""
     found: dict[str, dict[int, np.ndarray]] = {}
-    with open_hdf5(path, "r") as file:
+    with reading_hdf5(path) as file:
         if "data" not in file:
             raise RootgenError("no group 'data' in this file", where=path, hint="a .caffemodel.h5 is wanted")
 
