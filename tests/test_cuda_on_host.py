@@ -16,9 +16,10 @@ from rootgen.caffe_build import series, source
 HERE = Path(__file__).parent / "cuda_on_host"
 pytestmark = pytest.mark.slow
 
+PRODUCTS = {"CAFFE_CONV_DIRECT": "0"}
 CALLS = {  # per layer and iteration (forward and backward) at batch 32 and 16 groups: vanilla, batched
-    "Convolution": (1696, 40),
-    "Deconvolution": (1664, 39),
+    "Convolution": (1696, 6),
+    "Deconvolution": (1664, 6),
     "CuDNNConvolution": (82, 5),
     "CuDNNDeconvolution": (82, 5),
 }
@@ -72,27 +73,40 @@ def test_calls_per_layer_and_iteration(counter: Callable[[str], Path], layer: st
     assert tuple(totals) == CALLS[layer]
 
 
+def test_calls_of_products(batched: Path) -> None:
+    totals = [_counts(batched, layer, 32, 16, **PRODUCTS)["total"] for layer in ("Convolution", "Deconvolution")]
+    assert totals == [40, 39]
+
+
 @pytest.mark.parametrize("kind", ["vanilla", "batched"])
 def test_without_groups_the_calls_are_vanillas(counter: Callable[[str], Path], kind: str) -> None:
     counts = _counts(counter(kind), "Convolution", 8, 1)
     assert counts == {"im2col_gpu_kernel": 16, "col2im_gpu_kernel": 8, "cublasSgemm": 32, "cublasSgemv": 8, "total": 64}
 
 
+def test_without_groups_all_images_go_together_where_asked_for(batched: Path) -> None:
+    counts = _counts(batched, "Convolution", 8, 1, CAFFE_CONV_BATCH="all")
+    assert counts == {
+        "im2col_gpu_kernel": 2, "col2im_gpu_kernel": 1, "cublasSgemmStridedBatched": 4, "cublasSgemv": 3, "total": 10
+    }  # fmt: skip
+
+
 def test_a_smaller_limit_takes_more_passes(batched: Path) -> None:
     # 256 channels of 14 x 14 pixels: 1.7 MiB of columns and 0.14 of partial gradients per image.
-    passes = {mb: _counts(batched, CAFFE_CONV_BUFFER_MB=str(mb))["col2im_gpu_kernel"] for mb in (64, 32, 4, 1, 0)}
+    limits = {mb: {**PRODUCTS, "CAFFE_CONV_BUFFER_MB": str(mb)} for mb in (64, 32, 4, 1, 0)}
+    passes = {mb: _counts(batched, **limit)["col2im_gpu_kernel"] for mb, limit in limits.items()}
     assert passes == {64: 1, 32: 2, 4: 16, 1: 32, 0: 32}
 
 
 def test_a_full_device_takes_more_passes(batched: Path) -> None:
     # Bottom and top, data and diff, take 25 MiB, the weights 0.3: a workspace for all 32 images does not fit.
-    counts = _counts(batched, CUDA_ON_HOST_MEMORY=str(50 << 20))
+    counts = _counts(batched, CUDA_ON_HOST_MEMORY=str(50 << 20), **PRODUCTS)
     assert counts["col2im_gpu_kernel"] == 4
 
 
 def test_out_of_memory_names_the_layer_and_the_size(batched: Path) -> None:
     command = [str(batched), "Convolution", "2", "2", "256", "14", "3"]
-    environment = {**os.environ, "CUDA_ON_HOST_MEMORY": str(4 << 20)}
+    environment = {**os.environ, **PRODUCTS, "CUDA_ON_HOST_MEMORY": str(4 << 20)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode != 0
     assert "layer 'counted': out of GPU memory: asked for 1806336 bytes (1 MiB)" in done.stderr
@@ -102,8 +116,12 @@ def test_out_of_memory_names_the_layer_and_the_size(batched: Path) -> None:
 def test_convolutions_on_the_host(caffe_tree: Path, tmp_path: Path, sanitize: bool) -> None:
     program = _build(tmp_path, caffe_tree, "conv_tests", f"-DSANITIZE={'ON' if sanitize else 'OFF'}", "-DWITH_CUDNN=ON")
     tests = "*Batched*:*ConvI*:*ConvW*:*GroupedCuDNN*:*CuDNNMath*" + ("" if sanitize else ":*ConvolutionLayerTest*")
-    done = subprocess.run(
-        [program, f"--gtest_filter={tests}"], cwd=tmp_path / "tree", capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    assert "[  PASSED  ]" in done.stdout
+    for settings in ({}, PRODUCTS, {"CAFFE_CONV_BATCH": "all"}):
+        # Numeric gradients run the same kernels some thousand times more.
+        left_out = "-*Gradient*" if sanitize or settings else ""
+        done = subprocess.run(
+            [program, f"--gtest_filter={tests}{left_out}"], cwd=tmp_path / "tree", capture_output=True, text=True,
+            check=False, env={**os.environ, **settings},
+        )  # fmt: skip
+        assert done.returncode == 0, (settings, (done.stdout + done.stderr)[-4000:])
+        assert "[  PASSED  ]" in done.stdout

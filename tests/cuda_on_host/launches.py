@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rewrites kernel launches, `kernel<T><<<grid, block>>>(arguments);`, to calls that a host compiler takes.
+"""Rewrites kernel launches, `kernel<T><<<grid, block, shared>>>(arguments);`, to calls that a host compiler takes.
 
     launches.py IN.cu OUT.cpp          (and headers, whose macros launch kernels)
 
@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?(?P<type>[\w ]+?)\s*(?P<name>\w+)\[\];")
 KERNEL = re.compile(r"(?P<name>[A-Za-z_][\w#]*)(?P<types>\s*<[^<>;{}]*>)?(?P<gap>(?:\s|//[^\n]*\n)*)<<<")
 
 
@@ -37,10 +38,12 @@ def top_level_commas(text: str) -> list[str]:
 
 
 def rewrite(text: str) -> str:
+    text = SHARED.sub(r"\g<type>* const \g<name> = static_cast<\g<type>*>(cuda_on_host::shared_memory());", text)
     out, at = [], 0
     while match := KERNEL.search(text, at):
         close = text.index(">>>", match.end())
-        grid, block, *_ = top_level_commas(text[match.end() : close])  # shared bytes and stream mean nothing here
+        grid, block, *more = top_level_commas(text[match.end() : close])  # a stream means nothing here
+        shared = more[0].strip() if more else "0"
         opening = text.index("(", close)
         end = matching(text, opening)
         kernel = match["name"] + (match["types"] or "")
@@ -48,7 +51,7 @@ def rewrite(text: str) -> str:
         lines = newline * text.count("\n", match.start(), opening)
         out += [
             text[at : match.start()],
-            f'cuda_on_host::launch("{match["name"]}", ({grid.strip()}), ({block.strip()}), [&] {{ ',
+            f'cuda_on_host::launch("{match["name"]}", ({grid.strip()}), ({block.strip()}), ({shared}), [&] {{ ',
             lines,
             kernel.replace("\n", " "),
             text[opening:end],

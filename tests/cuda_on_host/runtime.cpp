@@ -6,8 +6,6 @@
 
 #include "cuda_on_host.hpp"
 
-thread_local dim3 gridDim, blockDim, blockIdx, threadIdx;
-
 namespace cuda_on_host {
 
 static std::mutex mutex;
@@ -57,48 +55,16 @@ void check_device(const void* pointer, size_t bytes, const char* call) {
        (left ? "of which only " + std::to_string(left) + " are allocated" : "which is no device memory"));
 }
 
-static thread_local int passes_left, barriers;
-
-bool pass_barrier() {
-  if (++barriers > 1) fail("a kernel with more than one __syncthreads() needs more than two runs");
-  return passes_left == 0;
-}
-
-static void each_thread(const std::function<void()>& thread, bool* barrier_seen) {
-  for (threadIdx.z = 0; threadIdx.z < blockDim.z; ++threadIdx.z)
-    for (threadIdx.y = 0; threadIdx.y < blockDim.y; ++threadIdx.y)
-      for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) {
-        barriers = 0;
-        thread();
-        *barrier_seen |= barriers > 0;
-      }
-}
-
-// A barrier is taken in two runs: every thread up to the barrier, then every thread from the start to the end. That is
-// right where what stands before the barrier may run twice, as loads into __shared__ memory may.
-static void each_block(const std::function<void()>& thread) {
-  for (blockIdx.z = 0; blockIdx.z < gridDim.z; ++blockIdx.z)
-    for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
-      for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) {
-        bool barrier_seen = false;
-        passes_left = 1;
-        each_thread(thread, &barrier_seen);
-        passes_left = 0;
-        if (barrier_seen) each_thread(thread, &barrier_seen);
-      }
-}
-
-void launch(const char* kernel, dim3 grid, dim3 block, const std::function<void()>& thread) {
+void launch(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& thread) {
+  const size_t kMostShared = 48 << 10;  // without cudaFuncSetAttribute
   count(kernel);
   const size_t threads = size_t(block.x) * block.y * block.z;
   if (!threads || threads > 1024 || !grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 ||
-      grid.z > 65535) {
+      grid.z > 65535 || shared_bytes > kMostShared) {
     last_error = cudaErrorInvalidConfiguration;
     return;
   }
-  gridDim = grid;
-  blockDim = block;
-  each_block(thread);
+  run_grid(grid, block, shared_bytes, thread);
 }
 
 }  // namespace cuda_on_host

@@ -17,11 +17,17 @@ std::map<std::string, int>& calls();
 // Aborts unless [pointer, pointer + bytes) lies within one device allocation.
 void check_device(const void* pointer, size_t bytes, const char* call);
 
-// Runs a kernel, one thread after the other.
-void launch(const char* kernel, dim3 grid, dim3 block, const std::function<void()>& thread);
+// Checks and counts a launch, and runs it.
+void launch(const char* kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& thread);
 
-// __syncthreads(): false ends the thread in the first of the two runs that a kernel with a barrier gets.
-bool pass_barrier();
+// Runs a kernel: block after block, and in a block thread after thread, from barrier to barrier.
+void run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& thread);
+
+// What `extern __shared__` names: the bytes that the launch asked for, NaN at the beginning of each block.
+void* shared_memory();
+
+// __syncthreads()
+void wait_for_block();
 
 // Prints a line and aborts: a mistake in the code under test that a GPU would not report, or not reliably.
 [[noreturn]] void fail(const std::string& message);

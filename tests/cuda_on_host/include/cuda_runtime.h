@@ -15,8 +15,8 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __restrict__
-#define __shared__ static thread_local
-#define __syncthreads() if (!cuda_on_host::pass_barrier()) return
+#define __shared__ static
+#define __syncthreads() cuda_on_host::wait_for_block()
 
 using std::max;
 using std::min;
@@ -25,7 +25,7 @@ struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-extern thread_local dim3 gridDim, blockDim, blockIdx, threadIdx;
+extern dim3 gridDim, blockDim, blockIdx, threadIdx;
 
 enum cudaError_t {
   cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInvalidConfiguration = 9,
