@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rootgen import cost, net, paths, shapes
+from rootgen import cost, net, shapes
 
 FOLDER = Path(__file__).parents[1] / "benchmarks/gpu"
 
@@ -32,12 +32,12 @@ def test_counted_like_any_net() -> None:
 
 
 @pytest.mark.parametrize("name", ["nin/root-8", "resnet50/root-64", "googlenet/orig"])
-def test_whole_nets_feed_themselves(name: str) -> None:
+def test_whole_nets_are_fed_by_the_program(name: str) -> None:
     import cases
 
-    text = cases.whole_net(paths.resource("prototxt") / name / "train_val.prototxt", 32, "CUDNN")
+    text = cases.whole_net(cases.train_val(name), 32, "CUDNN")
     train = net.parse(text, "TRAIN")
-    assert train.layers[0].type == "DummyData"
+    assert train.layers[0].type == "Input"
     assert shapes.infer(train).blobs[train.layers[0].tops[0]][0] == 32
     assert {layer.param.convolution_param.engine for layer in train.layers if layer.type == "Convolution"} == {2}
 

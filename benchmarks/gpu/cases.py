@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rootgen import prototxt, schema
+from rootgen import paths, prototxt, schema
 
 TEST = schema.NetStateRule.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name["TEST"].number
 BATCHES = (32, 128)
@@ -64,8 +64,13 @@ def convolutions() -> Iterator[Convolution]:
         yield Convolution("googlenet", 64, 192, 56, 3, group)
 
 
+def train_val(name: str) -> Path:
+    """The training net of a row of NETS."""
+    return paths.resource("prototxt") / name / "train_val.prototxt"
+
+
 def whole_net(path: Path, batch: int, engine: str) -> str:
-    """The training net at `path` on random data of its crop size, every convolution by `engine`."""
+    """The training net at `path` with inputs of its crop size, every convolution by `engine`."""
     net = prototxt.read(path, schema.NetParameter)
     kept = [layer for layer in net.layer if not any(rule.phase == TEST for rule in layer.include)]
     for layer in kept:
@@ -79,13 +84,11 @@ def whole_net(path: Path, batch: int, engine: str) -> str:
 
 
 def _make_up(layer: schema.LayerParameter, batch: int) -> None:
-    """Turn a Data layer into DummyData: Gaussian images, labels 0."""
+    """Turn a Data layer into an Input layer, which time_nets fills: its time is no part of the net's."""
     size = layer.transform_param.crop_size
-    layer.type = "DummyData"
+    layer.type = "Input"
     for field in ("data_param", "transform_param", "include"):
         layer.ClearField(field)
-    layer.dummy_data_param.shape.add().dim.extend([batch, 3, size, size])
-    layer.dummy_data_param.data_filler.add().type = "gaussian"
+    layer.input_param.shape.add().dim.extend([batch, 3, size, size])
     if len(layer.top) > 1:
-        layer.dummy_data_param.shape.add().dim.append(batch)
-        layer.dummy_data_param.data_filler.add().type = "constant"
+        layer.input_param.shape.add().dim.append(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,12 @@ class Machine(NamedTuple):
     fp32_tflop_s: float
 
 
+OURS = "batched CAFFE"
+TITLES = {
+    "layer": "Convolutions, milliseconds forward / backward",
+    "buffer": "batched CAFFE, products, by CAFFE_CONV_BUFFER_MB, milliseconds forward / backward",
+    "net": "Whole nets, milliseconds forward / backward",
+}
 SHAPES = {shape.name: shape for shape in cases.convolutions()}
 
 
@@ -57,13 +64,56 @@ def write(out: Path, rows: list[Row], machine: Machine, notes: list[str]) -> Non
     header = [*Row._fields, "forward_percent_of_copy", "forward_percent_of_peak"]
     with (out / "times.csv").open("w", newline="") as sink:
         csv.writer(sink).writerows([header, *cells])
-    title = (
-        f"{machine.name}; copy {machine.copy_gb_s:.0f} GB/s (read + written), fp32 {machine.fp32_tflop_s:.1f} TFLOP/s"
-    )
-    lines = [title, *notes, "", "```", table(header, cells).rstrip(), "```", ""]
-    (out / "table.md").write_text("\n".join(lines))
+    sections = [
+        f"{machine.name}; copy {machine.copy_gb_s:.0f} GB/s (read + written), fp32 {machine.fp32_tflop_s:.1f} TFLOP/s; "
+        f"{date.today().isoformat()}",
+        "\n".join(f"* {note}" for note in notes),
+        *(_pivot(rows, kind, title) for kind, title in TITLES.items()),
+        _limits(rows, machine),
+        _ratios(rows),
+    ]
+    (out / "table.md").write_text("\n\n".join(filter(None, sections)) + "\n")
     if rows:
         plot(out / "plot.png", [row for row in rows if row.kind == "layer"], machine)
+
+
+def _pivot(rows: list[Row], kind: str, title: str) -> str:
+    """Cases down, implementations across; "forward / backward"."""
+    rows = [row for row in rows if row.kind == kind]
+    across = list(dict.fromkeys(row.implementation for row in rows))
+    times = {row[1:4]: f"{row.forward_ms:.3g} / {row.backward_ms:.3g}" for row in rows}
+    lines = [
+        [case, str(batch), *(times.get((case, batch, name), "") for name in across)]
+        for case, batch in dict.fromkeys((row.case, row.batch) for row in rows)
+    ]
+    return _block(title, ["case", "batch", *across], lines)
+
+
+def _limits(rows: list[Row], machine: Machine) -> str:
+    """How near the batched code's forward passes come to what the GPU can do."""
+    lines = []
+    for row in rows:
+        percent = percents(row, machine)
+        if percent and row.kind == "layer" and row.implementation == OURS:
+            lines.append([row.case, str(row.batch), *(f"{part:.0f}" for part in percent)])
+    return _block(f"{OURS}, forward", ["case", "batch", "% of copy", "% of peak"], lines)
+
+
+def _ratios(rows: list[Row]) -> str:
+    """A root net's time over the original's, forward and backward, in percent."""
+    times = {row[1:4]: row.forward_ms + row.backward_ms for row in rows if row.kind == "net"}
+    roots = [row for row in rows if row.kind == "net" and not row.case.endswith("/orig")]
+    across = list(dict.fromkeys(row.implementation for row in roots))
+    lines = []
+    for case, batch in dict.fromkeys((row.case, row.batch) for row in roots):
+        original = f"{case.split('/')[0]}/orig"
+        cells = [(times.get((case, batch, name)), times.get((original, batch, name))) for name in across]
+        lines.append([case, str(batch), *(f"{100 * ms / whole:.0f}" if ms and whole else "" for ms, whole in cells)])
+    return _block("Root net, percent of the original's time", ["net", "batch", *across], lines)
+
+
+def _block(title: str, header: list[str], lines: list[list[str]]) -> str:
+    return f"**{title}**\n\n```\n{table(header, lines).rstrip()}\n```" if lines else ""
 
 
 def plot(path: Path, rows: list[Row], machine: Machine) -> None:
@@ -75,7 +125,7 @@ def plot(path: Path, rows: list[Row], machine: Machine) -> None:
 
     names = list(SHAPES)
     implementations = list(dict.fromkeys(row.implementation for row in rows))
-    figure, panels = plt.subplots(len(cases.BATCHES), 1, figsize=(14, 10), sharex=True, squeeze=False)
+    figure, panels = plt.subplots(len(cases.BATCHES), 1, figsize=(15, 10), sharex=True, squeeze=False)
     for panel, batch in zip(panels[:, 0], cases.BATCHES, strict=True):
         for implementation in implementations:
             times = {row.case: row.forward_ms + row.backward_ms for row in rows
@@ -84,7 +134,7 @@ def plot(path: Path, rows: list[Row], machine: Machine) -> None:
         floor = [3 * SHAPES[name].least_bytes(batch) / machine.copy_gb_s / 1e6 for name in names]
         panel.plot(names, floor, "k--", label="bytes at copy bandwidth")
         panel.set(yscale="log", ylabel="ms, forward + backward", title=f"batch {batch}")
-    panels[0, 0].legend(fontsize=8)
+    panels[0, 0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     panels[-1, 0].tick_params(axis="x", rotation=60)
     figure.suptitle(machine.name)
     figure.tight_layout()

@@ -2,7 +2,7 @@
 //
 //   time_nets SECONDS LAYER NET.prototxt...        LAYER: a layer's name, or - for the whole net
 //
-// Per net a line "NET forward_ms backward_ms iterations", medians of CUDA events over at least 5 iterations and about
+// Per net a line "NET forward_ms backward_ms iterations", medians of CUDA events over at least 3 iterations and about
 // SECONDS. A net's passes are Net::Forward and Net::Backward; a layer's are its own, with the gradient of its bottom.
 #include <cuda_runtime.h>
 
@@ -45,14 +45,14 @@ float median(std::vector<float> values) {
 
 void time_passes(const std::string& net, double seconds, const std::function<void()>& forward,
                  const std::function<void()>& backward) {
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 2; ++i) {
     forward();
     backward();
   }
   CUDA_CHECK(cudaDeviceSynchronize());
   std::vector<float> forwards, backwards;
   const auto start = std::chrono::steady_clock::now();
-  while (forwards.size() < 5 ||
+  while (forwards.size() < 3 ||
          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < seconds) {
     forwards.push_back(milliseconds(forward));
     backwards.push_back(milliseconds(backward));
@@ -67,6 +67,13 @@ void fill(Blob<float>* blob) {
   caffe::caffe_rng_gaussian<float>(blob->count(), 0, 1, blob->mutable_cpu_diff());
   blob->gpu_data();
   blob->gpu_diff();
+}
+
+// Images at random, labels 0.
+void fill_inputs(Net<float>* net) {
+  for (Blob<float>* blob : net->input_blobs()) {
+    if (blob->num_axes() > 1) fill(blob);
+  }
 }
 
 void time_layer(Net<float>* net, const std::string& path, const std::string& name, double seconds) {
@@ -97,6 +104,7 @@ int main(int argc, char** argv) {
   for (int i = 3; i < argc; ++i) {
     std::unique_ptr<Net<float>> net(new Net<float>(argv[i], caffe::TRAIN));
     if (std::string(argv[2]) == "-") {
+      fill_inputs(net.get());
       time_passes(argv[i], seconds, [&] { net->Forward(); }, [&] { net->Backward(); });
     } else {
       time_layer(net.get(), argv[i], argv[2], seconds);

@@ -9,8 +9,10 @@ import cases
 import torch
 from report import Machine, Row
 
+from rootgen import timing
 
-def milliseconds(work: Callable[[], object], seconds: float = 0.1) -> float:
+
+def milliseconds(work: Callable[[], object], seconds: float = 0.05) -> float:
     """Median of CUDA events after a warm-up, over at least 5 runs and about `seconds`."""
     for _ in range(3):
         work()
@@ -61,6 +63,20 @@ def times(left: Callable[[], float]) -> list[Row]:
                     if left() < 60:
                         return rows
                     rows.append(Row("layer", shape.name, batch, name, *_layer(shape, batch, layout)))
+    return rows
+
+
+def net_times(batch: int, left: Callable[[], float]) -> list[Row]:
+    """Whole nets on the embedded engine, NCHW, TF32 off, then on; ends early when `left()` is low."""
+    torch.backends.cudnn.benchmark = True
+    rows = []
+    for tf32 in (False, True):
+        allow_tf32(tf32)
+        for name in cases.NETS:
+            if left() < 15:
+                return rows
+            net = timing.measure(cases.train_val(name), batch=batch, iterations=5, engine="torch", device="gpu").whole
+            rows.append(Row("net", name, batch, f"PyTorch NCHW{' TF32' * tf32}", net.forward, net.backward or 0))
     return rows
 
 
