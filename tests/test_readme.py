@@ -38,7 +38,11 @@ def as_pattern(expected: str) -> str:
 @pytest.mark.torch
 def test_readme_commands_print_what_readme_shows(tmp_path: Path) -> None:
     assert commands()
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/rootgen").write_text(f'#!/bin/sh\nexec {sys.executable} -m rootgen "$@"\n')  # this checkout's
+    (tmp_path / "bin/rootgen").chmod(0o755)
+    path = f"{tmp_path}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
     for command, expected in commands():
         done = subprocess.run(
             ["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
