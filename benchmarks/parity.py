@@ -25,7 +25,7 @@ from rootgen.cli import main
 from rootgen.engine import open_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
-RATES = (0.002, 0.02)
+RATES = (0.02, 0.002)
 ITERATIONS, EARLY = 50, 18
 ULP = 2.0**-23  # the distance of float32's neighbours, relative
 RUNS = {  # name -> engine, threads, arithmetic
@@ -61,7 +61,7 @@ def prepare(folder: Path) -> Path:
             f'net: "{net}" base_lr: {rate} lr_policy: "multistep" gamma: 0.1 stepvalue: 40 max_iter: 60 momentum: 0.9 '
             f'weight_decay: 0.0001 random_seed: 5 snapshot_prefix: "{folder}/nin"'
         )
-    trainer = open_trainer(folder / f"{RATES[0]}.prototxt", engine="caffe", device="cpu")
+    trainer = open_trainer(folder / f"{RATES[-1]}.prototxt", engine="caffe", device="cpu")
     for _ in range(2):
         trainer.step()
     return trainer.snapshot()[1]

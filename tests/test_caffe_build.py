@@ -291,13 +291,13 @@ def test_caffes_own_tests_pass(ready: Path) -> None:
 
 
 @pytest.mark.slow
-def test_cuda_build_links(ready: Path) -> None:
+def test_cuda_build_links(ready: Path, tmp_path: Path) -> None:
     options = Options(gpu=True, arch="90", cudnn=True, nccl=True)
     try:
         toolchain.find(options)
     except RootgenError as error:
         pytest.skip(str(error))
-    built = build(options, named=ready)
+    built = build(options, named=ready, prefix=tmp_path / "gpu")  # not the one that other tests then import
     needed = subprocess.run(
         ["readelf", "-d", built.path / "lib/libcaffe.so"], capture_output=True, text=True, check=True
     )
