@@ -114,7 +114,7 @@ def test_no_caffe_yet(cache: Path) -> None:
     ],
 )
 def test_options_that_contradict(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["caffe", "build", *words]) == 1
+    assert main(["caffe", "build", *words]) == 2
     assert message in capsys.readouterr().err
 
 

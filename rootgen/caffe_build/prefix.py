@@ -84,7 +84,8 @@ def find(named: Path | None = None) -> Prefix:
 
 def import_path() -> str | None:
     """Why `import caffe` cannot work here, or None where it can; puts a built pycaffe on sys.path if it must."""
-    if importlib.util.find_spec("caffe") is not None:
+    found = importlib.util.find_spec("caffe")
+    if found is not None and found.origin is not None:  # a folder without __init__.py has none, and is no pycaffe
         return None
     try:
         python = find().python

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rootgen.cli._numbers import positive
+from rootgen.errors import RootgenError
 
 HELP = "Build Caffe 1.0 with today's compilers and fast grouped convolutions, check it, use it."
 
@@ -51,10 +52,14 @@ def _build(args: argparse.Namespace) -> None:
     from rootgen.caffe_build import toolchain
     from rootgen.caffe_build.build import build
     from rootgen.caffe_build.options import Options
+    from rootgen.cli import UsageError
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
-    options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
+    try:
+        options = Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
+    except RootgenError as error:
+        raise UsageError(error.what, hint=error.hint) from None
     if args.apt:
         toolchain.install(toolchain.missing(options))
     prefix = build(options, named=args.source, prefix=args.prefix, jobs=args.jobs, tests=args.tests)

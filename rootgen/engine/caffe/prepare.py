@@ -9,6 +9,7 @@ from typing import Any
 
 from rootgen import net as nets
 from rootgen import prototxt, schema
+from rootgen.engine import fillers
 from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.feed import Feed
 from rootgen.engine.locate import locate
@@ -46,6 +47,8 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
             option = _NEEDS.get(layer.type)
             hint = f"rootgen caffe build {option}" if option else None
             raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
+        for filler in fillers.named(layer.param):
+            fillers.check(filler, layer.where)
         if layer.type == "Input" or (layer.type == "Data" and not _reads(layer, beside, read_data)):
             outside.append(layer)
         if layer.type != "Data" or layer in outside or layer.param.data_param.backend != LMDB:
@@ -59,7 +62,12 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
         given.update(zip(layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
     shapes = infer(net, input_shape=image_shape, batch=batch, given=given, partial=True)  # type: ignore[arg-type]
     pairs = zip(net.layers, shapes.layers, strict=True)
-    params = {layer.name: list(found.params) for layer, found in pairs if found.params}
+    params: dict[str, list[Shape]] = {}
+    for layer, found in pairs:
+        if found.params and layer.name in params and phase == "TRAIN":
+            raise layer.error("has the name of a layer above, so files could not tell their blobs apart", "rename it")
+        if found.params:
+            params[layer.name] = list(found.params)
     return Checked(net, shapes.blobs, params, records, tuple(outside))
 
 

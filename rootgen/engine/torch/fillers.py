@@ -8,19 +8,16 @@ from typing import Any
 
 import torch
 
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.engine.fillers import check
+from rootgen.errors import RootgenError
 from rootgen.shapes import Shape
 
 
 def fill(shape: Shape, filler: Any, generator: torch.Generator, where: object) -> torch.Tensor:
     """A float32 tensor of `shape`, filled as the FillerParameter `filler` says."""
-    make = _FILLERS.get(filler.type)
-    if make is None:
-        raise RootgenError(f"unknown filler '{filler.type}'", where=where, hint=did_you_mean(filler.type, _FILLERS))
-    if filler.sparse != -1 and filler.type != "gaussian":
-        raise RootgenError(f"filler '{filler.type}' has no sparse (only gaussian has)", where=where)
+    check(filler, where)
     try:
-        return make(shape, filler, generator)
+        return _FILLERS[filler.type](shape, filler, generator)
     except ValueError as error:
         raise RootgenError(f"filler '{filler.type}': {error}", where=where) from None
 
@@ -42,14 +39,10 @@ def _constant(shape: Shape, filler: Any, _: torch.Generator) -> torch.Tensor:
 
 
 def _uniform(shape: Shape, filler: Any, generator: torch.Generator) -> torch.Tensor:
-    if filler.min > filler.max:
-        raise ValueError(f"min {filler.min:g} is above max {filler.max:g}")
     return torch.empty(shape).uniform_(filler.min, filler.max, generator=generator)
 
 
 def _gaussian(shape: Shape, filler: Any, generator: torch.Generator) -> torch.Tensor:
-    if not filler.std > 0:
-        raise ValueError(f"std is {filler.std:g}, but has to be above 0")
     values = torch.empty(shape).normal_(filler.mean, filler.std, generator=generator)
     if filler.sparse >= 0:
         kept = min(filler.sparse / shape[0], 1.0)  # on average `sparse` weights per input are not zero

@@ -1,0 +1,35 @@
+"""What Caffe asks of a filler (include/caffe/filler.hpp), for both engines: Caffe itself ends the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rootgen import schema
+from rootgen.errors import RootgenError, did_you_mean
+
+TYPES = ("constant", "uniform", "gaussian", "xavier", "msra", "positive_unitball", "bilinear")
+
+
+def check(filler: Any, where: object) -> None:
+    """RootgenError at `where` for a FillerParameter that no blob can be filled by."""
+    if filler.type not in TYPES:
+        raise RootgenError(f"unknown filler '{filler.type}'", where=where, hint=did_you_mean(filler.type, TYPES))
+    if filler.sparse != -1 and filler.type != "gaussian":
+        raise RootgenError(f"filler '{filler.type}' has no sparse (only gaussian has)", where=where)
+    if filler.type == "uniform" and filler.min > filler.max:
+        raise RootgenError(f"filler 'uniform': min {filler.min:g} is above max {filler.max:g}", where=where)
+    if filler.type == "gaussian" and not filler.std > 0:
+        raise RootgenError(f"filler 'gaussian': std is {filler.std:g}, but has to be above 0", where=where)
+
+
+def named(message: Any) -> Iterator[Any]:
+    """Every FillerParameter that is set in a layer's parameters."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for inner in value if hasattr(value, "add") else (value,):
+            if field.message_type.full_name == schema.FillerParameter.DESCRIPTOR.full_name:
+                yield inner
+            else:
+                yield from named(inner)

@@ -1,0 +1,50 @@
+"""What the pycaffe engine refuses with one line, where Caffe itself would end the process or mix up a snapshot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rootgen.engine import open_trainer
+from rootgen.errors import RootgenError
+
+TRAIN = """
+layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 2 dim: 3 } shape { dim: 2 } } }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 4 %s } }
+layer { name: "%s" type: "InnerProduct" bottom: "ip" top: "ip2" inner_product_param { num_output: 4 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: "loss" }
+"""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("inside", "second", "match"),
+    [
+        ('weight_filler { type: "gaussian" std: 0 }', "ip2", "'ip': filler 'gaussian': std is 0"),
+        ('bias_filler { type: "uniform" min: 1 max: 0 }', "ip2", "'ip': filler 'uniform': min 1 is above max 0"),
+        ('weight_filler { type: "gausian" }', "ip2", "'ip': unknown filler 'gausian'"),
+        ("", "ip", "'ip': has the name of a layer above"),
+    ],
+)
+def test_nets_that_caffe_would_not_survive(tmp_path: Path, inside: str, second: str, match: str) -> None:
+    (tmp_path / "net.prototxt").write_text(TRAIN % (inside, second))
+    (tmp_path / "solver.prototxt").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1'
+    )
+    with pytest.raises(RootgenError, match=match):
+        open_trainer(tmp_path / "solver.prototxt", engine="caffe")
+
+
+def test_a_folder_named_caffe_is_no_pycaffe(tmp_path: Path) -> None:
+    (tmp_path / "caffe").mkdir()
+    asked = "from rootgen.caffe_build.prefix import import_path; print(import_path())"
+    checkout = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": f":{checkout}", "ROOTGEN_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == "no Caffe is built yet"
