@@ -412,9 +412,10 @@ def run_apart(code: str, *, stop: bool = False) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize("how", ["Ctrl-C", "kill"])
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, how: str) -> None:
     code = f"""
-import sys, time
+import signal, sys, time
 from rootgen import cli
 from rootgen.datasets import store
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with it ignored
 write = store.Writer.put
 def put(*args):
     write(*args)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from rootgen.caffe_build.prefix import import_path
 from rootgen.engine import open_trainer
 from rootgen.errors import RootgenError
 
@@ -39,12 +39,10 @@ def test_nets_that_caffe_would_not_survive(tmp_path: Path, inside: str, second: 
         open_trainer(tmp_path / "solver.prototxt", engine="caffe")
 
 
-def test_a_folder_named_caffe_is_no_pycaffe(tmp_path: Path) -> None:
+def test_a_folder_named_caffe_is_no_pycaffe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "caffe").mkdir()
-    asked = "from rootgen.caffe_build.prefix import import_path; print(import_path())"
-    checkout = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", asked], cwd=tmp_path, capture_output=True, text=True, check=True,
-        env={"PYTHONPATH": f":{checkout}", "ROOTGEN_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)},
-    )  # fmt: skip
-    assert done.stdout.strip() == "no Caffe is built yet"
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])  # without the pycaffe that an environment may have
+    monkeypatch.delitem(sys.modules, "caffe", raising=False)
+    monkeypatch.setenv("ROOTGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("ROOTGEN_CAFFE_PREFIX", raising=False)
+    assert import_path() == "no Caffe is built yet"
