@@ -3,7 +3,9 @@
     python benchmarks/cpu/run.py --vanilla PREFIX --patched PREFIX [--threads 1 2] [--batch 16]
 
 A PREFIX is what `rootgen caffe build` installs (vanilla: with the build series only). Every engine runs in a process
-of its own with the same threads; times are medians of at least 7 runs. Writes cpu.csv, cpu.md and cpu.png.
+of its own with the same threads. A time is the median of at least 7 runs in each process, and of --rounds such
+processes: the engines take turns, so that none has all its runs while a shared machine is slow. Writes cpu.csv, cpu.md
+and cpu.png.
 oneDNN and LIBXSMM (libraries.cpp, compiled here) are left out, with a note, where they are not installed (Debian:
 libdnnl-dev, libxsmm-dev). --keep takes the rows of other engines and threads from the cpu.csv that is there.
 """
@@ -13,8 +15,10 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -122,20 +126,28 @@ def measure(engine: str, threads: int, jobs: list[dict], prefix: Path | None) ->
 
 def measure_all(args: argparse.Namespace) -> list[dict]:
     prefixes = {"vanilla": args.vanilla, "patched": args.patched}
+    for engine in args.engines:
+        if engine in prefixes and prefixes[engine] is None:
+            raise RootgenError(f"the engine '{engine}' needs a Caffe", hint=f"name it with --{engine} PREFIX")
     rows = []
-    for threads in args.threads:
-        for engine in args.engines:
-            jobs = layer_jobs(args.batch)
-            if engine in prefixes:
-                jobs += [job for batch in args.net_batch for job in net_jobs(batch)]
-                if prefixes[engine] is None:
-                    raise RootgenError(f"the engine '{engine}' needs a Caffe", hint=f"name it with --{engine} PREFIX")
-            print(f"{engine}, {threads} threads: {len(jobs)} layers and nets", file=sys.stderr)
-            if engine in LIBRARIES:
-                rows += measure_library(engine, threads, jobs)
-            else:
-                rows += measure(engine, threads, jobs, prefixes.get(engine))
-    return rows
+    for threads, turn, engine in itertools.product(args.threads, range(args.rounds), args.engines):
+        jobs = layer_jobs(args.batch)
+        if engine in prefixes:
+            jobs += [job for batch in args.net_batch for job in net_jobs(batch)]
+        print(f"{engine}, {threads} threads, round {turn + 1} of {args.rounds}: {len(jobs)} jobs", file=sys.stderr)
+        if engine in LIBRARIES:
+            rows += measure_library(engine, threads, jobs)
+        else:
+            rows += measure(engine, threads, jobs, prefixes.get(engine))
+    return medians(rows)
+
+
+def medians(rows: list[dict]) -> list[dict]:
+    """One row for all that differ in time only: their median."""
+    times: dict[tuple, list[float]] = {}
+    for row in rows:
+        times.setdefault(tuple((name, value) for name, value in row.items() if name != "ms"), []).append(row["ms"])
+    return [{**dict(job), "ms": statistics.median(found)} for job, found in times.items()]
 
 
 def kept(path: Path, rows: list[dict]) -> list[dict]:
@@ -164,6 +176,7 @@ def main() -> None:
     parser.add_argument("--patched", type=Path, metavar="PREFIX")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each engine (default: 3)")
     parser.add_argument("--net-batch", type=int, nargs="*", default=[1], help="of whole nets (default: 1)")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--keep", action="store_true", help="add to what --out has of other engines and threads")
