@@ -182,6 +182,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="add to what --out has of other engines and threads")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds is {args.rounds}: at least 1 is needed")
     try:
         rows = measure_all(args)
         if args.keep:
