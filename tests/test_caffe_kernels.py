@@ -18,6 +18,7 @@ pytestmark = pytest.mark.caffe
 
 SETS = ("baseline", "avx2", "avx512")  # a CPU without one runs the next lesser
 TOLERANCE = 2e-5  # of an array's largest value
+BLAS = ("1x1", "1x1, small maps", "fc", "fc, one image")  # its products: on some CPUs their bits depend on the threads
 
 Arrays = dict[str, np.ndarray]
 
@@ -139,5 +140,7 @@ def test_against_the_definition(case: str, simd: str, runs: dict[tuple[str, int]
 def test_threads_do_not_change_a_bit(simd: str, runs: dict[tuple[str, int], Arrays]) -> None:
     one, two = runs[simd, 1], runs[simd, 2]
     assert one.keys() == two.keys()
-    for name, array in one.items():
+    ours = {name: array for name, array in one.items() if name.partition("/")[0] not in BLAS}
+    assert ours
+    for name, array in ours.items():
         np.testing.assert_array_equal(array.view(np.int32), two[name].view(np.int32), err_msg=name)
