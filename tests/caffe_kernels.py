@@ -20,6 +20,10 @@ CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
     "rows shorter than a vector": ("Convolution", (3, 32, 14, 13), "group: 2 num_output: 22 kernel_size: 3 pad: 1"),
     "rows of two vectors": ("Convolution", (2, 8, 28, 28), "group: 2 num_output: 8 kernel_size: 3 pad: 1"),
     "longer rows, many channels": ("Convolution", (2, 64, 9, 13), "group: 2 num_output: 128 kernel_size: 3 pad: 1"),
+    "wide padding, dilation": (
+        "Convolution", (3, 16, 5, 3), "group: 2 num_output: 32 kernel_size: 3 pad: 3 dilation: 2",
+    ),
+    "wide padding, stride 3": ("Convolution", (2, 16, 9, 13), "group: 2 num_output: 64 kernel_size: 4 pad: 3 stride: 3"),
     "pairs of rows, stride 2": ("Convolution", (3, 8, 13, 12), "group: 2 num_output: 64 kernel_size: 3 stride: 2"),
     "depthwise, short rows": ("Convolution", (3, 6, 5, 11), "group: 6 num_output: 12 kernel_size: 3 pad: 1"),
     "depthwise, one row": ("Convolution", (2, 5, 1, 70), "group: 5 num_output: 5 kernel_size: 3 pad: 1"),
