@@ -5,7 +5,7 @@
 A PREFIX is what `rootgen caffe build` installs (vanilla: with the build series only). Every engine runs in a process
 of its own with the same threads. A time is the median of at least 7 runs in each process, and of --rounds such
 processes: the engines take turns, so that none has all its runs while a shared machine is slow. Writes cpu.csv, cpu.md
-and cpu.png.
+and cpu.png into a folder named after the CPU's vector instructions, as the kernels differ by them.
 oneDNN and LIBXSMM (libraries.cpp, compiled here) are left out, with a note, where they are not installed (Debian:
 libdnnl-dev, libxsmm-dev). --keep takes the rows of other engines and threads from the cpu.csv that is there.
 """
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(Path(__file__).parent)]
 
 import report  # noqa: E402
+from machine import instruction_set  # noqa: E402
 
 from rootgen import paths, tables  # noqa: E402
 from rootgen.errors import RootgenError  # noqa: E402
@@ -180,7 +181,8 @@ def main() -> None:
     parser.add_argument("--net-batch", type=int, nargs="*", default=[1], help="of whole nets (default: 1)")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--keep", action="store_true", help="add to what --out has of other engines and threads")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    here = Path(__file__).parent / instruction_set()
+    parser.add_argument("--out", type=Path, default=here, help=f"folder (default: {here.name}, beside run.py)")
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}: at least 1 is needed")
@@ -188,6 +190,7 @@ def main() -> None:
         rows = measure_all(args)
         if args.keep:
             rows = kept(args.out / "cpu.csv", rows)
+        args.out.mkdir(parents=True, exist_ok=True)
         write_text(args.out / "cpu.csv", csv_text(rows))
         write_text(args.out / "cpu.md", report.markdown(rows, LAYERS))
         report.plot(rows, LAYERS, args.out / "cpu.png")
