@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +31,7 @@ SUITES = {  # of conv_tests: once, or for each type, or for each type and device
     )),
     *(f"{name}/{i}" for i in range(4) for name in (
         "BatchedConvolutionTest", "ConvolutionLayerTest", "CuDNNDeconvolutionLayerTest", "DeconvolutionLayerTest",
+        "GroupedConvolutionLayerTest", "NoImagesTest",
     )),
 }  # fmt: skip
 NUMERIC_GRADIENTS = "*Gradient:*Gradient3D:*GradientGroup*:*GradientCuDNN"
@@ -64,11 +65,28 @@ def _build(folder: Path, tree: Path, target: str, *options: str, vanilla: bool =
     series.apply(series.wanted(vanilla=vanilla), found, folder / "tree")
     launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
     configure = ["cmake", "-S", HERE, "-B", folder / "build", f"-DCAFFE_SOURCE={folder / 'tree'}", *launcher, *options]
+    done = subprocess.run(configure, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return _compile(folder / "build", target)
+
+
+def _compile(folder: Path, target: str) -> Path:
+    """Compile in the configured `folder`; the path of the program `target`."""
     jobs = str(len(os.sched_getaffinity(0)))
-    for command in (configure, ["cmake", "--build", folder / "build", "--target", target, "--parallel", jobs]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return folder / "build" / target
+    command = ["cmake", "--build", folder, "--target", target, "--parallel", jobs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return folder / target
+
+
+def _passed(program: Path, settings: Mapping[str, str], left_out: str = "") -> set[str]:
+    """Run a test program, which must pass; the suites of which a test passed."""
+    done = subprocess.run(
+        [program, f"--gtest_filter=*-{left_out}"], capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **settings},
+    )  # fmt: skip
+    assert done.returncode == 0, (settings, (done.stdout + done.stderr)[-4000:])
+    return set(re.findall(r"^\[       OK \] ([\w/]+)\.", done.stdout, re.MULTILINE))
 
 
 def _counts(program: Path, *arguments: object, **environment: str) -> dict[str, int]:
@@ -115,6 +133,24 @@ def test_a_full_device_takes_more_passes(batched: Path) -> None:
     assert counts["col2im_gpu_kernel"] == 4
 
 
+def test_a_full_device_takes_fewer_partial_gradients(batched: Path) -> None:
+    # Blobs take 25.99 MB, each of 21 partial gradients 0.15.
+    for layer in ("Convolution", "Deconvolution"):
+        assert _counts(batched, layer, 32, 16, CUDA_ON_HOST_MEMORY="26200000")["total"] == 6
+
+
+def test_a_full_device_adds_up_the_bias_image_by_image(batched: Path) -> None:
+    # Blobs take 25.71 MB, a partial gradient 0.009, the bias's sums 0.033.
+    counts = _counts(batched, "Convolution", 32, 256, CUDA_ON_HOST_MEMORY="25730000")
+    assert counts["cublasSgemv"] == 32 + 1
+
+
+def test_a_full_device_and_a_layer_that_needs_no_workspace(batched: Path) -> None:
+    # Of a 1x1 convolution: blobs take 25.73 MB, each image's partial gradient 0.016; one image alone needs none.
+    counts = _counts(batched, "Convolution", 32, 16, 256, 14, 1, CUDA_ON_HOST_MEMORY="25740000")
+    assert counts["cublasSgemmStridedBatched"] == 16 + 1 + 32 + 32
+
+
 def test_out_of_memory_names_the_layer_and_the_size(batched: Path) -> None:
     command = [str(batched), "Convolution", "2", "2", "256", "14", "3"]
     environment = {**os.environ, **PRODUCTS, "CUDA_ON_HOST_MEMORY": str(4 << 20)}
@@ -129,11 +165,11 @@ def test_convolutions_on_the_host(caffe_tree: Path, tmp_path: Path, sanitize: bo
     for settings in ({}, PRODUCTS, {"CAFFE_CONV_BATCH": "all"}):
         # Numeric gradients run the same kernels some thousand times more.
         left_out = NUMERIC_GRADIENTS if sanitize or settings else ""
-        done = subprocess.run(
-            [program, f"--gtest_filter=*-{left_out}"], cwd=tmp_path / "tree", capture_output=True, text=True,
-            check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **settings},
-        )  # fmt: skip
-        assert done.returncode == 0, (settings, (done.stdout + done.stderr)[-4000:])
-        # A filter that matches nothing passes, and so does a program without some of the tests.
-        passed = re.findall(r"^\[       OK \] ([\w/]+)\.", done.stdout, re.MULTILINE)
-        assert set(passed) == SUITES
+        # A program without some of the tests passes too.
+        assert _passed(program, settings, left_out) == SUITES
+
+
+@pytest.mark.parametrize("direct", ["1", "0"])
+def test_which_engine_is_the_default(batched: Path, direct: str) -> None:
+    program = _compile(batched.parent, "engine_tests")
+    assert _passed(program, {"CAFFE_CONV_DIRECT": direct}) == {"ConvolutionEngineTest"}

@@ -65,7 +65,7 @@ SUITES = (
     )),
     *(f"{name}/{i}" for i in (2, 3) for name in (
         "BatchedConvolutionTest", "ConvolutionLayerTest", "CuDNNDeconvolutionLayerTest", "DeconvolutionLayerTest",
-        "Im2colLayerTest",
+        "GroupedConvolutionLayerTest", "Im2colLayerTest", "NoImagesTest",
     )),
 )  # fmt: skip
 TESTS = (

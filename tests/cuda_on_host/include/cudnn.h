@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #define CUDNN_VERSION 90100
+#define CUDNN_LRN_MAX_N 16
 
 enum cudnnStatus_t {
   CUDNN_STATUS_SUCCESS = 0, CUDNN_STATUS_NOT_INITIALIZED, CUDNN_STATUS_ALLOC_FAILED, CUDNN_STATUS_BAD_PARAM,
@@ -36,6 +37,7 @@ typedef struct cuda_on_host_tensor* cudnnTensorDescriptor_t;
 typedef struct cuda_on_host_filter* cudnnFilterDescriptor_t;
 typedef struct cuda_on_host_convolution* cudnnConvolutionDescriptor_t;
 typedef struct cuda_on_host_pooling* cudnnPoolingDescriptor_t;
+typedef struct cuda_on_host_lrn* cudnnLRNDescriptor_t;
 typedef struct cuda_on_host_activation* cudnnActivationDescriptor_t;
 
 template <typename Algo>
