@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +59,40 @@ def test_report(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+def test_report_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import report
+
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda _: None)
+    report.write(tmp_path, [report.Row("net", "nin/orig", 32, "x", 1, 2)], report.Machine("a GPU", 1000, 10), [])
+    assert "no plot.png" in (tmp_path / "table.md").read_text()
+    assert not (tmp_path / "plot.png").exists()
+
+
+def test_says_what_is_not_installed() -> None:
+    command = [sys.executable, "-S", str(FOLDER / "run.py")]  # -S: without installed packages
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "run.py: not installed here: protobuf, numpy, torch\n")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_suites_and_sanitizers_that_did_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_out: int) -> None:
+    import run
+
+    program = tmp_path / "bundle/batched/conv_tests"
+    program.parent.mkdir(parents=True)
+    said = "".join(f"[       OK ] {suite}.TestThis (1 ms)\n" for suite in run.SUITES[left_out:])
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{said}END\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(run.shutil, "which", lambda *_, **__: None)
+    bench = run.Bench(tmp_path / "bundle", tmp_path, minutes=1)
+    assert run.check(bench) == (left_out == 0)
+    assert (f"no test passed of {run.SUITES[0]}" in bench.notes) == (left_out == 1)
+    assert "memcheck: NOT RUN: no compute-sanitizer here" in bench.notes
+    assert "racecheck: NOT RUN" in (tmp_path / "tests.log").read_text()
+
+
+@pytest.mark.torch
 def test_only_result_lines_are_parsed() -> None:
     import run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +56,11 @@ def percents(row: Row, machine: Machine) -> tuple[float, float] | None:
 
 
 def write(out: Path, rows: list[Row], machine: Machine, notes: list[str]) -> None:
-    """Write times.csv, table.md and plot.png into `out`."""
+    """Write times.csv, table.md and, where Matplotlib is installed, plot.png into `out`."""
+    if importlib.util.find_spec("matplotlib") is None:
+        notes = [*notes, "no plot.png: Matplotlib is not installed"]
+    elif rows:
+        plot(out / "plot.png", [row for row in rows if row.kind == "layer"], machine)
     cells = []
     for row in rows:
         percent = percents(row, machine)
@@ -73,8 +78,6 @@ def write(out: Path, rows: list[Row], machine: Machine, notes: list[str]) -> Non
         _ratios(rows),
     ]
     (out / "table.md").write_text("\n\n".join(filter(None, sections)) + "\n")
-    if rows:
-        plot(out / "plot.png", [row for row in rows if row.kind == "layer"], machine)
 
 
 def _pivot(rows: list[Row], kind: str, title: str) -> str:

@@ -67,7 +67,7 @@ def times(left: Callable[[], float]) -> list[Row]:
 
 
 def net_times(batch: int, left: Callable[[], float]) -> list[Row]:
-    """Whole nets on the embedded engine, NCHW, TF32 off, then on; ends early when `left()` is low."""
+    """Whole nets on the embedded engine, which is channels_last, TF32 off, then on; ends early when `left()` is low."""
     torch.backends.cudnn.benchmark = True
     rows = []
     for tf32 in (False, True):
@@ -76,7 +76,8 @@ def net_times(batch: int, left: Callable[[], float]) -> list[Row]:
             if left() < 15:
                 return rows
             net = timing.measure(cases.train_val(name), batch=batch, iterations=5, engine="torch", device="gpu").whole
-            rows.append(Row("net", name, batch, f"PyTorch NCHW{' TF32' * tf32}", net.forward, net.backward or 0))
+            way = f"PyTorch channels_last{' TF32' * tf32}"
+            rows.append(Row("net", name, batch, way, net.forward, net.backward or 0))
     return rows
 
 
