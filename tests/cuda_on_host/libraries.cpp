@@ -87,6 +87,7 @@ void check(const T* pointer, size_t count, const char* call) { check_device(poin
     check(A, span(m, n, lda), call); \
     check(x, trans ? m : n, call); \
     check(y, trans ? n : m, call); \
+    if (m == 0 || n == 0) return CUBLAS_STATUS_SUCCESS; /* y stays what it was, as BLAS has it */ \
     if (*beta == 0) std::memset(y, 0, sizeof(T) * (trans ? n : m)); /* y may hold NaN: not every CBLAS overwrites it */ \
     cblas_##l##gemv(CblasColMajor, cblas(trans), m, n, *alpha, A, lda, x, incx, *beta, y, incy); \
     return CUBLAS_STATUS_SUCCESS; \
