@@ -23,7 +23,7 @@ CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
     "wide padding, dilation": (
         "Convolution", (3, 16, 5, 3), "group: 2 num_output: 32 kernel_size: 3 pad: 3 dilation: 2",
     ),
-    "wide padding, stride 3": ("Convolution", (2, 16, 9, 13), "group: 2 num_output: 64 kernel_size: 4 pad: 3 stride: 3"),
+    "wide pads, stride 3": ("Convolution", (2, 16, 9, 13), "group: 2 num_output: 64 kernel_size: 4 pad: 3 stride: 3"),
     "pairs of rows, stride 2": ("Convolution", (3, 8, 13, 12), "group: 2 num_output: 64 kernel_size: 3 stride: 2"),
     "depthwise, short rows": ("Convolution", (3, 6, 5, 11), "group: 6 num_output: 12 kernel_size: 3 pad: 1"),
     "depthwise, one row": ("Convolution", (2, 5, 1, 70), "group: 5 num_output: 5 kernel_size: 3 pad: 1"),
