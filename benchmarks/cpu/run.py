@@ -186,11 +186,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}: at least 1 is needed")
+    if args.keep and not (args.out / "cpu.csv").is_file():
+        parser.error(f"--keep: there is no {args.out / 'cpu.csv'} to add to")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)  # before minutes of measuring
+    except OSError as error:
+        sys.exit(f"run.py: --out {args.out}: {error.strerror}")
     try:
         rows = measure_all(args)
         if args.keep:
             rows = kept(args.out / "cpu.csv", rows)
-        args.out.mkdir(parents=True, exist_ok=True)
         write_text(args.out / "cpu.csv", csv_text(rows))
         write_text(args.out / "cpu.md", report.markdown(rows, LAYERS))
         report.plot(rows, LAYERS, args.out / "cpu.png")
