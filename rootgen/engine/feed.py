@@ -77,6 +77,11 @@ class Feed:
         self._depth = max(param.prefetch, len(self._lanes))
         self._ahead: deque[tuple[int, Future[dict[str, np.ndarray]]]] = deque()
 
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Top name -> shape of its batches: N x C x H x W of the images, N of the labels."""
+        return dict(zip(self.layer.tops, ((self.batch_size, *self.image_shape), (self.batch_size,)), strict=False))
+
     def batch(self, number: int) -> dict[str, np.ndarray]:
         """Top name -> array of batch `number`; time spent waiting for it is added to `waited` (seconds)."""
         while self._ahead and self._ahead[0][0] != number:

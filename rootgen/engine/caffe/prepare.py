@@ -41,7 +41,6 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
     known = set(pycaffe().layer_type_list())
     given: dict[str, Shape] = {}
     records, outside = {}, []
-    image_shape = None
     for layer in net.layers:
         if layer.type not in known:
             option = _NEEDS.get(layer.type)
@@ -58,9 +57,8 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
         feed = Feed(layer, phase, 0, beside)
         feed.close()
         records[layer.name] = feed.database.size
-        image_shape = image_shape or feed.image_shape
-        given.update(zip(layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
-    shapes = infer(net, input_shape=image_shape, batch=batch, given=given, partial=True)  # type: ignore[arg-type]
+        given.update(feed.shapes)
+    shapes = infer(net, batch=batch, given=given, partial=True)
     pairs = zip(net.layers, shapes.layers, strict=True)
     params: dict[str, list[Shape]] = {}
     for layer, found in pairs:

@@ -278,10 +278,8 @@ def _infer(net: Net, feeds: Mapping[str, Feed], batch: int | None) -> Shapes:
     """Shapes of the net, with those of fed layers as their data has them."""
     given: dict[str, Shape] = {}
     for feed in feeds.values():
-        given.update(zip(feed.layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
-    first = next(iter(feeds.values()), None)
-    image: Any = first.image_shape if first else None
-    shapes = infer(net, input_shape=image, batch=batch, given=given)
+        given.update(feed.shapes)
+    shapes = infer(net, batch=batch, given=given)
     for note in shapes.notes:
         log.info("%s", note)
     return shapes
