@@ -393,12 +393,14 @@ def test_an_unimplemented_type_is_named_with_its_place():
 
 
 def test_shared_parameters_are_one_blob():
-    product = 'layer {{ name: "{0}" type: "InnerProduct" bottom: "x" top: "{0}" param {{ name: "w" }} ' + (
+    product = 'layer {{ name: "{0}" type: "InnerProduct" bottom: "x" top: "{0}" param {{ name: "w" {1} }} ' + (
         'inner_product_param {{ num_output: 2 bias_term: false weight_filler {{ type: "xavier" }} }} }}\n'
     )
-    net = network(input_layer("x", 1, 3) + product.format("a") + product.format("b"))
+    text = input_layer("x", 1, 3) + product.format("a", "decay_mult: 0") + product.format("b", "lr_mult: 2")
+    net = network(text + product.format("c", "lr_mult: 2"))
     assert len(net.learnable) == 1
     assert net.units[0].blobs[0] is net.units[1].blobs[0]
+    assert (net.learnable[0].lr_mult, net.learnable[0].decay_mult) == (2, 0)  # whoever gives them
 
 
 def test_forward_gives_only_what_is_wanted_and_frees_the_rest():

@@ -29,9 +29,12 @@ log = logging.getLogger("rootgen")
 _FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")  # their tops come from outside the net
 
 
-@dataclass(frozen=True)
+@dataclass
 class Learnable:
-    """A learnable blob, its name in messages, and its multipliers; one that layers share stands once."""
+    """A learnable blob, its name in messages, and its multipliers; one that layers share stands once.
+
+    A multiplier that any of those layers gives counts (AppendParam in net.cpp).
+    """
 
     name: str
     blob: Tensor
@@ -192,10 +195,13 @@ class TorchNetwork:
         """Blob number `i` of a layer, filled; or the one that the layer shares by name."""
         spec = layer.param.param[i] if i < len(layer.param.param) else None
         if spec is not None and spec.name in self._shared:
-            blob = self._shared[spec.name].blob
-            if tuple(blob.shape) != shape:
+            shared = self._shared[spec.name]
+            if tuple(shared.blob.shape) != shape:
                 raise layer.error(f"sharing '{spec.name}' between blobs of different shapes is not implemented")
-            return blob
+            for name in ("lr_mult", "decay_mult"):  # where two layers give one, infer has found them alike
+                if spec.HasField(name):
+                    setattr(shared, name, getattr(spec, name))
+            return shared.blob
         if filler is None:
             blob = torch.zeros(shape)
         else:
