@@ -39,6 +39,32 @@ def test_nets_that_caffe_would_not_survive(tmp_path: Path, inside: str, second: 
         open_trainer(tmp_path / "solver.prototxt", engine="caffe")
 
 
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("fields", "param", "match"),
+    [
+        ('type: "SDG"', "", "unknown solver type 'SDG' .did you mean 'SGD'"),
+        ('type: "AdaGrad" momentum: 0.9', "", "AdaGrad takes no momentum, found 0.9"),
+        ('type: "RMSProp" rms_decay: 2', "", "RMSProp takes rms_decay from 0 to below 1, found 2"),
+        ('regularization_type: "L3" weight_decay: 0.1', "", "unknown regularization_type 'L3'"),
+        (
+            "",
+            'param { name: "w" lr_mult: 2 }',
+            "'ip2': shares blob 'w' with layer 'ip', but here lr_mult is 2, there 1",
+        ),
+    ],
+)
+def test_solvers_that_caffe_would_not_survive(tmp_path: Path, fields: str, param: str, match: str) -> None:
+    text = (TRAIN % ("", "ip2")).replace("dim: 2 dim: 3", "dim: 2 dim: 4")
+    text = text.replace('top: "ip" ', 'top: "ip" param { name: "w" lr_mult: 1 } ')
+    (tmp_path / "net.prototxt").write_text(text.replace('top: "ip2" ', f'top: "ip2" {param} '))
+    (tmp_path / "solver.prototxt").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1 {fields}'
+    )
+    with pytest.raises(RootgenError, match=match):
+        open_trainer(tmp_path / "solver.prototxt", engine="caffe")
+
+
 def test_a_folder_named_caffe_is_no_pycaffe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "caffe").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])  # without the pycaffe that an environment may have

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from rootgen.engine import StepResult, schedule, state, weights
+from rootgen.engine import solver as solvers
 from rootgen.engine.caffe.network import CaffeNetwork
 from rootgen.engine.diverged import diverged
 from rootgen.errors import RootgenError
-
-_ROUNDS = {"AdaDelta": 2, "Adam": 2}  # history blobs per learnable blob, where not 1
 
 
 class Scratch:
@@ -179,7 +178,7 @@ class CaffeTrainer:
                 if name not in seen:
                     shapes.append(tuple(blob.shape))
                 seen.update({name} - {""})
-        return shapes * _ROUNDS.get(self.solver.type, 1)
+        return shapes * solvers.HISTORIES[self.solver.type]
 
     def _history_sizes(self) -> list[int]:
         return [math.prod(shape) for shape in self._history_shapes()]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rootgen.engine import StepResult, schedule, state, weights
+from rootgen.engine import solver as solvers
 from rootgen.engine.diverged import diverged
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import updates
@@ -38,10 +39,10 @@ class TorchTrainer:
         self.iteration = 0
         self.train_outputs = _scalars(train)
         self.test_outputs = tuple(_scalars(net) for net in tests)
-        self._update = updates.of(solver, where)
+        self._update = updates.of(solver)
         for learnable in train.learnable:
             learnable.blob.requires_grad_(learnable.lr_mult != 0)
-        rounds = range(updates.histories(solver))
+        rounds = range(solvers.HISTORIES[solver.type])
         self._history = [[torch.zeros_like(learnable.blob) for learnable in train.learnable] for _ in rounds]
         self._losses: list[float] = []
         self._smoothed = 0.0
