@@ -113,6 +113,18 @@ def test_pooling_by_caffes_rules(average, ceil, window):
     np.testing.assert_allclose(apply(net, x), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("average", [False, True], ids=["MAX", "AVE"])
+@pytest.mark.parametrize("window", [(2, 3, 2, 0), (3, 4, 2, 0), (1, 4, 4, 1), (2, 5, 4, 0)], ids=str)
+def test_a_window_larger_than_the_map_is_cut_to_it(average, window):
+    length, kernel, stride, pad = window
+    fields = f"pool: {'AVE' if average else 'MAX'} kernel_size: {kernel} stride: {stride} pad: {pad}"
+    x = RANDOM.standard_normal((2, 3, length, length)) - 3
+    net = one_layer(f'type: "Pooling" pooling_param {{ {fields} }}', *x.shape)
+    wanted = naive_pooling(x, kernel=kernel, stride=stride, pad=pad, average=average, ceil=True)
+    np.testing.assert_allclose(apply(net, x), wanted, rtol=1e-5)
+    assert wanted.shape == (2, 3, 1, 1)
+
+
 def test_global_pooling_and_the_mask_of_a_maximum():
     x = RANDOM.standard_normal((2, 3, 5, 4))
     average = one_layer('type: "Pooling" pooling_param { pool: AVE global_pooling: true }', 2, 3, 5, 4)
