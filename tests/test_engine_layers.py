@@ -415,6 +415,22 @@ def test_shared_parameters_are_one_blob():
     assert (net.learnable[0].lr_mult, net.learnable[0].decay_mult) == (2, 0)  # whoever gives them
 
 
+def test_each_dummy_data_layer_draws_its_own_values_and_again_with_the_same_seed():
+    text = "".join(
+        f'layer {{ name: "{name}" type: "DummyData" top: "{name}" dummy_data_param {{ shape {{ dim: 2 dim: 3 }} '
+        'data_filler { type: "gaussian" std: 1 } } }\n'
+        for name in "ab"
+    )
+    net = network(text)
+    first, second = net.forward(["a", "b"]), net.forward(["a", "b"])
+    assert (first["a"] != first["b"]).all()
+    assert (first["a"] != second["a"]).all()
+    again, other = network(text).forward(["a", "b"]), network(text, seed=1).forward(["a"])
+    for name in "ab":
+        np.testing.assert_array_equal(again[name], first[name])
+    assert (other["a"] != first["a"]).all()
+
+
 def test_forward_gives_only_what_is_wanted_and_frees_the_rest():
     text = input_layer("x", 1, 2) + "".join(
         f'layer {{ name: "l{i}" type: "Power" bottom: "{"x" if i == 0 else f"l{i - 1}"}" top: "l{i}" }}\n'
