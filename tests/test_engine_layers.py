@@ -271,6 +271,7 @@ def test_scale_and_bias_and_inner_product():
         ('type: "Eltwise" eltwise_param { operation: SUM coeff: 1 coeff: -2 }', X - 2 * (X + 1)),
         ('type: "Eltwise" eltwise_param { operation: PROD }', X * (X + 1)),
         ('type: "Eltwise" eltwise_param { operation: MAX }', X + 1),
+        ('type: "Eltwise" eltwise_param { operation: MAX coeff: 3 coeff: -1 }', X + 1),  # as Caffe: coeff is for SUM
         ('type: "Concat"', np.concatenate([X, X + 1], 1)),
         ('type: "Concat" concat_param { axis: -1 }', np.concatenate([X, X + 1], 3)),
     ],
