@@ -104,7 +104,7 @@ class CaffeNetwork:
         """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
         params = self.caffe_net.params
         wanted = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in params.items()}
-        for name, arrays in weights.matching(weights.read(path), wanted, path, whole=whole).items():
+        for name, arrays in weights.matching(weights.read(path, self.net.layers), wanted, path, whole=whole).items():
             for blob, values in zip(params[name], arrays, strict=True):
                 blob.data[...] = values
 

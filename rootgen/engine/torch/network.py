@@ -148,7 +148,7 @@ class TorchNetwork:
         """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
         ours = self.named()
         wanted = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in ours.items()}
-        found = weights.matching(weights.read(path), wanted, path, whole=whole)
+        found = weights.matching(weights.read(path, self.net.layers), wanted, path, whole=whole)
         with torch.no_grad():
             for name, arrays in found.items():
                 for blob, values in zip(ours[name], arrays, strict=True):
