@@ -165,6 +165,13 @@ def test_a_mean_of_another_size(database, tmp_path):
         feed_of(database, f'mean_file: "{path}" mean_value: 3')
 
 
+def test_names_with_a_zero_byte(database):
+    with pytest.raises(RootgenError, match=r"layer 'data': 'mean\\x00' holds a zero byte"):
+        feed_of(database, r'mean_file: "mean\000"')
+    with pytest.raises(RootgenError, match=r"layer 'data': 'a\\x00b' holds a zero byte"):
+        feed_of(r"a\000b")
+
+
 def test_databases_that_cannot_be_read(tmp_path):
     with pytest.raises(RootgenError, match=r"nowhere: no such database.*rootgen data"):
         feed_of(tmp_path / "nowhere")

@@ -66,8 +66,8 @@ class Feed:
                 "backend is LEVELDB (Caffe's default), which is not read", "convert to LMDB; backend: LMDB"
             )
         transform = layer.param.transform_param
-        mean = locate(transform.mean_file, beside) if transform.HasField("mean_file") else None
-        self.database = Database.at(locate(param.source, beside))
+        mean = locate(transform.mean_file, beside, layer.where) if transform.HasField("mean_file") else None
+        self.database = Database.at(locate(param.source, beside, layer.where))
         self.transform = Transformer(transform, phase, layer.where, mean)
         self.seed = seeds.derive(seed, "data", layer.name, phase)
         where, datum = next(self.database.read(0))

@@ -10,7 +10,7 @@ from typing import Any
 from rootgen import net as nets
 from rootgen import prototxt, schema, upgrade
 from rootgen.engine import schedule
-from rootgen.engine.locate import locate
+from rootgen.engine.locate import check_name, locate
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net import PHASES, Net
 
@@ -30,6 +30,8 @@ def read(path: str | Path) -> Any:
             raise RootgenError(f"{name} is {getattr(solver, name)}, but has to be {least} or more", where=path)
     schedule.check(solver, path)
     _check_update(solver, path)
+    for name in (solver.snapshot_prefix, *solver.weights):
+        check_name(name, path)
     prefix = Path(solver.snapshot_prefix)
     try:
         if not solver.snapshot_prefix:
@@ -95,7 +97,7 @@ def _net(field: str, value: Any, phase: str, state: Any, path: str | Path) -> Ne
     """The net that a solver's field names or holds, in `phase` unless `state` says another."""
     phase = PHASES[state.phase] if state.HasField("phase") else phase
     if isinstance(value, str):
-        file = locate(value, Path(path).parent)
+        file = locate(value, Path(path).parent, path)
         if not file.exists():
             raise RootgenError(f"{field} '{value}' is not there", where=path, hint="paths start at the current folder")
         return nets.read(file, phase, level=state.level, stages=state.stage)

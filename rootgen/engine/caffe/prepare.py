@@ -71,14 +71,14 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
 
 def _reads(layer: Layer, beside: Path, read_data: bool) -> bool:
     """Whether a Data layer will read its database."""
-    return read_data and locate(layer.param.data_param.source, beside).exists()
+    return read_data and locate(layer.param.data_param.source, beside, layer.where).exists()
 
 
 def settle(net_param: Any, beside: Path) -> None:
     """Put into a NetParameter the places where the files that it names were found."""
     for layer in (*net_param.layer, *net_param.layers):
         for message, name in _named_files(layer):
-            setattr(message, name, str(locate(getattr(message, name), beside)))
+            setattr(message, name, str(locate(getattr(message, name), beside, f"layer '{layer.name}'")))
 
 
 def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:

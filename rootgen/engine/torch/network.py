@@ -273,7 +273,7 @@ def _open_feeds(net: Net, options: Options) -> dict[str, Feed]:
     """Data layer name -> its feed, where the database is there and wanted."""
     feeds = {}
     for layer in net.layers if options.read_data else ():
-        if layer.type == "Data" and locate(layer.param.data_param.source, options.beside).exists():
+        if layer.type == "Data" and locate(layer.param.data_param.source, options.beside, layer.where).exists():
             if layer.param.data_param.rand_skip:  # a batch follows from its number alone: see Feed
                 log.warning("%s: rand_skip is left out", layer.where)
             feeds[layer.name] = Feed(layer, options.phase, options.seed, options.beside, batch_size=options.batch)
