@@ -16,7 +16,6 @@ from rootgen.engine.locate import locate
 from rootgen.net import Layer, Net
 from rootgen.shapes import Shape, infer
 
-FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")  # tops from outside the net
 _SOURCES = ("data_param", "image_data_param", "window_data_param", "hdf5_data_param")
 _NEEDS = {"ImageData": "--opencv", "WindowData": "--opencv"}  # layer type -> the option of `rootgen caffe build`
 LMDB = 1

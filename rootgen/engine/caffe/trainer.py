@@ -119,14 +119,7 @@ class CaffeTrainer:
         Unlike stock Caffe, which starts again at the first record, the data go on where an unbroken run would be.
         """
         found = state.read(path)
-        theirs, ours = [array.size for array in found.history], self._history_sizes()
-        if theirs != ours:
-            raise RootgenError(
-                f"{len(theirs)} history blobs of {sum(theirs)} values, but {self.solver.type} on this net has "
-                f"{len(ours)} of {sum(ours)}",
-                where=path,
-                hint="a state of another net or of another solver type; --weights takes the model alone",
-            )
+        state.check_history(found, self._history_sizes(), self.solver.type, path)
         self.train.load(state.learned_net(found, path), whole=True)
         folder = self._scratch.path
         model, copy = folder / "restored.caffemodel", folder / "restored.solverstate"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rootgen.engine import NetTime, seeds, weights
 from rootgen.engine.feed import Feed
+from rootgen.engine.inputs import FED, images_per_batch
 from rootgen.engine.locate import locate
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import timing
@@ -25,8 +26,6 @@ from rootgen.net import Layer, Net
 from rootgen.shapes import LayerShapes, Shape, Shapes, infer, text
 
 log = logging.getLogger("rootgen")
-
-_FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")  # their tops come from outside the net
 
 
 @dataclass
@@ -75,10 +74,10 @@ class TorchNetwork:
         self.blobs: dict[str, Shape] = shapes.blobs
         self.learnable: list[Learnable] = []
         self.units: list[Unit] = []
-        self.feeders: list[Layer] = [layer for layer in net.layers if layer.type in _FED]
+        self.feeders: list[Layer] = [layer for layer in net.layers if layer.type in FED]
         self._shared: dict[str, Learnable] = {}
         for layer, layer_shapes in zip(net.layers, shapes.layers, strict=True):
-            if layer.type not in _FED:
+            if layer.type not in FED:
                 self.units.append(self._unit(layer, layer_shapes, source))
         overwrite_in_place(self.units)
         self.outputs = _outputs(net.layers)
@@ -162,8 +161,7 @@ class TorchNetwork:
     @property
     def batch_size(self) -> int:
         """Images per batch: the first axis of the first blob that comes from outside."""
-        fed = [self.blobs[layer.tops[0]] for layer in self.feeders] or [next(iter(self.blobs.values()))]
-        return fed[0][0] if fed[0] else 1
+        return images_per_batch(self.feeders, self.blobs)
 
     @property
     def data_seconds(self) -> float:

@@ -115,14 +115,7 @@ class TorchTrainer:
         """Go on from a .solverstate; the model that it names must have every layer of the net."""
         found = state.read(path)
         blobs = [blob for blobs in self._history for blob in blobs]
-        theirs, ours = [array.size for array in found.history], [blob.numel() for blob in blobs]
-        if theirs != ours:
-            raise RootgenError(
-                f"{len(theirs)} history blobs of {sum(theirs)} values, but {self.solver.type} on this net has "
-                f"{len(ours)} of {sum(ours)}",
-                where=path,
-                hint="a state of another net or of another solver type; --weights takes the model alone",
-            )
+        state.check_history(found, [blob.numel() for blob in blobs], self.solver.type, path)
         self.train.load(state.learned_net(found, path), whole=True)
         for blob, array in zip(blobs, found.history, strict=True):
             blob.copy_(from_numpy(array.reshape(tuple(blob.shape))))
