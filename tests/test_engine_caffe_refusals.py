@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rootgen.caffe_build.prefix import import_path
-from rootgen.engine import open_trainer
+from rootgen.engine import open_network, open_trainer
 from rootgen.errors import RootgenError
 
 TRAIN = """
@@ -37,6 +37,16 @@ def test_nets_that_caffe_would_not_survive(tmp_path: Path, inside: str, second: 
     )
     with pytest.raises(RootgenError, match=match):
         open_trainer(tmp_path / "solver.prototxt", engine="caffe")
+
+
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("torch", "caffe")]
+)
+def test_statistics_are_not_learnt(tmp_path: Path, engine: str) -> None:
+    norm = 'layer { name: "bn" type: "BatchNorm" bottom: "ip" top: "bn" param { lr_mult: 0 } param { lr_mult: 1 } }'
+    (tmp_path / "net.prototxt").write_text(TRAIN % ("", "ip2") + norm)
+    with pytest.raises(RootgenError, match=r"'bn': has lr_mult 1 .Caffe needs 0 on BatchNorm's statistics"):
+        open_network(tmp_path / "net.prototxt", engine=engine, device="cpu")
 
 
 @pytest.mark.caffe

@@ -9,7 +9,7 @@ from typing import Any
 
 from rootgen import net as nets
 from rootgen import prototxt, schema
-from rootgen.engine import fillers
+from rootgen.engine import fillers, multipliers
 from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.feed import Feed
 from rootgen.engine.locate import locate
@@ -47,6 +47,7 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
             raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
         for filler in fillers.named(layer.param):
             fillers.check(filler, layer.where)
+        multipliers.check(layer)
         if layer.type == "Input" or (layer.type == "Data" and not _reads(layer, beside, read_data)):
             outside.append(layer)
         if layer.type != "Data" or layer in outside or layer.param.data_param.backend != LMDB:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rootgen.engine import NetTime, seeds, weights
+from rootgen.engine import NetTime, multipliers, seeds, weights
 from rootgen.engine.feed import Feed
 from rootgen.engine.inputs import FED, images_per_batch
 from rootgen.engine.locate import locate
@@ -184,6 +184,7 @@ class TorchNetwork:
                 raise layer.error(f"learnable blobs {ours} in {self.phase}, but {theirs} in {other.phase}")
             unit.blobs = other.blobs
             return unit
+        multipliers.check(layer)
         fillers = FILLERS[layer.type](layer.param) if layer.type in FILLERS else []
         for i, shape in enumerate(shapes.params):
             unit.blobs.append(self._learnable(layer, i, shape, fillers[i] if fillers else None))
@@ -210,8 +211,6 @@ class TorchNetwork:
             blob = blob.contiguous(memory_format=torch.channels_last)
         fixed = layer.type == "BatchNorm"  # its statistics are no weights: Caffe sets lr_mult 0
         lr_mult, decay_mult = (spec.lr_mult, spec.decay_mult) if spec is not None else (1.0, 1.0)
-        if fixed and spec is not None and lr_mult:
-            raise layer.error(f"has lr_mult {lr_mult:g} (Caffe needs 0 on BatchNorm's statistics)")
         learnable = Learnable(f"{layer.name}[{i}]", blob, 0.0 if fixed else lr_mult, decay_mult)
         self.learnable.append(learnable)
         if spec is not None and spec.name:
