@@ -61,7 +61,7 @@ def infer(
     options = Options(input_shape, batch, given or {})
     blobs: dict[str, Shape] = {}
     layers = []
-    shared: dict[str, tuple[Shape, str]] = {}
+    shared: dict[str, _Shared] = {}
     for layer in net.layers:
         shapes = _layer_shapes(layer, blobs, options, partial)
         layers.append(shapes)
@@ -148,17 +148,37 @@ def _stored(layer: Layer) -> tuple[Shape, ...]:
     return stored
 
 
-def _check_params(layer: Layer, params: tuple[Shape, ...], shared: dict[str, tuple[Shape, str]]) -> None:
-    """Refuse more `param` than blobs, and blobs shared by name whose shapes differ."""
+@dataclass
+class _Shared:
+    """A blob that layers share by name: its owner, and for each multiplier the layer that gave it, and its value."""
+
+    owner: str
+    shape: Shape
+    given: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+
+def _check_params(layer: Layer, params: tuple[Shape, ...], shared: dict[str, _Shared]) -> None:
+    """Refuse more `param` than blobs, and blobs shared by name whose shapes or multipliers differ (AppendParam)."""
     specs = layer.param.param
     if len(specs) > len(params):
         raise layer.error(f"has {len(specs)} param, but a {layer.type} layer like this has {len(params)} blobs")
     for spec, shape in zip(specs, params, strict=False):
         if not spec.name:
             continue
-        first, owner = shared.setdefault(spec.name, (shape, layer.name))
-        equal = prod(first) == prod(shape) if spec.share_mode == 1 else first == shape
+        first = shared.setdefault(spec.name, _Shared(layer.name, shape))
+        equal = prod(first.shape) == prod(shape) if spec.share_mode == 1 else first.shape == shape
         if not equal:
             raise layer.error(
-                f"shares blob '{spec.name}' with layer '{owner}', but here it is {text(shape)}, there {text(first)}"
+                f"shares blob '{spec.name}' with layer '{first.owner}', but here it is {text(shape)}, "
+                f"there {text(first.shape)}"
             )
+        for name in ("lr_mult", "decay_mult"):
+            if not spec.HasField(name):
+                continue
+            value = getattr(spec, name)
+            giver, other = first.given.setdefault(name, (layer.name, value))
+            if other != value:
+                raise layer.error(
+                    f"shares blob '{spec.name}' with layer '{giver}', but here {name} is {value:g}, there {other:g}",
+                    "give it once, or alike",
+                )

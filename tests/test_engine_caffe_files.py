@@ -79,6 +79,32 @@ def test_each_goes_on_where_the_other_stopped(folder, solver_type, snapshot_form
     assert back.step().loss == pytest.approx(ours.step().loss, rel=1e-4)
 
 
+def test_shared_blobs_come_back_from_caffes_hdf5_files(folder):
+    import caffe
+
+    shared = """layer { name: "a" type: "InnerProduct" bottom: "ip" top: "a" param { name: "w" } param { name: "b" }
+      inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+    layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" param { name: "w" lr_mult: 2 } param { name: "b" }
+      inner_product_param { num_output: 4 } }
+    layer { name: "loss" """
+    net = NET.replace('layer { name: "loss" ', shared).replace('Loss" bottom: "ip"', 'Loss" bottom: "b"')
+    (folder / "net.prototxt").write_text(net)
+    (folder / "solver.prototxt").write_text(
+        """net: "net.prototxt" base_lr: 0.05 momentum: 0.9 lr_policy: "fixed" max_iter: 100 random_seed: 1
+        solver_mode: CPU snapshot_prefix: "shared" snapshot_format: HDF5"""
+    )
+    theirs = caffe.get_solver("solver.prototxt")
+    theirs.step(STEPS)
+    theirs.snapshot()
+    trainers = [open_trainer("solver.prototxt", engine=engine) for engine in ("torch", "caffe")]
+    for trainer in trainers:
+        trainer.restore(f"shared_iter_{STEPS}.solverstate.h5")
+    for _ in range(STEPS):
+        theirs.step(1)
+        for trainer in trainers:
+            assert trainer.step().loss == pytest.approx(float(theirs.net.blobs["loss"].data), rel=1e-4)
+
+
 def test_a_test_pass_gives_the_same_blobs(folder):
     import caffe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rootgen.caffe_build.prefix import import_path
-from rootgen.engine import open_trainer
+from rootgen.engine import open_network, open_trainer
 from rootgen.errors import RootgenError
 
 TRAIN = """
@@ -34,6 +34,42 @@ def test_nets_that_caffe_would_not_survive(tmp_path: Path, inside: str, second: 
     (tmp_path / "net.prototxt").write_text(TRAIN % (inside, second))
     (tmp_path / "solver.prototxt").write_text(
         f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1'
+    )
+    with pytest.raises(RootgenError, match=match):
+        open_trainer(tmp_path / "solver.prototxt", engine="caffe")
+
+
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("torch", "caffe")]
+)
+def test_statistics_are_not_learnt(tmp_path: Path, engine: str) -> None:
+    norm = 'layer { name: "bn" type: "BatchNorm" bottom: "ip" top: "bn" param { lr_mult: 0 } param { lr_mult: 1 } }'
+    (tmp_path / "net.prototxt").write_text(TRAIN % ("", "ip2") + norm)
+    with pytest.raises(RootgenError, match=r"'bn': has lr_mult 1 .Caffe needs 0 on BatchNorm's statistics"):
+        open_network(tmp_path / "net.prototxt", engine=engine, device="cpu")
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("fields", "param", "match"),
+    [
+        ('type: "SDG"', "", "unknown solver type 'SDG' .did you mean 'SGD'"),
+        ('type: "AdaGrad" momentum: 0.9', "", "AdaGrad takes no momentum, found 0.9"),
+        ('type: "RMSProp" rms_decay: 2', "", "RMSProp takes rms_decay from 0 to below 1, found 2"),
+        ('regularization_type: "L3" weight_decay: 0.1', "", "unknown regularization_type 'L3'"),
+        (
+            "",
+            'param { name: "w" lr_mult: 2 }',
+            "'ip2': shares blob 'w' with layer 'ip', but here lr_mult is 2, there 1",
+        ),
+    ],
+)
+def test_solvers_that_caffe_would_not_survive(tmp_path: Path, fields: str, param: str, match: str) -> None:
+    text = (TRAIN % ("", "ip2")).replace("dim: 2 dim: 3", "dim: 2 dim: 4")
+    text = text.replace('top: "ip" ', 'top: "ip" param { name: "w" lr_mult: 1 } ')
+    (tmp_path / "net.prototxt").write_text(text.replace('top: "ip2" ', f'top: "ip2" {param} '))
+    (tmp_path / "solver.prototxt").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1 {fields}'
     )
     with pytest.raises(RootgenError, match=match):
         open_trainer(tmp_path / "solver.prototxt", engine="caffe")

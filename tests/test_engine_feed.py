@@ -14,6 +14,7 @@ from PIL import Image
 
 from rootgen import net as nets
 from rootgen import schema
+from rootgen.engine import open_network
 from rootgen.engine.feed import Feed
 from rootgen.errors import RootgenError
 
@@ -122,6 +123,23 @@ def test_one_database_may_feed_two_layers(database):
     assert first.batch(0)["label"].tolist() == second.batch(0)["label"].tolist()
 
 
+@pytest.mark.parametrize("engine", ["torch", pytest.param("caffe", marks=pytest.mark.caffe)])
+def test_shapes_that_the_net_gives_stand_beside_those_of_a_database(database, engine, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        f"""layer {{ name: "data" type: "Data" top: "data"
+          data_param {{ source: "{database}" batch_size: 3 backend: LMDB }} }}
+        layer {{ name: "dummy" type: "DummyData" top: "dummy" dummy_data_param {{
+          shape {{ dim: 4 dim: 8 dim: 5 dim: 6 }} }} }}
+        layer {{ name: "in" type: "Input" top: "in" input_param {{ shape {{ dim: 2 dim: 1 dim: 4 dim: 4 }} }} }}
+        layer {{ name: "conv" type: "Convolution" bottom: "dummy" top: "conv"
+          convolution_param {{ num_output: 2 kernel_size: 1 }} }}"""
+    )
+    blobs = open_network(path, engine=engine, device="cpu").blobs
+    wanted = {"data": (3, 3, 8, 10), "dummy": (4, 8, 5, 6), "in": (2, 1, 4, 4), "conv": (4, 2, 5, 6)}
+    assert dict(blobs) == wanted
+
+
 @pytest.mark.parametrize(
     ("transform", "match"),
     [
@@ -145,6 +163,13 @@ def test_a_mean_of_another_size(database, tmp_path):
         feed_of(database, f'mean_file: "{path}"')
     with pytest.raises(RootgenError, match="both mean_file and mean_value"):
         feed_of(database, f'mean_file: "{path}" mean_value: 3')
+
+
+def test_names_with_a_zero_byte(database):
+    with pytest.raises(RootgenError, match=r"layer 'data': 'mean\\x00' holds a zero byte"):
+        feed_of(database, r'mean_file: "mean\000"')
+    with pytest.raises(RootgenError, match=r"layer 'data': 'a\\x00b' holds a zero byte"):
+        feed_of(r"a\000b")
 
 
 def test_databases_that_cannot_be_read(tmp_path):

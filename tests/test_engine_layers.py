@@ -113,6 +113,18 @@ def test_pooling_by_caffes_rules(average, ceil, window):
     np.testing.assert_allclose(apply(net, x), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("average", [False, True], ids=["MAX", "AVE"])
+@pytest.mark.parametrize("window", [(2, 3, 2, 0), (3, 4, 2, 0), (1, 4, 4, 1), (2, 5, 4, 0)], ids=str)
+def test_a_window_larger_than_the_map_is_cut_to_it(average, window):
+    length, kernel, stride, pad = window
+    fields = f"pool: {'AVE' if average else 'MAX'} kernel_size: {kernel} stride: {stride} pad: {pad}"
+    x = RANDOM.standard_normal((2, 3, length, length)) - 3
+    net = one_layer(f'type: "Pooling" pooling_param {{ {fields} }}', *x.shape)
+    wanted = naive_pooling(x, kernel=kernel, stride=stride, pad=pad, average=average, ceil=True)
+    np.testing.assert_allclose(apply(net, x), wanted, rtol=1e-5)
+    assert wanted.shape == (2, 3, 1, 1)
+
+
 def test_global_pooling_and_the_mask_of_a_maximum():
     x = RANDOM.standard_normal((2, 3, 5, 4))
     average = one_layer('type: "Pooling" pooling_param { pool: AVE global_pooling: true }', 2, 3, 5, 4)
@@ -259,6 +271,7 @@ def test_scale_and_bias_and_inner_product():
         ('type: "Eltwise" eltwise_param { operation: SUM coeff: 1 coeff: -2 }', X - 2 * (X + 1)),
         ('type: "Eltwise" eltwise_param { operation: PROD }', X * (X + 1)),
         ('type: "Eltwise" eltwise_param { operation: MAX }', X + 1),
+        ('type: "Eltwise" eltwise_param { operation: MAX coeff: 3 coeff: -1 }', X + 1),  # as Caffe: coeff is for SUM
         ('type: "Concat"', np.concatenate([X, X + 1], 1)),
         ('type: "Concat" concat_param { axis: -1 }', np.concatenate([X, X + 1], 3)),
     ],
@@ -393,12 +406,30 @@ def test_an_unimplemented_type_is_named_with_its_place():
 
 
 def test_shared_parameters_are_one_blob():
-    product = 'layer {{ name: "{0}" type: "InnerProduct" bottom: "x" top: "{0}" param {{ name: "w" }} ' + (
+    product = 'layer {{ name: "{0}" type: "InnerProduct" bottom: "x" top: "{0}" param {{ name: "w" {1} }} ' + (
         'inner_product_param {{ num_output: 2 bias_term: false weight_filler {{ type: "xavier" }} }} }}\n'
     )
-    net = network(input_layer("x", 1, 3) + product.format("a") + product.format("b"))
+    text = input_layer("x", 1, 3) + product.format("a", "decay_mult: 0") + product.format("b", "lr_mult: 2")
+    net = network(text + product.format("c", "lr_mult: 2"))
     assert len(net.learnable) == 1
     assert net.units[0].blobs[0] is net.units[1].blobs[0]
+    assert (net.learnable[0].lr_mult, net.learnable[0].decay_mult) == (2, 0)  # whoever gives them
+
+
+def test_each_dummy_data_layer_draws_its_own_values_and_again_with_the_same_seed():
+    text = "".join(
+        f'layer {{ name: "{name}" type: "DummyData" top: "{name}" dummy_data_param {{ shape {{ dim: 2 dim: 3 }} '
+        'data_filler { type: "gaussian" std: 1 } } }\n'
+        for name in "ab"
+    )
+    net = network(text)
+    first, second = net.forward(["a", "b"]), net.forward(["a", "b"])
+    assert (first["a"] != first["b"]).all()
+    assert (first["a"] != second["a"]).all()
+    again, other = network(text).forward(["a", "b"]), network(text, seed=1).forward(["a"])
+    for name in "ab":
+        np.testing.assert_array_equal(again[name], first[name])
+    assert (other["a"] != first["a"]).all()
 
 
 def test_forward_gives_only_what_is_wanted_and_frees_the_rest():

@@ -222,9 +222,12 @@ def test_several_test_nets_with_states(tmp_path):
     [
         ('type: "Sgd"', "unknown solver type 'Sgd'.*SGD"),
         ('type: "RMSProp" momentum: 0.9', "RMSProp takes no momentum"),
+        ('type: "RMSProp" rms_decay: 2', "RMSProp takes rms_decay from 0 to below 1, found 2"),
         ('type: "Adam" momentum2: 1', "Adam takes momentum and momentum2 from 0 to below 1, found 0 and 1"),
         ('regularization_type: "L3"', "unknown regularization_type 'L3'"),
         ("iter_size: 0", "iter_size is 0"),
+        (r'snapshot_prefix: "a\000b"', r"solver.prototxt: 'a\\x00b' holds a zero byte"),
+        (r'weights: "a\000b"', r"solver.prototxt: 'a\\x00b' holds a zero byte"),
         ("test_iter: 5", "test_iter without test_interval"),
         ('train_net: "other.prototxt"', "names 2 train nets"),
         ("solver_type: ADAM type: 'Adam'", "old 'solver_type'"),

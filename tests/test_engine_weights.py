@@ -107,6 +107,35 @@ def test_files_that_are_no_models(tmp_path):
             net.load(tmp_path / name)
 
 
+def test_caffes_hdf5_form_holds_a_shared_blob_under_its_owner_alone(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install rootgen[hdf5]")
+    net = network(
+        input_layer("x", 1, 3)
+        + "".join(
+            f'layer {{ name: "{name}" type: "InnerProduct" bottom: "x" top: "{name}" {param} '
+            "inner_product_param { num_output: 3 } }\n"
+            for name, param in (
+                ("a", 'param { name: "w" } param { name: "b" }'),
+                ("s/b", 'param { name: "w" } param { name: "b" }'),  # all of it is a's
+                ("c", 'param { name: "w" }'),
+            )
+        )
+    )
+    path = tmp_path / "m.caffemodel.h5"
+    stored = {"a/0": np.full((3, 3), 1), "a/1": np.full(3, 2), "c/1": np.full(3, 4)}
+    with h5py.File(path, "w") as file:
+        file.create_group("data/s/b")
+        for place, values in stored.items():
+            file[f"data/{place}"] = values
+    net.load(path, whole=True)
+    found = {name: [float(array.flat[0]) for array in arrays] for name, arrays in net.learned().items()}
+    assert found == {"a": [1, 2], "s/b": [1, 2], "c": [1, 4]}
+    with h5py.File(path, "a") as file:
+        del file["data/c/1"]
+    with pytest.raises(RootgenError, match=r"it has c \(3x3\); this net needs c \(3x3, 3\)"):
+        net.load(path)
+
+
 @pytest.mark.parametrize("name", ["s.solverstate", "s.solverstate.h5"])
 def test_a_state_comes_back_as_it_was(tmp_path, name):
     history = [np.random.default_rng(0).random((4, 1, 3, 3)).astype(np.float32), np.zeros(4, np.float32)]

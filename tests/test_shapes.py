@@ -461,6 +461,23 @@ def test_shared_blobs_have_to_agree():
         shapes.infer(net.parse(two("5")))
 
 
+def test_multipliers_of_shared_blobs_have_to_agree_where_both_are_given():
+    def three(*multipliers: str) -> str:
+        head = "layer { name: 'd' type: 'Input' top: 'd' input_param { shape { dim: 2 dim: 3 } } }\n"
+        return head + "".join(
+            f"layer {{ name: '{name}' type: 'InnerProduct' bottom: 'd' top: '{name}' param {{ name: 'w' {fields} }} "
+            "inner_product_param { num_output: 4 bias_term: false } }\n"
+            for name, fields in zip("abc", multipliers, strict=True)
+        )
+
+    for alike in (("", "lr_mult: 2", "lr_mult: 2"), ("lr_mult: 2", "", "decay_mult: 0"), ("decay_mult: 0", "", "")):
+        shapes.infer(net.parse(three(*alike)))
+    with pytest.raises(RootgenError, match="'c': shares blob 'w' with layer 'b', but here lr_mult is 1, there 2 "):
+        shapes.infer(net.parse(three("", "lr_mult: 2", "lr_mult: 1")))
+    with pytest.raises(RootgenError, match="'c': shares blob 'w' with layer 'a', but here decay_mult is 1, there 0 "):
+        shapes.infer(net.parse(three("decay_mult: 0", "", "decay_mult: 1")))
+
+
 UNKNOWN = """
 layer { name: 'd' type: 'Input' top: 'd' input_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } } }
 layer { name: 'p' type: 'Permute' bottom: 'd' top: 'p' }

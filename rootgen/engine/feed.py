@@ -66,8 +66,8 @@ class Feed:
                 "backend is LEVELDB (Caffe's default), which is not read", "convert to LMDB; backend: LMDB"
             )
         transform = layer.param.transform_param
-        mean = locate(transform.mean_file, beside) if transform.HasField("mean_file") else None
-        self.database = Database.at(locate(param.source, beside))
+        mean = locate(transform.mean_file, beside, layer.where) if transform.HasField("mean_file") else None
+        self.database = Database.at(locate(param.source, beside, layer.where))
         self.transform = Transformer(transform, phase, layer.where, mean)
         self.seed = seeds.derive(seed, "data", layer.name, phase)
         where, datum = next(self.database.read(0))
@@ -76,6 +76,11 @@ class Feed:
         self._lanes = [_Lane(f"feed-{layer.name}-{i}") for i in range(lanes or _lanes())]
         self._depth = max(param.prefetch, len(self._lanes))
         self._ahead: deque[tuple[int, Future[dict[str, np.ndarray]]]] = deque()
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Top name -> shape of its batches: N x C x H x W of the images, N of the labels."""
+        return dict(zip(self.layer.tops, ((self.batch_size, *self.image_shape), (self.batch_size,)), strict=False))
 
     def batch(self, number: int) -> dict[str, np.ndarray]:
         """Top name -> array of batch `number`; time spent waiting for it is added to `waited` (seconds)."""

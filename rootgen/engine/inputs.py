@@ -1,4 +1,4 @@
-"""Inputs made up in memory, for timing."""
+"""What comes into a net from outside: by which layers, how many at a time; and such inputs made up for timing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import numpy as np
 
 from rootgen.net import Layer
 from rootgen.shapes import Shape
+
+FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")
+"""Types of layers whose tops come from outside the net."""
+
+
+def images_per_batch(feeders: Iterable[Layer], blobs: Mapping[str, Shape]) -> int:
+    """The first axis of the first top of `feeders`, the net's layers of FED types; else of the net's first blob."""
+    fed = [blobs[layer.tops[0]] for layer in feeders] or [next(iter(blobs.values()))]
+    return fed[0][0] if fed[0] else 1
 
 
 def made_up(feeders: Iterable[Layer], blobs: Mapping[str, Shape]) -> dict[str, np.ndarray]:

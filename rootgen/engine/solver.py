@@ -10,11 +10,14 @@ from typing import Any
 from rootgen import net as nets
 from rootgen import prototxt, schema, upgrade
 from rootgen.engine import schedule
-from rootgen.engine.locate import locate
-from rootgen.errors import RootgenError
+from rootgen.engine.locate import check_name, locate
+from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net import PHASES, Net
 
 log = logging.getLogger("rootgen")
+
+HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2, "Adam": 2}
+"""Solver type -> history blobs that it keeps per learnable blob."""
 
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
@@ -26,6 +29,9 @@ def read(path: str | Path) -> Any:
         if getattr(solver, name) < least:
             raise RootgenError(f"{name} is {getattr(solver, name)}, but has to be {least} or more", where=path)
     schedule.check(solver, path)
+    _check_update(solver, path)
+    for name in (solver.snapshot_prefix, *solver.weights):
+        check_name(name, path)
     prefix = Path(solver.snapshot_prefix)
     try:
         if not solver.snapshot_prefix:
@@ -36,6 +42,25 @@ def read(path: str | Path) -> Any:
         what = "this name, which its snapshots would have, is no UTF-8 text"
         raise RootgenError(what, where=path, hint="rename the file or give snapshot_prefix") from None
     return solver
+
+
+def _check_update(solver: Any, where: object) -> None:
+    """Refuse what no update can be made of; at most of it Caffe ends the process, some of it late in a run."""
+    if solver.type not in HISTORIES:
+        raise RootgenError(
+            f"unknown solver type '{solver.type}'", where=where, hint=did_you_mean(solver.type, HISTORIES)
+        )
+    if solver.type in ("AdaGrad", "RMSProp") and solver.momentum:
+        raise RootgenError(f"{solver.type} takes no momentum, found {solver.momentum:g}", where=where)
+    if solver.type == "RMSProp" and not 0 <= solver.rms_decay < 1:
+        raise RootgenError(f"RMSProp takes rms_decay from 0 to below 1, found {solver.rms_decay:g}", where=where)
+    if solver.type == "Adam" and not (0 <= solver.momentum < 1 and 0 <= solver.momentum2 < 1):
+        raise RootgenError(
+            f"Adam takes momentum and momentum2 from 0 to below 1, found {solver.momentum:g} and {solver.momentum2:g}",
+            where=where,
+        )
+    if solver.regularization_type not in ("L1", "L2"):
+        raise RootgenError(f"unknown regularization_type '{solver.regularization_type}'", where=where, hint="L1 or L2")
 
 
 def train_net(solver: Any, path: str | Path) -> Net:
@@ -72,7 +97,7 @@ def _net(field: str, value: Any, phase: str, state: Any, path: str | Path) -> Ne
     """The net that a solver's field names or holds, in `phase` unless `state` says another."""
     phase = PHASES[state.phase] if state.HasField("phase") else phase
     if isinstance(value, str):
-        file = locate(value, Path(path).parent)
+        file = locate(value, Path(path).parent, path)
         if not file.exists():
             raise RootgenError(f"{field} '{value}' is not there", where=path, hint="paths start at the current folder")
         return nets.read(file, phase, level=state.level, stages=state.stage)

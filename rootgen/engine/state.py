@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ def write(path: str | Path, state: State) -> None:
     message = schema.SolverState(iter=state.iteration, learned_net=state.learned_net, current_step=state.current_step)
     message.history.extend(blobs.from_array(values) for values in state.history)
     write_bytes(path, schema.to_bytes(message))
+
+
+def check_history(state: State, sizes: Sequence[int], solver_type: str, path: str | Path) -> None:
+    """Refuse the state in `path` where its history blobs are not of the `sizes` (values) that a solver has."""
+    found = [array.size for array in state.history]
+    if found != list(sizes):
+        raise RootgenError(
+            f"{len(found)} history blobs of {sum(found)} values, but {solver_type} on this net has "
+            f"{len(sizes)} of {sum(sizes)}",
+            where=path,
+            hint="a state of another net or of another solver type; --weights takes the model alone",
+        )
 
 
 def learned_net(state: State, path: str | Path) -> Path:

@@ -30,10 +30,14 @@ HDF5_SUFFIXES = (".h5", ".hdf5")
 _SHOWN = 5  # layers that a message lists
 
 
-def read(path: str | Path) -> dict[str, list[np.ndarray]]:
-    """Layer name -> its blobs, for each layer of the file that has any."""
+def read(path: str | Path, layers: Iterable[Layer] = ()) -> dict[str, list[np.ndarray]]:
+    """Layer name -> its blobs, for each layer of the file that has any.
+
+    `layers` are those of the net to read for: Caffe's HDF5 form holds a blob that layers share by name under its
+    owner alone, and only the net tells which others have it.
+    """
     if str(path).endswith(HDF5_SUFFIXES):
-        return _read_hdf5(path)
+        return _read_hdf5(path, layers)
     net = upgrade.upgrade(schema.read_binary(path, schema.NetParameter), path)
     found = {}
     for layer in net.layer:
@@ -135,9 +139,10 @@ def reading_hdf5(path: str | Path) -> Iterator[h5py.File]:
         raise RootgenError(what, where=path, hint="fetch or write it again") from error
 
 
-def _read_hdf5(path: str | Path) -> dict[str, list[np.ndarray]]:
+def _read_hdf5(path: str | Path, layers: Iterable[Layer]) -> dict[str, list[np.ndarray]]:
     """/data/LAYER/0, /data/LAYER/1, ...; a layer's name may hold slashes."""
     found: dict[str, dict[int, np.ndarray]] = {}
+    groups = set()  # a layer whose blobs are all another's stands there without any
     with reading_hdf5(path) as file:
         if "data" not in file:
             raise RootgenError("no group 'data' in this file", where=path, hint="a .caffemodel.h5 is wanted")
@@ -146,9 +151,21 @@ def _read_hdf5(path: str | Path) -> dict[str, list[np.ndarray]]:
             layer, _, number = name.rpartition("/")
             if hasattr(item, "shape") and number.isdecimal():
                 found.setdefault(layer, {})[int(number)] = np.asarray(item, np.float32)
+            else:
+                groups.add(name)
 
         file["data"].visititems(visit)
+    for (layer, i), (owner, j) in _owners(layers).items():
+        if layer in groups and j in found.get(owner, {}):
+            found.setdefault(layer, {}).setdefault(i, found[owner][j])
     return {layer: [arrays[i] for i in sorted(arrays)] for layer, arrays in found.items()}
+
+
+def _owners(layers: Iterable[Layer]) -> dict[tuple[str, int], tuple[str, int]]:
+    """(layer name, number) of each blob that is shared by name -> those of its first owner."""
+    first: dict[str, tuple[str, int]] = {}
+    places = ((spec.name, (layer.name, i)) for layer in layers for i, spec in enumerate(layer.param.param))
+    return {place: first.setdefault(name, place) for name, place in places if name}
 
 
 def _write_hdf5(path: str | Path, learned: Mapping[str, Sequence[np.ndarray]]) -> None:

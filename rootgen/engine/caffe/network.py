@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from rootgen.engine import LayerTime, NetTime, weights
-from rootgen.engine.caffe.prepare import FED, Checked
+from rootgen.engine.caffe.prepare import Checked
 from rootgen.engine.caffe.runtime import pycaffe
-from rootgen.engine.inputs import made_up
+from rootgen.engine.inputs import FED, images_per_batch, made_up
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net import Layer
 from rootgen.shapes import text
@@ -104,7 +104,7 @@ class CaffeNetwork:
         """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
         params = self.caffe_net.params
         wanted = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in params.items()}
-        for name, arrays in weights.matching(weights.read(path), wanted, path, whole=whole).items():
+        for name, arrays in weights.matching(weights.read(path, self.net.layers), wanted, path, whole=whole).items():
             for blob, values in zip(params[name], arrays, strict=True):
                 blob.data[...] = values
 
@@ -123,8 +123,7 @@ class CaffeNetwork:
     @property
     def batch_size(self) -> int:
         """Images per batch: the first axis of the first blob that comes from outside."""
-        fed = [self.blobs[layer.tops[0]] for layer in self.feeders] or [next(iter(self.blobs.values()))]
-        return fed[0][0] if fed[0] else 1
+        return images_per_batch(self.feeders, self.blobs)
 
     def _maker(self, blob: str) -> int:
         """Place of the last layer that writes `blob`."""

@@ -9,14 +9,13 @@ from typing import Any
 
 from rootgen import net as nets
 from rootgen import prototxt, schema
-from rootgen.engine import fillers
+from rootgen.engine import fillers, multipliers
 from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.feed import Feed
 from rootgen.engine.locate import locate
 from rootgen.net import Layer, Net
 from rootgen.shapes import Shape, infer
 
-FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")  # tops from outside the net
 _SOURCES = ("data_param", "image_data_param", "window_data_param", "hdf5_data_param")
 _NEEDS = {"ImageData": "--opencv", "WindowData": "--opencv"}  # layer type -> the option of `rootgen caffe build`
 LMDB = 1
@@ -41,7 +40,6 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
     known = set(pycaffe().layer_type_list())
     given: dict[str, Shape] = {}
     records, outside = {}, []
-    image_shape = None
     for layer in net.layers:
         if layer.type not in known:
             option = _NEEDS.get(layer.type)
@@ -49,6 +47,7 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
             raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
         for filler in fillers.named(layer.param):
             fillers.check(filler, layer.where)
+        multipliers.check(layer)
         if layer.type == "Input" or (layer.type == "Data" and not _reads(layer, beside, read_data)):
             outside.append(layer)
         if layer.type != "Data" or layer in outside or layer.param.data_param.backend != LMDB:
@@ -58,9 +57,8 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
         feed = Feed(layer, phase, 0, beside)
         feed.close()
         records[layer.name] = feed.database.size
-        image_shape = image_shape or feed.image_shape
-        given.update(zip(layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
-    shapes = infer(net, input_shape=image_shape, batch=batch, given=given, partial=True)  # type: ignore[arg-type]
+        given.update(feed.shapes)
+    shapes = infer(net, batch=batch, given=given, partial=True)
     pairs = zip(net.layers, shapes.layers, strict=True)
     params: dict[str, list[Shape]] = {}
     for layer, found in pairs:
@@ -73,14 +71,14 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
 
 def _reads(layer: Layer, beside: Path, read_data: bool) -> bool:
     """Whether a Data layer will read its database."""
-    return read_data and locate(layer.param.data_param.source, beside).exists()
+    return read_data and locate(layer.param.data_param.source, beside, layer.where).exists()
 
 
 def settle(net_param: Any, beside: Path) -> None:
     """Put into a NetParameter the places where the files that it names were found."""
     for layer in (*net_param.layer, *net_param.layers):
         for message, name in _named_files(layer):
-            setattr(message, name, str(locate(getattr(message, name), beside)))
+            setattr(message, name, str(locate(getattr(message, name), beside, f"layer '{layer.name}'")))
 
 
 def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from rootgen.engine import StepResult, schedule, state, weights
+from rootgen.engine import solver as solvers
 from rootgen.engine.caffe.network import CaffeNetwork
 from rootgen.engine.diverged import diverged
 from rootgen.errors import RootgenError
-
-_ROUNDS = {"AdaDelta": 2, "Adam": 2}  # history blobs per learnable blob, where not 1
 
 
 class Scratch:
@@ -120,14 +119,7 @@ class CaffeTrainer:
         Unlike stock Caffe, which starts again at the first record, the data go on where an unbroken run would be.
         """
         found = state.read(path)
-        theirs, ours = [array.size for array in found.history], self._history_sizes()
-        if theirs != ours:
-            raise RootgenError(
-                f"{len(theirs)} history blobs of {sum(theirs)} values, but {self.solver.type} on this net has "
-                f"{len(ours)} of {sum(ours)}",
-                where=path,
-                hint="a state of another net or of another solver type; --weights takes the model alone",
-            )
+        state.check_history(found, self._history_sizes(), self.solver.type, path)
         self.train.load(state.learned_net(found, path), whole=True)
         folder = self._scratch.path
         model, copy = folder / "restored.caffemodel", folder / "restored.solverstate"
@@ -179,7 +171,7 @@ class CaffeTrainer:
                 if name not in seen:
                     shapes.append(tuple(blob.shape))
                 seen.update({name} - {""})
-        return shapes * _ROUNDS.get(self.solver.type, 1)
+        return shapes * solvers.HISTORIES[self.solver.type]
 
     def _history_sizes(self) -> list[int]:
         return [math.prod(shape) for shape in self._history_shapes()]

@@ -114,10 +114,8 @@ def dropout(unit: Unit) -> Run:
 @builds("Eltwise")
 def eltwise(unit: Unit) -> Run:
     param = unit.param.eltwise_param
-    product, total, greatest = 0, 1, 2
-    coeff = list(param.coeff)
-    if coeff and (param.operation != total or len(coeff) != len(unit.bottoms)):
-        raise unit.error(f"{len(coeff)} coeff for {len(unit.bottoms)} bottoms (for SUM only, one each)")
+    product, greatest = 0, 2
+    coeff = list(param.coeff)  # one per bottom, and none for PROD: Shapes' business; MAX takes no notice of them
 
     def run(*bottoms: Tensor) -> Tensor:
         if param.operation == product:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rootgen.engine import NetTime, seeds, weights
+from rootgen.engine import NetTime, multipliers, seeds, weights
 from rootgen.engine.feed import Feed
+from rootgen.engine.inputs import FED, images_per_batch
 from rootgen.engine.locate import locate
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import timing
@@ -26,12 +27,13 @@ from rootgen.shapes import LayerShapes, Shape, Shapes, infer, text
 
 log = logging.getLogger("rootgen")
 
-_FED = ("Input", "Data", "MemoryData", "ImageData", "HDF5Data", "WindowData")  # their tops come from outside the net
 
-
-@dataclass(frozen=True)
+@dataclass
 class Learnable:
-    """A learnable blob, its name in messages, and its multipliers; one that layers share stands once."""
+    """A learnable blob, its name in messages, and its multipliers; one that layers share stands once.
+
+    A multiplier that any of those layers gives counts (AppendParam in net.cpp).
+    """
 
     name: str
     blob: Tensor
@@ -72,10 +74,10 @@ class TorchNetwork:
         self.blobs: dict[str, Shape] = shapes.blobs
         self.learnable: list[Learnable] = []
         self.units: list[Unit] = []
-        self.feeders: list[Layer] = [layer for layer in net.layers if layer.type in _FED]
+        self.feeders: list[Layer] = [layer for layer in net.layers if layer.type in FED]
         self._shared: dict[str, Learnable] = {}
         for layer, layer_shapes in zip(net.layers, shapes.layers, strict=True):
-            if layer.type not in _FED:
+            if layer.type not in FED:
                 self.units.append(self._unit(layer, layer_shapes, source))
         overwrite_in_place(self.units)
         self.outputs = _outputs(net.layers)
@@ -145,7 +147,7 @@ class TorchNetwork:
         """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
         ours = self.named()
         wanted = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in ours.items()}
-        found = weights.matching(weights.read(path), wanted, path, whole=whole)
+        found = weights.matching(weights.read(path, self.net.layers), wanted, path, whole=whole)
         with torch.no_grad():
             for name, arrays in found.items():
                 for blob, values in zip(ours[name], arrays, strict=True):
@@ -159,8 +161,7 @@ class TorchNetwork:
     @property
     def batch_size(self) -> int:
         """Images per batch: the first axis of the first blob that comes from outside."""
-        fed = [self.blobs[layer.tops[0]] for layer in self.feeders] or [next(iter(self.blobs.values()))]
-        return fed[0][0] if fed[0] else 1
+        return images_per_batch(self.feeders, self.blobs)
 
     @property
     def data_seconds(self) -> float:
@@ -183,6 +184,7 @@ class TorchNetwork:
                 raise layer.error(f"learnable blobs {ours} in {self.phase}, but {theirs} in {other.phase}")
             unit.blobs = other.blobs
             return unit
+        multipliers.check(layer)
         fillers = FILLERS[layer.type](layer.param) if layer.type in FILLERS else []
         for i, shape in enumerate(shapes.params):
             unit.blobs.append(self._learnable(layer, i, shape, fillers[i] if fillers else None))
@@ -192,10 +194,13 @@ class TorchNetwork:
         """Blob number `i` of a layer, filled; or the one that the layer shares by name."""
         spec = layer.param.param[i] if i < len(layer.param.param) else None
         if spec is not None and spec.name in self._shared:
-            blob = self._shared[spec.name].blob
-            if tuple(blob.shape) != shape:
+            shared = self._shared[spec.name]
+            if tuple(shared.blob.shape) != shape:
                 raise layer.error(f"sharing '{spec.name}' between blobs of different shapes is not implemented")
-            return blob
+            for name in ("lr_mult", "decay_mult"):  # where two layers give one, infer has found them alike
+                if spec.HasField(name):
+                    setattr(shared, name, getattr(spec, name))
+            return shared.blob
         if filler is None:
             blob = torch.zeros(shape)
         else:
@@ -206,8 +211,6 @@ class TorchNetwork:
             blob = blob.contiguous(memory_format=torch.channels_last)
         fixed = layer.type == "BatchNorm"  # its statistics are no weights: Caffe sets lr_mult 0
         lr_mult, decay_mult = (spec.lr_mult, spec.decay_mult) if spec is not None else (1.0, 1.0)
-        if fixed and spec is not None and lr_mult:
-            raise layer.error(f"has lr_mult {lr_mult:g} (Caffe needs 0 on BatchNorm's statistics)")
         learnable = Learnable(f"{layer.name}[{i}]", blob, 0.0 if fixed else lr_mult, decay_mult)
         self.learnable.append(learnable)
         if spec is not None and spec.name:
@@ -267,7 +270,7 @@ def _open_feeds(net: Net, options: Options) -> dict[str, Feed]:
     """Data layer name -> its feed, where the database is there and wanted."""
     feeds = {}
     for layer in net.layers if options.read_data else ():
-        if layer.type == "Data" and locate(layer.param.data_param.source, options.beside).exists():
+        if layer.type == "Data" and locate(layer.param.data_param.source, options.beside, layer.where).exists():
             if layer.param.data_param.rand_skip:  # a batch follows from its number alone: see Feed
                 log.warning("%s: rand_skip is left out", layer.where)
             feeds[layer.name] = Feed(layer, options.phase, options.seed, options.beside, batch_size=options.batch)
@@ -278,10 +281,8 @@ def _infer(net: Net, feeds: Mapping[str, Feed], batch: int | None) -> Shapes:
     """Shapes of the net, with those of fed layers as their data has them."""
     given: dict[str, Shape] = {}
     for feed in feeds.values():
-        given.update(zip(feed.layer.tops, ((feed.batch_size, *feed.image_shape), (feed.batch_size,)), strict=False))
-    first = next(iter(feeds.values()), None)
-    image: Any = first.image_shape if first else None
-    shapes = infer(net, input_shape=image, batch=batch, given=given)
+        given.update(feed.shapes)
+    shapes = infer(net, batch=batch, given=given)
     for note in shapes.notes:
         log.info("%s", note)
     return shapes

@@ -88,8 +88,6 @@ def bias(unit: Unit) -> Run:
 def lrn(unit: Unit) -> Run:
     param = unit.param.lrn_param
     size = param.local_size
-    if size % 2 == 0:
-        raise unit.error(f"local_size {size} is even (Caffe takes odd ones)")
     if param.norm_region == 0:
         return lambda x: F.local_response_norm(x, size, param.alpha, param.beta, param.k)
 

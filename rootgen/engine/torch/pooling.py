@@ -57,7 +57,8 @@ def _native_rounding(image: Shape, window: Window) -> bool | None:
     if any(2 * p > k for p, k in zip(window.pad, window.kernel, strict=True)):
         return None
     probe = torch.empty((1, 1, *image), device="meta")
-    for ceil in (False, True):
+    fits = all(k <= length + 2 * p for length, p, k in zip(image, window.pad, window.kernel, strict=True))
+    for ceil in (False, True) if fits else (True,):  # rounded down, a larger window has no place, which PyTorch refuses
         if F.max_pool2d(probe, window.kernel, window.stride, window.pad, ceil_mode=ceil).shape[2:] == window.size:
             return ceil
     return None

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rootgen import schema
+from rootgen.engine import seeds
 from rootgen.engine.torch.fillers import fill
 from rootgen.engine.torch.unit import Run, Unit, builds
 
@@ -18,7 +19,8 @@ def dummy_data(unit: Unit) -> Run:
     per_top = fillers * len(unit.tops) if len(fillers) == 1 else fillers
 
     def run() -> tuple[Tensor, ...]:
-        generator = torch.Generator().manual_seed(unit.generator.initial_seed())
+        seed = seeds.derive(unit.generator.initial_seed(), "dummy", unit.layer.name)  # each layer's own, pass by pass
+        generator = torch.Generator().manual_seed(seed)
         places = zip(unit.tops, per_top, strict=True)
         tops = (fill(shape, filler, generator, unit.layer.where) for shape, filler in places)
         return tuple(top.to(unit.generator.device) for top in tops)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rootgen.engine import StepResult, schedule, state, weights
+from rootgen.engine import solver as solvers
 from rootgen.engine.diverged import diverged
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import updates
@@ -38,10 +39,10 @@ class TorchTrainer:
         self.iteration = 0
         self.train_outputs = _scalars(train)
         self.test_outputs = tuple(_scalars(net) for net in tests)
-        self._update = updates.of(solver, where)
+        self._update = updates.of(solver)
         for learnable in train.learnable:
             learnable.blob.requires_grad_(learnable.lr_mult != 0)
-        rounds = range(updates.histories(solver))
+        rounds = range(solvers.HISTORIES[solver.type])
         self._history = [[torch.zeros_like(learnable.blob) for learnable in train.learnable] for _ in rounds]
         self._losses: list[float] = []
         self._smoothed = 0.0
@@ -114,14 +115,7 @@ class TorchTrainer:
         """Go on from a .solverstate; the model that it names must have every layer of the net."""
         found = state.read(path)
         blobs = [blob for blobs in self._history for blob in blobs]
-        theirs, ours = [array.size for array in found.history], [blob.numel() for blob in blobs]
-        if theirs != ours:
-            raise RootgenError(
-                f"{len(theirs)} history blobs of {sum(theirs)} values, but {self.solver.type} on this net has "
-                f"{len(ours)} of {sum(ours)}",
-                where=path,
-                hint="a state of another net or of another solver type; --weights takes the model alone",
-            )
+        state.check_history(found, [blob.numel() for blob in blobs], self.solver.type, path)
         self.train.load(state.learned_net(found, path), whole=True)
         for blob, array in zip(blobs, found.history, strict=True):
             blob.copy_(from_numpy(array.reshape(tuple(blob.shape))))

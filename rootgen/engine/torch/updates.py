@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rootgen.errors import RootgenError, did_you_mean
-
 
 class Step(NamedTuple):
     """What an update needs beside the blob: the solver, the iteration from 0, the rate times lr_mult."""
@@ -28,27 +26,9 @@ class Step(NamedTuple):
 Update = Callable[[Step, Tensor, Tensor, list[Tensor]], None]
 
 
-def of(solver: Any, where: object) -> Update:
-    """The update that a SolverParameter's `type` names; its other fields are checked too."""
-    if solver.type not in _UPDATES:
-        raise RootgenError(
-            f"unknown solver type '{solver.type}'", where=where, hint=did_you_mean(solver.type, _UPDATES)
-        )
-    if solver.type in ("AdaGrad", "RMSProp") and solver.momentum:
-        raise RootgenError(f"{solver.type} takes no momentum, found {solver.momentum:g}", where=where)
-    if solver.type == "Adam" and not (0 <= solver.momentum < 1 and 0 <= solver.momentum2 < 1):
-        raise RootgenError(
-            f"Adam takes momentum and momentum2 from 0 to below 1, found {solver.momentum:g} and {solver.momentum2:g}",
-            where=where,
-        )
-    if solver.regularization_type not in ("L1", "L2"):
-        raise RootgenError(f"unknown regularization_type '{solver.regularization_type}'", where=where, hint="L1 or L2")
+def of(solver: Any) -> Update:
+    """The update that the `type` of a checked SolverParameter names."""
     return _UPDATES[solver.type]
-
-
-def histories(solver: Any) -> int:
-    """How many history blobs a solver keeps per learnable blob."""
-    return 2 if solver.type in ("AdaDelta", "Adam") else 1
 
 
 def clip(gradients: list[Tensor], limit: float) -> None:
