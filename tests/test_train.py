@@ -304,6 +304,33 @@ def test_a_new_run_keeps_the_log_of_the_old(folder):
     assert losses(rows("snaps/net_log.previous.csv")) == losses(rows())
 
 
+@pytest.mark.parametrize("text", ["test_initialization: false", ""])
+def test_starts_that_fail_leave_the_log_of_the_last_that_did_not(folder, text):
+    solver_with(folder, text)
+    train.run(trainer())
+    whole = losses(rows())
+    for _ in range(3):
+        failing = trainer()
+        failing.step = _fail
+        with pytest.raises(RootgenError, match="damaged"):
+            train.run(failing)
+        kept = Path("snaps/net_log.previous.csv")
+        assert losses(rows(kept if kept.exists() else "snaps/net_log.csv")) == whole
+    train.run(trainer())
+    assert losses(rows("snaps/net_log.previous.csv")) == losses(rows()) == whole
+
+
+def _fail():
+    raise RootgenError("a damaged record")
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_the_first_iteration(folder):
+    running = trainer()
+    with pytest.raises(RootgenError, match=r"log\.csv: cannot write: File exists"):
+        train.run(running, log_file="net.prototxt/log.csv")
+    assert running.iteration == 0
+
+
 def test_a_log_cut_short_is_mended(folder):
     train.run(trainer())
     log = Path("snaps/net_log.csv")
