@@ -324,6 +324,14 @@ def _fail():
     raise RootgenError("a damaged record")
 
 
+def test_a_run_with_nothing_left_to_do_leaves_the_log_as_it_is(folder):
+    assert run_cli() == 0
+    whole = Path("snaps/net_log.csv").read_text()
+    assert "\n12,test," in whole
+    assert run_cli("--snapshot", "auto") == 0
+    assert Path("snaps/net_log.csv").read_text() == whole
+
+
 def test_a_log_that_cannot_be_written_is_refused_before_the_first_iteration(folder):
     running = trainer()
     with pytest.raises(RootgenError, match=r"log\.csv: cannot write: File exists"):
