@@ -35,7 +35,7 @@ class TrainLog:
     waiting for data. Each scalar output blob has a column of its name. A run that starts at iteration 0 begins a
     new log and keeps the old as LOG.previous.csv; one that goes on drops the rows from its first iteration on,
     which it makes again. Either happens with the first row only: a run that makes none leaves the log as it is.
-    A pipe or a device gets the rows of this run alone.
+    A pipe or a device gets the rows of this run alone. RootgenError where a file is there that is no such log.
     """
 
     def __init__(self, path: str | Path, blobs: Sequence[str], iteration: int) -> None:
@@ -44,6 +44,7 @@ class TrainLog:
         self.blobs = dict(zip(blobs, self.columns[len(FIXED) :], strict=True))
         if self.path.is_dir():
             raise RootgenError("cannot write: Is a directory", where=self.path, hint="name a file with --log")
+        self._refuse_another_file()
         self._old = self._kept(iteration) if iteration and not is_stream(self.path) else []
         self.seconds = max((float(row["seconds"] or 0) for row in self._old), default=0.0)
         self._file: IO[str] | None = None
@@ -86,6 +87,20 @@ class TrainLog:
             reason = getattr(error.__cause__ or error, "strerror", error)
             log.warning("%s: cannot write (%s); the log ends at iteration %d", self.path, reason, iteration)
             self._file = None
+
+    def _refuse_another_file(self) -> None:
+        """RootgenError where the file that is there is no log; an empty one may go."""
+        if not self.path.is_file():
+            return
+        try:
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                first = file.readline(1000)
+        except OSError as error:
+            raise RootgenError(f"cannot read: {error.strerror}", where=self.path) from error
+        if first and tuple(first.rstrip("\n").split(",")[: len(FIXED)]) != FIXED:
+            raise RootgenError(
+                "is there already and is no log of a training", where=self.path, hint="name another --log"
+            )
 
     def _begin(self) -> None:
         """Put the header and the rows kept in place of the old log, and open that for more."""

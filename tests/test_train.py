@@ -332,6 +332,23 @@ def test_a_run_with_nothing_left_to_do_leaves_the_log_as_it_is(folder):
     assert Path("snaps/net_log.csv").read_text() == whole
 
 
+@pytest.mark.parametrize("words", [(), ("--snapshot", "auto")])
+def test_a_file_that_is_no_log_is_never_moved(folder, capsys, words):
+    train.run(trainer(), max_iter=1)
+    before = sorted(folder.rglob("*"))
+    for name in ("net.prototxt", "mean.binaryproto", "snaps/net_iter_1.solverstate"):
+        content = Path(name).read_bytes()
+        capsys.readouterr()
+        assert run_cli("--log", name, *words) == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last == f"rootgen train: {name}: is there already and is no log of a training (name another --log)"
+        assert Path(name).read_bytes() == content
+    assert sorted(folder.rglob("*")) == before
+    Path("empty.csv").touch()
+    assert run_cli("--log", "empty.csv", *words) == 0
+    assert rows("empty.csv")[-1]["iteration"] == "12"
+
+
 def test_a_log_that_cannot_be_written_is_refused_before_the_first_iteration(folder):
     running = trainer()
     with pytest.raises(RootgenError, match=r"log\.csv: cannot write: File exists"):
