@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -470,11 +471,28 @@ def test_ctrl_c_and_its_kin_snapshot_and_say_how_to_go_on(folder, number):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     (state,) = Path("snaps").glob("*.solverstate")
-    assert f"to go on: rootgen train solver.prototxt --snapshot {state}" in err
+    assert f"to go on: rootgen train solver.prototxt --snapshot {state} --engine torch --threads 1\n" in err
     assert out.strip() == str(state.with_suffix(".caffemodel"))
     assert "Traceback" not in err
     last = rows()[-1]
     assert state.name == f"net_iter_{int(last['iteration']) + 1}.solverstate"
+
+
+def test_the_command_to_go_on_can_be_pasted(folder, capsys, monkeypatch):
+    (folder / "a b").mkdir()
+    (folder / "a b/it's.prototxt").write_text(SOLVER.replace("snaps/net", "a b/net"))
+    words = ["--engine", "torch", "--device", "cpu", "--max-iter", "4", "--log", "a b/log.csv"]
+    step = train._Run._step
+    monkeypatch.setattr(train._Run, "_step", lambda run: (step(run), os.kill(os.getpid(), signal.SIGTERM)))
+    assert cli.main(["train", "a b/it's.prototxt", *words]) == 128 + signal.SIGTERM
+    line = capsys.readouterr().err.splitlines()[-1]
+    pasted = shlex.split(line.removeprefix("to go on: "))
+    state = ["--snapshot", "a b/net_iter_1.solverstate"]
+    assert pasted[:5] == ["rootgen", "train", "a b/it's.prototxt", *state]
+    monkeypatch.setattr(train._Run, "_step", step)
+    assert cli.main(pasted[1:]) == 0
+    assert [row["iteration"] for row in rows("a b/log.csv") if row["phase"] == "train"] == ["0", "1", "2", "3"]
+    assert not Path("a b/net_log.csv").exists()
 
 
 def test_kill_9_loses_no_more_than_since_the_last_snapshot(folder):
