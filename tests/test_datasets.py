@@ -365,6 +365,7 @@ def test_options_that_would_do_nothing_are_wrong_usage(tmp_path: Path, capsys: p
     for words, message in (
         (["fashion-mnist-sample", "--resize", "8x8"], "--resize is for image folders"),
         (["cifar10", "--test-fraction", "0.5"], "--test-fraction is for image folders"),
+        (["fashion-mnist-sample", "--no-shuffle", "--seed", "0"], "--seed does nothing with --no-shuffle"),
         (["folder", "--source", "x", "--test-list", "x"], "--test-list goes with --list"),
         (["folder", "--source", "x", "--list", "x", "--test-list", "x", "--test-fraction", "0.1"], "goes without"),
     ):
@@ -374,6 +375,10 @@ def test_options_that_would_do_nothing_are_wrong_usage(tmp_path: Path, capsys: p
         picture(tmp_path / "in" / part / "a" / "0.png")
     words = ["folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--test-fraction", "0.1"]
     assert "has a test set of its own" in fails(words, capsys)
+    picture(tmp_path / "own/a/0.png")
+    picture(tmp_path / "own/a/1.png")
+    words = ["folder", "--source", str(tmp_path / "own"), "--out", str(tmp_path / "out"), "--test-fraction", "0.5"]
+    assert main(["data", *words, "--no-shuffle", "--seed", "9"]) == 0  # the seed chooses the test set
 
 
 def test_existing_output_is_refused_or_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
