@@ -343,8 +343,31 @@ def test_bad_image_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_images_beyond_memory_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(tmp_path / "in/a/a.png")
     words = ["folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    assert "OpenCV cannot take this image" in fails([*words, "--resize", "99999999x99999999"], capsys)
-    assert "does not fit into memory" in fails([*words, "--pad", "9999999"], capsys)
+    for size in ("30000x30000", "99999999x99999999", "99999999999x1"):
+        message = f"images of 3x{size} are too large: their mean has to be below protobuf's 2 GiB (a smaller --resize)"
+        assert message in fails([*words, "--resize", size], capsys)
+    assert "are too large: " in fails([*words, "--resize", "30000x30000", "--gray"], capsys)
+    assert "are too large: " in fails([*words, "--pad", "9999999"], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--resize 12000x12000", "--pad 3000"])
+def test_want_of_memory_is_one_line(tmp_path: Path, option: str) -> None:
+    picture(tmp_path / "in/a/a.png")
+    words = ["data", "folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *option.split()]
+    code = f"""
+import resource, sys
+import cv2, numpy
+from rootgen import cli
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + 3 * 2**28, held + 3 * 2**28))
+sys.exit(cli.main({words!r}))
+"""
+    done = run_apart(code)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("rootgen data: ")
+    assert "memory" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
