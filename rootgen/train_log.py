@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -34,7 +35,7 @@ class TrainLog:
     spent so far, over all the runs that this log went through; `data_share` the part of an iteration spent
     waiting for data. Each scalar output blob has a column of its name. A run that starts at iteration 0 begins a
     new log and keeps the old as LOG.previous.csv; one that goes on drops the rows from its first iteration on,
-    which it makes again. Either happens with the first row only: a run that makes none leaves the log as it is.
+    which it makes again. Either happens with the first iteration only: a run that makes none leaves the log as it is.
     A pipe or a device gets the rows of this run alone. RootgenError where a file is there that is no such log.
     """
 
@@ -49,6 +50,7 @@ class TrainLog:
         self.seconds = max((float(row["seconds"] or 0) for row in self._old), default=0.0)
         self._file: IO[str] | None = None
         self._begun = False
+        self._waiting: list[dict[str, object]] = []
         check_writable(self.path)
         if is_stream(self.path):
             self._begin()
@@ -76,12 +78,16 @@ class TrainLog:
     def _add(self, iteration: int, phase: str, fixed: dict[str, float], outputs: dict[str, float]) -> None:
         row: dict[str, object] = {"iteration": iteration, "phase": phase, "seconds": round(self.seconds, 3), **fixed}
         row.update({self.blobs[name]: value for name, value in outputs.items() if name in self.blobs})
+        self._waiting.append(row)
+        if phase != "train" and not self._begun:  # the first iteration may fail yet
+            return
+        rows, self._waiting = self._waiting, []
         try:
             if not self._begun:
                 self._begin()
             if self._file is None:
                 return
-            csv.DictWriter(self._file, self.columns, lineterminator="\n").writerow(row)
+            csv.DictWriter(self._file, self.columns, lineterminator="\n").writerows(rows)
             self._file.flush()
         except (OSError, RootgenError) as error:  # a full disk: the log is not worth the training
             reason = getattr(error.__cause__ or error, "strerror", error)
@@ -105,7 +111,7 @@ class TrainLog:
     def _begin(self) -> None:
         """Put the header and the rows kept in place of the old log, and open that for more."""
         self._begun = True
-        if not self._old and self._has_iterations():
+        if not self._old and self._has_rows():
             self.path.replace(self.path.with_suffix(".previous.csv"))
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
@@ -117,12 +123,12 @@ class TrainLog:
         except OSError as error:
             raise RootgenError(f"cannot write: {error.strerror}", where=self.path) from error
 
-    def _has_iterations(self) -> bool:
-        """Whether the old log has a row of an iteration: one of a run that failed in its first may go."""
+    def _has_rows(self) -> bool:
+        """Whether the old log says anything beyond its header."""
         if not self.path.is_file():
             return False
         with self.path.open(encoding="utf-8", errors="replace") as file:
-            return any(line.split(",", 2)[1:2] == ["train"] for line in file)
+            return len(list(islice(file, 2))) == 2
 
     def _kept(self, iteration: int) -> list[dict[str, str]]:
         """Rows of the log that is there, up to `iteration`; none where its columns are others."""
