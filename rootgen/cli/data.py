@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="zeros on each side, for recipes that crop at random (default: 4, which gives 40x40; folder: 0)",
     )
-    parser.add_argument("--seed", type=count, metavar="N", help="of the training order (default: 0)")
+    parser.add_argument("--seed", type=count, metavar="N", help="of training order and test fraction (default: 0)")
     parser.add_argument("--no-shuffle", action="store_true", help="keep the training images in the set's own order")
     parser.add_argument("--force", action="store_true", help="replace what an earlier run left in DIR")
     folder = parser.add_argument_group("image folders")
