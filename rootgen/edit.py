@@ -17,6 +17,7 @@ from rootgen.scanner import Field, Token
 _GEOMETRY = re.compile(r"num_output|(pad|kernel|stride)(_size|_h|_w)?|dilation")  # `group` goes in after these
 _REST_BLANK = re.compile(r"[ \t]*[,;]?[ \t]*(#[^\r\n]*)?(?=\r?\n|\Z)")
 _BETWEEN = "_grouped"
+_MIXING = "_1x1"
 
 
 class Edit(NamedTuple):
@@ -63,9 +64,10 @@ def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
     blob = between(param)
     rules = [text[field.start : field.end] for name in ("include", "exclude") for field in layer.inner(name)]
     old = layer.name == "layers"
-    relu = [*_head(f"{blob}_relu", "RELU" if old else "ReLU", old, blob, blob), *rules]
+    names = names_of_mixing(param)
+    relu = [*_head(names[0], "RELU" if old else "ReLU", old, blob, blob), *rules]
     mixing = [
-        *_head(f"{param.name}_1x1", "CONVOLUTION" if old else "Convolution", old, blob, param.top[0]),
+        *_head(names[1], "CONVOLUTION" if old else "Convolution", old, blob, param.top[0]),
         *(_specs_v1(param) if old else _specs(param)),
         *rules,
         "convolution_param {",
@@ -85,6 +87,16 @@ def between(param: Any) -> str:
     return f"{param.top[0]}{_BETWEEN}"
 
 
+def names_of_mixing(param: Any) -> tuple[str, str]:
+    """Names of the ReLU and of the 1x1 convolution put in behind a layer."""
+    return f"{between(param)}_relu", f"{param.name}{_MIXING}"
+
+
+def names_of_shared(param: Any) -> list[str]:
+    """Names under which the blobs of that 1x1 convolution are shared, where those of the layer are."""
+    return [f"{spec.name}{_MIXING}" for spec in param.param if spec.name]
+
+
 def _head(name: str, kind: str, old: bool, bottom: str, top: str) -> list[str]:
     """The first lines of a layer."""
     kind = kind if old else _quoted(kind)
@@ -95,7 +107,7 @@ def _specs(param: Any) -> list[str]:
     """`param` lines like those of a layer; blobs shared by name are shared under a name of their own."""
     lines = []
     for spec in param.param:
-        fields = [f"name: {_quoted(spec.name + '_1x1')}"] if spec.name else []
+        fields = [f"name: {_quoted(spec.name + _MIXING)}"] if spec.name else []
         fields += [f"{name}: {getattr(spec, name):g}" for name in ("lr_mult", "decay_mult") if spec.HasField(name)]
         lines.append(f"param {{ {' '.join(fields)} }}")
     return lines
@@ -103,7 +115,7 @@ def _specs(param: Any) -> list[str]:
 
 def _specs_v1(param: Any) -> list[str]:
     """The same in the form of V1 layers."""
-    lines = [f"param: {_quoted(spec.name + '_1x1')}" for spec in param.param if spec.name]
+    lines = [f"param: {_quoted(name)}" for name in names_of_shared(param)]
     lines += [f"blobs_lr: {spec.lr_mult:g}" for spec in param.param]
     return lines + [f"weight_decay: {spec.decay_mult:g}" for spec in param.param]
 

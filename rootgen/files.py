@@ -45,9 +45,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield path
         return
     path = Path(os.path.realpath(path))
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    holder = _holder(path)
     try:
         beside = holder / path.name
         with _told(path):
@@ -59,9 +57,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
+def check_writable(path: str | Path) -> None:
+    """Refuse a `path` that `replacing` could not write, before the long work it waits for; its folder is made."""
+    if not is_stream(Path(path)):
+        _holder(Path(os.path.realpath(path))).rmdir()
+
+
 def is_stream(path: Path) -> bool:
     """Whether `path` is /dev/null, /dev/full, a terminal or a pipe: nothing to rename, or to rename over."""
     return path.is_char_device() or path.is_fifo()
+
+
+def _holder(path: Path) -> Path:
+    """A new folder beside `path`, where what takes its place is made."""
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
 
 
 def _keep_mode(path: Path, beside: Path) -> None:

@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 from rootgen.engine import StepResult, Trainer, state
 from rootgen.engine.diverged import DivergedError
 from rootgen.errors import RootgenError
-from rootgen.files import write_bytes
+from rootgen.files import check_writable
 from rootgen.train_log import TrainLog
 
 log = logging.getLogger("rootgen")
@@ -205,9 +205,7 @@ def newest_snapshot(trainer: Trainer) -> Path | None:
 
 def _check_writable(prefix: str) -> None:
     """Refuse a snapshot_prefix that nothing can be written under, before hours of training."""
-    probe = Path(f"{prefix}_iter_0.probe")
     try:
-        write_bytes(probe, b"")
-        probe.unlink(missing_ok=True)
+        check_writable(f"{prefix}_iter_0.caffemodel")
     except RootgenError as error:
         raise RootgenError(f"snapshot_prefix: {error.what}", where=prefix, hint="change it in the solver") from error

@@ -6,12 +6,13 @@ import csv
 import io
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from rootgen.engine import StepResult
 from rootgen.errors import RootgenError
-from rootgen.files import is_stream, write_text
+from rootgen.files import check_writable, is_stream, write_text
 
 log = logging.getLogger("rootgen")
 
@@ -34,7 +35,8 @@ class TrainLog:
     spent so far, over all the runs that this log went through; `data_share` the part of an iteration spent
     waiting for data. Each scalar output blob has a column of its name. A run that starts at iteration 0 begins a
     new log and keeps the old as LOG.previous.csv; one that goes on drops the rows from its first iteration on,
-    which it makes again. A pipe or a device gets the rows of this run alone.
+    which it makes again. Either happens with the first iteration only: a run that makes none leaves the log as it is.
+    A pipe or a device gets the rows of this run alone. RootgenError where a file is there that is no such log.
     """
 
     def __init__(self, path: str | Path, blobs: Sequence[str], iteration: int) -> None:
@@ -43,19 +45,15 @@ class TrainLog:
         self.blobs = dict(zip(blobs, self.columns[len(FIXED) :], strict=True))
         if self.path.is_dir():
             raise RootgenError("cannot write: Is a directory", where=self.path, hint="name a file with --log")
-        kept = self._kept(iteration) if iteration and not is_stream(self.path) else []
-        self.seconds = max((float(row["seconds"] or 0) for row in kept), default=0.0)
-        if not kept and self.path.is_file():
-            self.path.replace(self.path.with_suffix(".previous.csv"))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept)
-        write_text(self.path, text.getvalue())
-        try:
-            self._file: IO[str] | None = self.path.open("a", encoding="utf-8", newline="")
-        except OSError as error:
-            raise RootgenError(f"cannot write: {error.strerror}", where=self.path) from error
+        self._refuse_another_file()
+        self._old = self._kept(iteration) if iteration and not is_stream(self.path) else []
+        self.seconds = max((float(row["seconds"] or 0) for row in self._old), default=0.0)
+        self._file: IO[str] | None = None
+        self._begun = False
+        self._waiting: list[dict[str, object]] = []
+        check_writable(self.path)
+        if is_stream(self.path):
+            self._begin()
 
     def step(self, result: StepResult) -> None:
         """Add the row of an iteration."""
@@ -80,14 +78,57 @@ class TrainLog:
     def _add(self, iteration: int, phase: str, fixed: dict[str, float], outputs: dict[str, float]) -> None:
         row: dict[str, object] = {"iteration": iteration, "phase": phase, "seconds": round(self.seconds, 3), **fixed}
         row.update({self.blobs[name]: value for name, value in outputs.items() if name in self.blobs})
-        if self._file is None:
+        self._waiting.append(row)
+        if phase != "train" and not self._begun:  # the first iteration may fail yet
+            return
+        rows, self._waiting = self._waiting, []
+        try:
+            if not self._begun:
+                self._begin()
+            if self._file is None:
+                return
+            csv.DictWriter(self._file, self.columns, lineterminator="\n").writerows(rows)
+            self._file.flush()
+        except (OSError, RootgenError) as error:  # a full disk: the log is not worth the training
+            reason = getattr(error.__cause__ or error, "strerror", error)
+            log.warning("%s: cannot write (%s); the log ends at iteration %d", self.path, reason, iteration)
+            self._file = None
+
+    def _refuse_another_file(self) -> None:
+        """RootgenError where the file that is there is no log; an empty one may go."""
+        if not self.path.is_file():
             return
         try:
-            csv.DictWriter(self._file, self.columns, lineterminator="\n").writerow(row)
-            self._file.flush()
-        except OSError as error:  # a full disk: the log is not worth the training
-            log.warning("%s: cannot write (%s); the log ends at iteration %d", self.path, error.strerror, iteration)
-            self._file = None
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                first = file.readline(1000)
+        except OSError as error:
+            raise RootgenError(f"cannot read: {error.strerror}", where=self.path) from error
+        if first and tuple(first.rstrip("\n").split(",")[: len(FIXED)]) != FIXED:
+            raise RootgenError(
+                "is there already and is no log of a training", where=self.path, hint="name another --log"
+            )
+
+    def _begin(self) -> None:
+        """Put the header and the rows kept in place of the old log, and open that for more."""
+        self._begun = True
+        if not self._old and self._has_rows():
+            self.path.replace(self.path.with_suffix(".previous.csv"))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._old)
+        write_text(self.path, text.getvalue())
+        try:
+            self._file = self.path.open("a", encoding="utf-8", newline="")
+        except OSError as error:
+            raise RootgenError(f"cannot write: {error.strerror}", where=self.path) from error
+
+    def _has_rows(self) -> bool:
+        """Whether the old log says anything beyond its header."""
+        if not self.path.is_file():
+            return False
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            return len(list(islice(file, 2))) == 2
 
     def _kept(self, iteration: int) -> list[dict[str, str]]:
         """Rows of the log that is there, up to `iteration`; none where its columns are others."""

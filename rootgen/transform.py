@@ -230,6 +230,13 @@ def _obstacle(change: Change, nets: Nets) -> str:
     blob = edit.between(layer.param)
     if any(blob in found.blobs for _, found in nets.values()):
         return f"there is a blob '{blob}' already"
+    others = [other for graph, _ in nets.values() for other in graph.layers]
+    for name in edit.names_of_mixing(layer.param):
+        if any(other.name == name for other in others):
+            return f"there is a layer '{name}' already"
+    for name in edit.names_of_shared(layer.param):
+        if any(spec.name == name for other in others for spec in other.param.param):
+            return f"there is a param '{name}' already"
     return ""
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from rootgen import paths, schema
 from rootgen.cli import main
-from rootgen.correlation import Moments, block_score, correlate, inverse_square_root
+from rootgen.correlation import Moments, block_score, correlate, inverse_square_root, study
 from rootgen.correlation.pairs import adjacent, choose
 from rootgen.correlation.whitening import coefficients
 from rootgen.datasets import Dataset, ImageSet, save
@@ -373,6 +373,17 @@ def test_refused_models(trained: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["correlation", str(trained), "--out", str(tmp_path / "out"), "--engine", "torch"]) == 1
     assert "pass --data LMDB" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("out", ["/proc/x", "net.prototxt", "net.prototxt/x"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_images(
+    trained: Path, out: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "gather", None)
+    assert main(["correlation", str(trained), "--engine", "torch", "--out", str(trained.parent / out)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"rootgen correlation: {trained.parent / out}/scores.csv: cannot write: ")
 
 
 def test_the_module_runs_as_the_command() -> None:

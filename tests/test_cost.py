@@ -8,12 +8,14 @@ import itertools
 import json
 from math import prod
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rootgen import cost, memory, net, paths, prototxt, schema, shapes
 from rootgen.cli import main
+from rootgen.datasets.writer import Writer
 from rootgen.errors import RootgenError
 
 
@@ -241,6 +243,27 @@ def test_the_command_refuses_in_one_line(words, message, capsys):
     assert error.startswith("rootgen cost: ")
     assert error.count("\n") == 1
     assert any(part in error for part in message.split("|"))
+
+
+@pytest.mark.parametrize("source", ["one_lmdb", "nets/one_lmdb"])
+def test_data_beside_the_net_is_found_as_training_finds_it(source, tmp_path, monkeypatch, capsys):
+    (tmp_path / "nets").mkdir()
+    with Writer(tmp_path / "nets/one_lmdb") as writer:
+        writer.put([b"0"], [np.zeros((1, 8, 9), np.uint8)], [0])
+    text = (
+        f"layer {{ name: 'd' type: 'Data' top: 'd' data_param {{ source: '{source}' batch_size: 2 backend: LMDB }} }}\n"
+    )
+    text += layer("c", "Convolution", "d", "convolution_param { num_output: 2 kernel_size: 3 bias_term: false }")
+    (tmp_path / "nets/net.prototxt").write_text(text)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["cost", "../nets/net.prototxt", "--format", "json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["input"] == [1, 8, 9]
+    assert json.loads(said.out)["params"] == 18
+    assert f"'{source}' is not in the current folder; taking " in said.err
+    assert "assumed" not in said.err
+    assert main(["diff", "../nets/net.prototxt", "../nets/net.prototxt"]) == 0
 
 
 # Figures that others count for the nets in Caffe's model zoo: parameters, and multiply-adds in millions per image.

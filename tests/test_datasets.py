@@ -343,8 +343,31 @@ def test_bad_image_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_images_beyond_memory_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture(tmp_path / "in/a/a.png")
     words = ["folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    assert "OpenCV cannot take this image" in fails([*words, "--resize", "99999999x99999999"], capsys)
-    assert "does not fit into memory" in fails([*words, "--pad", "9999999"], capsys)
+    for size in ("30000x30000", "99999999x99999999", "99999999999x1"):
+        message = f"images of 3x{size} are too large: their mean has to be below protobuf's 2 GiB (a smaller --resize)"
+        assert message in fails([*words, "--resize", size], capsys)
+    assert "are too large: " in fails([*words, "--resize", "30000x30000", "--gray"], capsys)
+    assert "are too large: " in fails([*words, "--pad", "9999999"], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--resize 12000x12000", "--pad 3000"])
+def test_want_of_memory_is_one_line(tmp_path: Path, option: str) -> None:
+    picture(tmp_path / "in/a/a.png")
+    words = ["data", "folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *option.split()]
+    code = f"""
+import resource, sys
+import cv2, numpy
+from rootgen import cli
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + 3 * 2**28, held + 3 * 2**28))
+sys.exit(cli.main({words!r}))
+"""
+    done = run_apart(code)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("rootgen data: ")
+    assert "memory" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -365,6 +388,7 @@ def test_options_that_would_do_nothing_are_wrong_usage(tmp_path: Path, capsys: p
     for words, message in (
         (["fashion-mnist-sample", "--resize", "8x8"], "--resize is for image folders"),
         (["cifar10", "--test-fraction", "0.5"], "--test-fraction is for image folders"),
+        (["fashion-mnist-sample", "--no-shuffle", "--seed", "0"], "--seed does nothing with --no-shuffle"),
         (["folder", "--source", "x", "--test-list", "x"], "--test-list goes with --list"),
         (["folder", "--source", "x", "--list", "x", "--test-list", "x", "--test-fraction", "0.1"], "goes without"),
     ):
@@ -374,6 +398,10 @@ def test_options_that_would_do_nothing_are_wrong_usage(tmp_path: Path, capsys: p
         picture(tmp_path / "in" / part / "a" / "0.png")
     words = ["folder", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--test-fraction", "0.1"]
     assert "has a test set of its own" in fails(words, capsys)
+    picture(tmp_path / "own/a/0.png")
+    picture(tmp_path / "own/a/1.png")
+    words = ["folder", "--source", str(tmp_path / "own"), "--out", str(tmp_path / "out"), "--test-fraction", "0.5"]
+    assert main(["data", *words, "--no-shuffle", "--seed", "9"]) == 0  # the seed chooses the test set
 
 
 def test_existing_output_is_refused_or_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,11 @@ def test_refused_in_one_line(words, message, tmp_path, capsys):
     assert file.read_text() == "as it was"
 
 
+OF_DATA = [words.split() for words in ("--test-batch-size 7", "--data d", "--train-source T", "--test-source T")]
+OF_DATA += [["--mean", "1,2,3"], ["--mean", "none"]]
+OF_A_NET = [words.split() for words in ("--name x", "--classes 7", "--batch-size 3", "--crop 28")] + OF_DATA
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -66,6 +71,11 @@ def test_refused_in_one_line(words, message, tmp_path, capsys):
         (["nin", "--all"], "--all renders every row of every table"),
         (["--all", "--root", "4"], "--all renders every row of every table"),
         (["nin", "--check"], "--check goes with --all"),
+        *(
+            (["--all", *words], f"{words[0]} does nothing with --all")
+            for words in [["--phase", "train_val"], *OF_A_NET]
+        ),
+        *((["nin", "--phase", "deploy", *words], f"{words[0]} is for a train_val net") for words in OF_DATA),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(words, message, capsys):
@@ -73,6 +83,15 @@ def test_options_that_do_not_go_together_are_wrong_usage(words, message, capsys)
     said = capsys.readouterr()
     assert said.err.startswith(f"rootgen emit: {message}")
     assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("phase", ["train_val", "deploy"])
+def test_options_that_are_taken_change_the_net(phase, capsys):
+    texts = []
+    for words in [[], *(OF_A_NET if phase == "train_val" else OF_A_NET[: -len(OF_DATA)])]:
+        assert main(["emit", "nin", "--phase", phase, *words]) == 0
+        texts.append(capsys.readouterr().out)
+    assert len(set(texts)) == len(texts)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.files import read_bytes, replacing, write_text
+from rootgen.files import check_writable, read_bytes, replacing, write_text
 
 
 def test_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -52,10 +52,20 @@ def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path) -> None
     assert (tmp_path / "target").read_text() == "two"
 
 
-def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+@pytest.mark.parametrize("use", [check_writable, lambda path: write_text(path, "x")])
+def test_a_file_where_a_folder_should_be(tmp_path: Path, use) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "a").write_text("")
     with pytest.raises(RootgenError, match="cannot write"):
-        write_text(tmp_path / "a" / "b", "x")
+        use(tmp_path / "a" / "b")
+
+
+def test_a_check_makes_the_folder_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("as it was")
+    check_writable(tmp_path / "old")
+    check_writable(tmp_path / "new" / "x")
+    check_writable("/dev/full")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["new", "old"]
+    assert (tmp_path / "old").read_text() == "as it was"
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -128,3 +128,11 @@ def test_tables_of_an_architecture_without_results(capsys):
 def test_unknown_architecture():
     with pytest.raises(RootgenError, match=r"no architecture 'resnet51' \(did you mean 'resnet50'\?\)"):
         tables.architecture("resnet51")
+
+
+@pytest.mark.parametrize("words", [["--check"], ["--format", "json"], ["--format", "table"], ["nin"]])
+def test_options_that_do_nothing_with_errata_are_wrong_usage(words, capsys):
+    assert main(["tables", "--errata", *words]) == 2
+    said = capsys.readouterr()
+    assert "--errata" in said.err
+    assert (said.out, said.err.count("\n")) == ("", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -304,6 +305,71 @@ def test_a_new_run_keeps_the_log_of_the_old(folder):
     assert losses(rows("snaps/net_log.previous.csv")) == losses(rows())
 
 
+@pytest.mark.parametrize("text", ["test_initialization: false", ""])
+@pytest.mark.parametrize("state", [None, "snaps/net_iter_5.solverstate", "snaps/net_iter_8.solverstate"])
+def test_starts_that_fail_leave_the_log_as_it_is(folder, text, state):
+    solver_with(folder, text)
+    first = trainer()
+    train.run(first, max_iter=8)
+    train.run(first)
+    whole = Path("snaps/net_log.csv").read_text()
+    for _ in range(2):
+        failing = trainer()
+        if state:
+            failing.restore(state)
+        failing.step = _fail  # a test may come before it
+        with pytest.raises(RootgenError, match="damaged"):
+            train.run(failing)
+        assert Path("snaps/net_log.csv").read_text() == whole
+        assert not Path("snaps/net_log.previous.csv").exists()
+
+
+def test_a_log_without_rows_takes_no_other_logs_place(folder):
+    train.run(trainer())
+    whole = losses(rows())
+    Path("snaps/net_log.csv").rename("snaps/net_log.previous.csv")
+    header = Path("snaps/net_log.previous.csv").read_text().splitlines()[0]
+    Path("snaps/net_log.csv").write_text(f"{header}\n")  # of a run that failed in its first iteration
+    train.run(trainer())
+    assert losses(rows("snaps/net_log.previous.csv")) == losses(rows()) == whole
+
+
+def _fail():
+    raise RootgenError("a damaged record")
+
+
+def test_a_run_with_nothing_left_to_do_leaves_the_log_as_it_is(folder):
+    assert run_cli() == 0
+    whole = Path("snaps/net_log.csv").read_text()
+    assert "\n12,test," in whole
+    assert run_cli("--snapshot", "auto") == 0
+    assert Path("snaps/net_log.csv").read_text() == whole
+
+
+@pytest.mark.parametrize("words", [(), ("--snapshot", "auto")])
+def test_a_file_that_is_no_log_is_never_moved(folder, capsys, words):
+    train.run(trainer(), max_iter=1)
+    before = sorted(folder.rglob("*"))
+    for name in ("net.prototxt", "mean.binaryproto", "snaps/net_iter_1.solverstate"):
+        content = Path(name).read_bytes()
+        capsys.readouterr()
+        assert run_cli("--log", name, *words) == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last == f"rootgen train: {name}: is there already and is no log of a training (name another --log)"
+        assert Path(name).read_bytes() == content
+    assert sorted(folder.rglob("*")) == before
+    Path("empty.csv").touch()
+    assert run_cli("--log", "empty.csv", *words) == 0
+    assert rows("empty.csv")[-1]["iteration"] == "12"
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_the_first_iteration(folder):
+    running = trainer()
+    with pytest.raises(RootgenError, match=r"log\.csv: cannot write: File exists"):
+        train.run(running, log_file="net.prototxt/log.csv")
+    assert running.iteration == 0
+
+
 def test_a_log_cut_short_is_mended(folder):
     train.run(trainer())
     log = Path("snaps/net_log.csv")
@@ -418,11 +484,28 @@ def test_ctrl_c_and_its_kin_snapshot_and_say_how_to_go_on(folder, number):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     (state,) = Path("snaps").glob("*.solverstate")
-    assert f"to go on: rootgen train solver.prototxt --snapshot {state}" in err
+    assert f"to go on: rootgen train solver.prototxt --snapshot {state} --engine torch --threads 1\n" in err
     assert out.strip() == str(state.with_suffix(".caffemodel"))
     assert "Traceback" not in err
     last = rows()[-1]
     assert state.name == f"net_iter_{int(last['iteration']) + 1}.solverstate"
+
+
+def test_the_command_to_go_on_can_be_pasted(folder, capsys, monkeypatch):
+    (folder / "a b").mkdir()
+    (folder / "a b/it's.prototxt").write_text(SOLVER.replace("snaps/net", "a b/net"))
+    words = ["--engine", "torch", "--device", "cpu", "--max-iter", "4", "--log", "a b/log.csv"]
+    step = train._Run._step
+    monkeypatch.setattr(train._Run, "_step", lambda run: (step(run), os.kill(os.getpid(), signal.SIGTERM)))
+    assert cli.main(["train", "a b/it's.prototxt", *words]) == 128 + signal.SIGTERM
+    line = capsys.readouterr().err.splitlines()[-1]
+    pasted = shlex.split(line.removeprefix("to go on: "))
+    state = ["--snapshot", "a b/net_iter_1.solverstate"]
+    assert pasted[:5] == ["rootgen", "train", "a b/it's.prototxt", *state]
+    monkeypatch.setattr(train._Run, "_step", step)
+    assert cli.main(pasted[1:]) == 0
+    assert [row["iteration"] for row in rows("a b/log.csv") if row["phase"] == "train"] == ["0", "1", "2", "3"]
+    assert not Path("a b/net_log.csv").exists()
 
 
 def test_kill_9_loses_no_more_than_since_the_last_snapshot(folder):

@@ -252,6 +252,23 @@ def test_no_1x1_where_its_blob_is_taken():
     assert any("none put in: there is a blob 'l1_grouped' already" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize("name", ["l1_1x1", "l1_grouped_relu"])
+def test_no_1x1_where_a_name_of_its_layers_is_taken(name):
+    text = chain(IMAGE, SPATIAL, SPATIAL).replace("name: 'l2'", f"name: '{name}'")
+    found = transform.transform(text, root(4), options=transform.Options(insert_1x1=True))
+    assert any(f"none put in: there is a layer '{name}' already" in warning for warning in found.warnings)
+    names = [layer.name for layer in net.parse(found.text).layers]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_no_1x1_that_would_share_the_blobs_of_another_layer():
+    text = chain(IMAGE, SPATIAL, SPATIAL)
+    for layer, shared in (("l1", "w"), ("l2", "w_1x1")):
+        text = text.replace(f"name: '{layer}'", f"name: '{layer}' param {{ name: '{shared}' }}")
+    found = transform.transform(text, Plan(by_hand=(("l1", 4),)), options=transform.Options(insert_1x1=True))
+    assert any("none put in: there is a param 'w_1x1' already" in warning for warning in found.warnings)
+
+
 def test_residual_paths_need_mixing_too():
     text = chain(IMAGE, SPATIAL) + (
         "layer { name: 's' type: 'Eltwise' bottom: 'l0' bottom: 'l1' top: 's' }\n"

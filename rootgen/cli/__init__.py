@@ -119,6 +119,14 @@ def _exit_code(prog: str, call: Callable[[], int]) -> int:
     return code
 
 
+def refuse_idle(args: argparse.Namespace, names: Sequence[str], why: str, hint: str | None = None) -> None:
+    """Wrong usage where one of the options `names` was given, all of which do nothing here: "--NAME `why`"."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and value is not False:  # argparse's defaults
+            raise UsageError(f"--{name.replace('_', '-')} {why}", hint=hint)
+
+
 def write_out(text: str, path: str | None) -> None:
     """Put `text` on stdout, or whole into the file `path` (`-` is stdout)."""
     if path in (None, "-", "/dev/stdout"):  # which may be a file that is appended to

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rootgen import net, shapes
 from rootgen.cli._numbers import positive
 from rootgen.console import table
 from rootgen.cost import Cost
+from rootgen.engine.locate import locate
 from rootgen.errors import RootgenError
 
 log = logging.getLogger("rootgen")
@@ -49,10 +51,27 @@ def read(path: str, args: argparse.Namespace) -> Shaped:
     Layer types that Caffe does not have pass, with a note.
     """
     graph = net.read(path, args.phase, level=args.level, stages=args.stage, allow_unknown=True, lenient=args.lenient)
-    found = shapes.infer(graph, input_shape=input_shape(args), batch=args.batch, given=given(args), partial=True)
+    size = input_shape(args)
+    layers = graph.layers if size else tuple(_located(layer, Path(path).parent) for layer in graph.layers)
+    located = replace(graph, layers=layers)
+    found = shapes.infer(located, input_shape=size, batch=args.batch, given=given(args), partial=True)
     for note in found.notes:
         log.warning(note)
     return Shaped(graph, found)
+
+
+def _located(layer: net.Layer, beside: Path) -> net.Layer:
+    """A Data layer with its files named as training finds them: here, or where the net lies; others as they are."""
+    if layer.type != "Data":
+        return layer
+    param = type(layer.param)()
+    param.CopyFrom(layer.param)  # the net itself keeps the names as written
+    for message, name in ((param.data_param, "source"), (param.transform_param, "mean_file")):
+        place = locate(getattr(message, name), beside)
+        if getattr(message, name) and place.exists():
+            setattr(message, name, str(place))
+            break  # the images tell their size; the mean is asked only where they are not there
+    return replace(layer, param=param)
 
 
 def input_shape(args: argparse.Namespace) -> tuple[int, int, int] | None:

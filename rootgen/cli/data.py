@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="zeros on each side, for recipes that crop at random (default: 4, which gives 40x40; folder: 0)",
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="N", help="of the training order (default: 0)")
+    parser.add_argument("--seed", type=count, metavar="N", help="of training order and test fraction (default: 0)")
     parser.add_argument("--no-shuffle", action="store_true", help="keep the training images in the set's own order")
     parser.add_argument("--force", action="store_true", help="replace what an earlier run left in DIR")
     folder = parser.add_argument_group("image folders")
@@ -40,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder.add_argument(
         "--test-fraction",
         type=_fraction,
-        default=0.0,
         metavar="F",
         help="share of every class that becomes the test set, where the folder has none",
     )
@@ -54,13 +53,14 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.datasets.store import refuse_existing
 
     _check(args)
-    options = FolderOptions(args.resize, args.gray, args.list, args.test_list, args.test_fraction, args.seed)
+    seed = args.seed or 0
+    options = FolderOptions(args.resize, args.gray, args.list, args.test_list, args.test_fraction or 0.0, seed)
     pad = DEFAULT_PAD.get(args.name, 0) if args.pad is None else args.pad
     refuse_existing(args.out, args.force)  # before anything is downloaded
     with bars() as report:
         dataset = load(args.name, args.source, options=options, report=report)
-        seed = None if args.no_shuffle else args.seed
-        channels, height, width = save(dataset, args.out, pad=pad, seed=seed, force=args.force, report=report)
+        order = None if args.no_shuffle else seed
+        channels, height, width = save(dataset, args.out, pad=pad, seed=order, force=args.force, report=report)
     out = Path(args.out)
     write_out(f"{out / 'train_lmdb'}: {len(dataset.train)} images of {channels}x{height}x{width}\n", None)
     if dataset.test is not None:
@@ -70,11 +70,13 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that would do nothing."""
-    from rootgen.cli import UsageError
+    from rootgen.cli import UsageError, refuse_idle
 
-    names = [name for name in ("resize", "gray", "list", "test_list", "test_fraction") if getattr(args, name)]
-    if names and args.name != "folder":
-        raise UsageError(f"--{names[0].replace('_', '-')} is for image folders", hint="rootgen data folder ...")
+    if args.name != "folder":
+        names = ("resize", "gray", "list", "test_list", "test_fraction")
+        refuse_idle(args, names, "is for image folders", hint="rootgen data folder ...")
+    if args.no_shuffle and not args.test_fraction:  # which it chooses the images of
+        refuse_idle(args, ("seed",), "does nothing with --no-shuffle")
     if args.test_list and not args.list:
         raise UsageError("--test-list goes with --list")
     if args.test_list and args.test_fraction:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 
 from rootgen import render, tables
-from rootgen.cli import UsageError, _plans, write_out
+from rootgen.cli import UsageError, _plans, refuse_idle, write_out
 from rootgen.cli._numbers import positive
 from rootgen.grouping import Plan
 
 HELP = "Write a network as Caffe prototxt, with filter groups: the train_val net unless --phase deploy."
+OF_DATA = ("test_batch_size", "data", "train_source", "test_source", "mean")  # what a deploy net has not
+OF_A_NET = ("phase", "name", "classes", "batch_size", "crop", *OF_DATA)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arch", nargs="?", help="architecture, one of those that `rootgen list` shows")
     _plans.add_arguments(parser)
-    parser.add_argument("--phase", choices=render.PHASES, default=render.PHASES[0])
+    parser.add_argument("--phase", choices=render.PHASES, help=f"default: {render.PHASES[0]}")
     parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout")
     net = parser.add_argument_group("the net")
     net.add_argument("--name", help="the net's name")
@@ -38,14 +40,17 @@ def run(args: argparse.Namespace) -> int:
 
         if args.arch or _plans.plan(args) != Plan():
             raise UsageError("--all renders every row of every table: name no architecture and no groups with it")
+        refuse_idle(args, OF_A_NET, "does nothing with --all")
         return _gallery.check(args.out) if args.check else _gallery.write(args.out)
     if args.check:
         raise UsageError("--check goes with --all")
     if not args.arch:
         raise UsageError("name an architecture, or use --all", hint="`rootgen list` shows the architectures")
+    if args.phase == "deploy":
+        refuse_idle(args, OF_DATA, "is for a train_val net", hint="drop it, or --phase deploy")
     arch, plan = tables.architecture(args.arch), _plans.plan(args)
     options = render.NetOptions(
-        phase=args.phase,
+        phase=args.phase or render.PHASES[0],
         name=args.name,
         batch_size=args.batch_size,
         test_batch_size=args.test_batch_size,

@@ -9,7 +9,7 @@ import json
 import sys
 
 from rootgen import paper, tables
-from rootgen.cli import write_out
+from rootgen.cli import UsageError, refuse_idle, write_out
 from rootgen.errors import RootgenError, did_you_mean
 
 HELP = "Count every FLOPs and params cell of the paper's Tables 2, 4, 5 and 6, and check the percentages of its text."
@@ -17,7 +17,7 @@ HELP = "Count every FLOPs and params cell of the paper's Tables 2, 4, 5 and 6, a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arch", nargs="*", help="these architectures alone")
-    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument("--format", choices=("table", "csv", "json"), help="default: table")
     parser.add_argument("--check", action="store_true", help="exit 1 unless every cell is met")
     parser.add_argument("--errata", action="store_true", help="the errata page instead (Markdown)")
     parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout")
@@ -27,12 +27,15 @@ def run(args: argparse.Namespace) -> int:
     if args.errata:
         from rootgen import errata
 
+        refuse_idle(args, ("check", "format"), "does nothing with --errata")
+        if args.arch:
+            raise UsageError("--errata is a page on the whole paper: name no architecture with it")
         write_out(errata.page(), args.out)
         return 0
     rows = [row for arch in _chosen(args.arch) for row in paper.rows(arch)]
-    write = {"table": _table, "csv": _csv, "json": _json}[args.format]
+    write = {"csv": _csv, "json": _json}.get(args.format, _table)
     text = write(rows)
-    if args.format == "table" and not args.arch:
+    if write is _table and not args.arch:
         text += "\n" + _percentages()
     write_out(text, args.out)
     return _check(rows) if args.check else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -63,22 +64,28 @@ def run(args: argparse.Namespace) -> int:
             watcher = _Teller(trainer, bar, end)
             outcome = train.run(trainer, watcher=watcher, stop=stop, log_file=args.log, max_iter=end)
     except KeyboardInterrupt:
-        _say_how_to_go_on(args.solver, train.newest_snapshot(trainer))
+        _say_how_to_go_on(args, train.newest_snapshot(trainer))
         raise
     _summary(outcome, end)
     if outcome.model is not None:
         print(outcome.model)
     if not outcome.stopped:
         return 0
-    _say_how_to_go_on(args.solver, outcome.solver_state or train.newest_snapshot(trainer))
+    _say_how_to_go_on(args, outcome.solver_state or train.newest_snapshot(trainer))
     return 128 + (stop.signal or signal.SIGINT)
 
 
-def _say_how_to_go_on(solver: str, snapshot: Path | None) -> None:
+def _say_how_to_go_on(args: argparse.Namespace, snapshot: Path | None) -> None:
+    """The command that goes on, for a shell: with the options given, but --weights, which the snapshot stands for."""
     if snapshot is None:
         _say("nothing to go on from: no snapshot was written")
-    else:
-        _say(f"to go on: rootgen train {solver} --snapshot {snapshot}")
+        return
+    words = ["rootgen", "train", args.solver, "--snapshot", str(snapshot)]
+    for name in ("max_iter", "log", "engine", "device", "threads"):
+        value = getattr(args, name)
+        if value not in (None, "auto"):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    _say(f"to go on: {shlex.join(words)}")
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,9 @@ from rootgen.correlation.sources import find_images, find_net
 from rootgen.correlation.whitening import Correlation, block_score, check_blocks, correlate
 from rootgen.errors import RootgenError
 from rootgen.figures import FORMATS
+from rootgen.files import check_writable
 
+SCORES = "scores.csv"
 KINDS = {
     "whitened": "whitened inter-layer covariance",
     "covariance": "inter-layer covariance",
@@ -72,8 +74,9 @@ def run(model: str | Path, out: str | Path, options: Options, report: Report | N
                 shape = (options.batch_size, *images.image_shape)
                 network, blob = open_fed(net, model, shape, engine=options.engine, device=options.device)
                 channels = {name: shape[1] for name, shape in network.blobs.items() if len(shape) > 1}
-                for pair in pairs:  # not only after all the images
+                for pair in pairs:  # what can be refused is, before all the images
                     check_blocks(options.group or pair.group, channels[pair.input], channels[pair.blobs[1]])
+                check_writable(out / SCORES)
             moments = gather(network, blob, pairs, images, source.name, images=options.images, report=report)
         results = {}
         for pair in pairs:
@@ -83,8 +86,8 @@ def run(model: str | Path, out: str | Path, options: Options, report: Report | N
             outcome.files += _draw(out / source.name, pair, results[str(pair)], score, options, net=net.name)
         save_arrays(out / f"{source.name}.npz", results)
         outcome.files.append(out / f"{source.name}.npz")
-    save_scores(out / "scores.csv", outcome.scores)
-    outcome.files.append(out / "scores.csv")
+    save_scores(out / SCORES, outcome.scores)
+    outcome.files.append(out / SCORES)
     return outcome
 
 

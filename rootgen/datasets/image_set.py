@@ -9,6 +9,19 @@ from typing import Protocol
 
 import numpy as np
 
+from rootgen.errors import RootgenError
+
+# What a mean image may hold: 4 bytes each, in a protobuf message of less than 2 GiB with its fields for the shape.
+MAX_VALUES = 2**29 - 16
+
+
+def check_size(shape: tuple[int, int, int], hint: str) -> None:
+    """RootgenError where the mean image of images of `shape` (channels, height, width) could not be written."""
+    values = shape[0] * shape[1] * shape[2]
+    if values > MAX_VALUES:
+        size = "x".join(map(str, shape))
+        raise RootgenError(f"images of {size} are too large: their mean has to be below protobuf's 2 GiB", hint=hint)
+
 
 class Images(Protocol):
     """Images by index: an array of shape (count, channels, height, width), or files decoded on demand."""

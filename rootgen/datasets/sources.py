@@ -9,7 +9,7 @@ from rootgen import paths
 from rootgen.console import Report
 from rootgen.datasets import cifar, folder, idx
 from rootgen.datasets.download import fetch
-from rootgen.datasets.image_set import ImageSet
+from rootgen.datasets.image_set import ImageSet, check_size
 from rootgen.errors import RootgenError, did_you_mean
 
 FASHION_CLASSES = (
@@ -98,6 +98,8 @@ def load(
 
 def _folder(source: Path, options: FolderOptions) -> Dataset:
     """The user's own images: by list files, by train/ and test/ (or val/) folders, or split by `test_fraction`."""
+    if options.resize:
+        check_size((1 if options.gray else 3, *options.resize), "a smaller --resize")
     how = (options.resize, options.gray)
     test: ImageSet | None = None
     if options.train_list:

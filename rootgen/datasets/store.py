@@ -18,7 +18,7 @@ import numpy as np
 
 from rootgen import schema
 from rootgen.console import Report
-from rootgen.datasets.image_set import ImageSet
+from rootgen.datasets.image_set import ImageSet, check_size
 from rootgen.datasets.sources import Dataset
 from rootgen.datasets.writer import Writer
 from rootgen.errors import RootgenError
@@ -42,7 +42,7 @@ def save(
     pad: rows and columns of zeros added on each side. seed: of the order of the training images (None:
     as they come); test images stay in order. force: replace what an earlier run left in `out`.
     """
-    with _replacing_folder(Path(out), force) as folder:
+    with _replacing_folder(Path(out), force) as folder, _enough_memory():
         folder.mkdir()
         border = dataset.margin + pad
         order = np.arange(len(dataset.train))
@@ -75,10 +75,8 @@ def prepare(image: np.ndarray, color: bool, border: int) -> np.ndarray:
     """`image` with `border` zeros on every side; one channel copied to three if `color`."""
     channels, height, width = image.shape
     shape = (3 if color else channels, height + 2 * border, width + 2 * border)
-    try:
-        framed = np.zeros(shape, np.uint8)
-    except (MemoryError, ValueError):  # NumPy's own words for: no room, no such array at all
-        raise RootgenError(f"an image of {_size(shape)} does not fit into memory", hint="a smaller --pad") from None
+    check_size(shape, "a smaller --pad" if border else "give --resize HxW")
+    framed = np.zeros(shape, np.uint8)
     framed[:, border : border + height, border : border + width] = image
     return framed
 
@@ -124,6 +122,17 @@ def refuse_existing(out: str | Path, force: bool) -> None:
     if held - CONTENT:
         other = ", ".join(sorted(held - CONTENT)[:3])
         raise RootgenError(f"not replaced: it holds {other}, which rootgen data did not write", where=out)
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Turn a want of memory, for an image, a batch of them or their mean, into one clear line."""
+    try:
+        yield
+    except MemoryError:
+        raise RootgenError(
+            "images of this size, or so many in a batch, do not fit into memory", hint="a smaller --resize or --pad"
+        ) from None
 
 
 @contextmanager
