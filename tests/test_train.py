@@ -244,6 +244,13 @@ def test_rand_skip_is_said_to_be_left_out(folder, caplog):
     assert "net.prototxt:2: layer 'data': rand_skip is left out" in caplog.text
 
 
+@pytest.mark.parametrize("field", ["debug_info", "snapshot_diff"])
+def test_solver_fields_that_do_nothing_are_said_to_be_left_out(folder, caplog, field):
+    solver_with(folder, f"{field}: true")
+    trainer()
+    assert f"solver.prototxt: {field} is left out" in caplog.text
+
+
 def test_training_goes_on_when_nobody_reads_its_messages(folder):
     solver_with(folder, "display: 1")
     command = f"{sys.executable} -m rootgen train solver.prototxt --engine torch --threads 1 2>&1 | head -1"

@@ -39,6 +39,9 @@ class TorchTrainer:
         self.iteration = 0
         self.train_outputs = _scalars(train)
         self.test_outputs = tuple(_scalars(net) for net in tests)
+        for name in ("debug_info", "snapshot_diff"):
+            if getattr(solver, name):
+                log.warning("%s: %s is left out", where, name)
         self._update = updates.of(solver)
         for learnable in train.learnable:
             learnable.blob.requires_grad_(learnable.lr_mult != 0)
