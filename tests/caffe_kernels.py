@@ -20,6 +20,9 @@ CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
     "rows shorter than a vector": ("Convolution", (3, 32, 14, 13), "group: 2 num_output: 22 kernel_size: 3 pad: 1"),
     "rows of two vectors": ("Convolution", (2, 8, 28, 28), "group: 2 num_output: 8 kernel_size: 3 pad: 1"),
     "longer rows, many channels": ("Convolution", (2, 64, 9, 13), "group: 2 num_output: 128 kernel_size: 3 pad: 1"),
+    "three short vectors of channels": ("Convolution", (2, 12, 9, 8), "group: 2 num_output: 24 kernel_size: 3 pad: 1"),
+    "three vectors of channels": ("Convolution", (2, 12, 9, 8), "group: 2 num_output: 48 kernel_size: 3 pad: 1"),
+    "five vectors of channels": ("Convolution", (2, 12, 9, 8), "group: 2 num_output: 80 kernel_size: 3 pad: 1"),
     "wide padding, dilation": (
         "Convolution", (3, 16, 5, 3), "group: 2 num_output: 32 kernel_size: 3 pad: 3 dilation: 2",
     ),
@@ -48,6 +51,8 @@ CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
     "no images": ("Convolution", (0, 4, 6, 7), "group: 2 num_output: 6 kernel_size: 3"),
     "no images, 1x1": ("Convolution", (0, 5, 6, 7), "num_output: 6 kernel_size: 1"),
     "no images, max": ("Pooling", (0, 5, 6, 7), "pool: MAX kernel_size: 3"),
+    "no outputs, max": ("Pooling", (2, 3, 2, 2), "pool: MAX kernel_size: 3 stride: 100 round_mode: FLOOR"),
+    "no outputs, mean": ("Pooling", (2, 3, 2, 2), "pool: AVE kernel_size: 3 stride: 100 round_mode: FLOOR"),
     "no images, fc": ("InnerProduct", (0, 5, 4, 4), "num_output: 33"),
 }  # fmt: skip
 

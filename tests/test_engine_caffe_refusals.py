@@ -20,6 +20,16 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: 
 """
 
 
+def refused(folder: Path, net: str, fields: str, match: str) -> None:
+    """Write the net and a solver for it with more `fields`: a trainer in pycaffe has to refuse them."""
+    (folder / "net.prototxt").write_text(net)
+    (folder / "solver.prototxt").write_text(
+        f'net: "{folder}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1 {fields}'
+    )
+    with pytest.raises(RootgenError, match=match):
+        open_trainer(folder / "solver.prototxt", engine="caffe")
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize(
     ("inside", "second", "match"),
@@ -31,12 +41,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip2" bottom: "label" top: 
     ],
 )
 def test_nets_that_caffe_would_not_survive(tmp_path: Path, inside: str, second: str, match: str) -> None:
-    (tmp_path / "net.prototxt").write_text(TRAIN % (inside, second))
-    (tmp_path / "solver.prototxt").write_text(
-        f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1'
-    )
-    with pytest.raises(RootgenError, match=match):
-        open_trainer(tmp_path / "solver.prototxt", engine="caffe")
+    refused(tmp_path, TRAIN % (inside, second), "", match)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +72,7 @@ def test_statistics_are_not_learnt(tmp_path: Path, engine: str) -> None:
 def test_solvers_that_caffe_would_not_survive(tmp_path: Path, fields: str, param: str, match: str) -> None:
     text = (TRAIN % ("", "ip2")).replace("dim: 2 dim: 3", "dim: 2 dim: 4")
     text = text.replace('top: "ip" ', 'top: "ip" param { name: "w" lr_mult: 1 } ')
-    (tmp_path / "net.prototxt").write_text(text.replace('top: "ip2" ', f'top: "ip2" {param} '))
-    (tmp_path / "solver.prototxt").write_text(
-        f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 1 {fields}'
-    )
-    with pytest.raises(RootgenError, match=match):
-        open_trainer(tmp_path / "solver.prototxt", engine="caffe")
+    refused(tmp_path, text.replace('top: "ip2" ', f'top: "ip2" {param} '), fields, match)
 
 
 def test_a_folder_named_caffe_is_no_pycaffe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
