@@ -27,7 +27,7 @@ setup(
     packages=[*find_packages(include=["rootgen", "rootgen.*"]), *(f"rootgen.{folder}" for folder in FOLDERS)],
     package_dir={f"rootgen.{folder}": folder for folder in FOLDERS},
     package_data={
-        "rootgen": ["data/*", "data/*/*", "py.typed"],
+        "rootgen": ["data/*", "data/*/*", "proto/*.txt", "py.typed"],
         **{f"rootgen.{folder}": files(folder) for folder in FOLDERS},
     },
     install_requires=[

@@ -25,17 +25,19 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 times = [time.process_time()]
-from rootgen import cost, memory, net, schema, shapes
+from rootgen.net import cost, memory, shapes
+from rootgen.net.read import read
+from rootgen.proto import schema
 schema.NetParameter
 times.append(time.process_time())
 imported = peak()
-graph = net.read(sys.argv[1])
+graph = read(sys.argv[1])
 times.append(time.process_time())
 found = shapes.infer(graph)
 times.append(time.process_time())
-total = cost.count(graph, found)
+total = cost.count(found)
 times.append(time.process_time())
-memory.activations(graph, found, total.batch)
+memory.activations(found, total.batch)
 times.append(time.process_time())
 steps = [b - a for a, b in zip(times, times[1:])]
 print(json.dumps({"steps": steps, "layers": len(graph.layers), "imported": imported, "peak": peak()}))

@@ -20,17 +20,17 @@ ROOT = Path(__file__).resolve().parent.parent
 EMIT = ("nin --root 8", "resnet50 --root 32", "resnet200 --root 64")
 STEPS = {  # each does what the one above does, and one thing more
     "start Python": "pass",
-    "import the command line (argparse, logging, ...)": "import rootgen.cli.emit",
+    "import the command line (argparse, logging, ...)": "import rootgen.cli.commands.emit",
     "import jinja2": "import jinja2",
     "load the templates, render": (
-        "from rootgen import render, tables; from rootgen.grouping import Plan; "
-        "text = render.net(tables.architecture('resnet50'), Plan('root', 32))"
+        "from rootgen.generator import architectures, render; from rootgen.grouping import Plan; "
+        "text = render.net(architectures.architecture('resnet50'), Plan('root', 32))"
     ),
-    "import protobuf, make Caffe's messages": "from rootgen import prototxt, schema; schema.NetParameter",
+    "import protobuf, make Caffe's messages": "from rootgen.proto import prototxt, schema; schema.NetParameter",
     "parse": "param = prototxt.parse(text, schema.NetParameter)",
-    "import net and shapes": "from rootgen import net, shapes",
+    "import net and shapes": "from rootgen.net import read as net, shapes; from rootgen.net.graph import PHASES",
     "shapes of both phases": (
-        "[shapes.infer(net.from_param(param, phase), input_shape=(3, 224, 224)) for phase in net.PHASES]"
+        "[shapes.infer(net.from_param(param, phase), input_shape=(3, 224, 224)) for phase in PHASES]"
     ),
 }
 

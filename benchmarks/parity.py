@@ -72,9 +72,9 @@ def losses(solver: str, state: str, engine: str, arithmetic: str) -> list[float]
     if "float64" in arithmetic:
         import torch
 
-        from rootgen.engine.torch import build
+        from rootgen.engine.torch import open as build
 
-        build.Options = partial(build.Options, dtype=torch.float64)  # type: ignore[misc,assignment]
+        build.NetworkOptions = partial(build.NetworkOptions, dtype=torch.float64)  # type: ignore[misc,assignment]
     trainer = open_trainer(solver, engine=engine, device="cpu")
     trainer.restore(state)
     if "off" in arithmetic:

@@ -1,8 +1,9 @@
-"""Files that are whole or absent: written beside their place, then renamed."""
+"""Files that are whole or absent (written beside their place, then renamed), and files that another file names."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rootgen.errors import RootgenError
+
+log = logging.getLogger("rootgen")
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -66,6 +69,32 @@ def check_writable(path: str | Path) -> None:
 def is_stream(path: Path) -> bool:
     """Whether `path` is /dev/null, /dev/full, a terminal or a pipe: nothing to rename, or to rename over."""
     return path.is_char_device() or path.is_fifo()
+
+
+def check_name(name: str, where: object) -> None:
+    """Refuse a name with a zero byte, which prototxt can hold and the operating system cannot."""
+    if "\0" in name:
+        raise RootgenError(f"'{name}' holds a zero byte, which no file's name can", where=where)
+
+
+def locate(name: str, beside: Path | None, where: object = None) -> Path:
+    """The file or folder `name`: under the current folder as in Caffe, else under `beside`.
+
+    A name such as "nets/small/net.prototxt" is also found in a `beside` that is itself some folder's nets/small.
+    Says so where it is not the current folder's; where it is nowhere, the path that Caffe would take. RootgenError
+    at `where`, the layer or solver that names it, for what no file can be named.
+    """
+    check_name(name, where)
+    path = Path(name)
+    if path.is_absolute() or path.exists() or beside is None or not name:
+        return path
+    here = beside.resolve()
+    for folder in (here, *here.parents):
+        other = folder / name
+        if here in (folder, other.parent) and other.exists():
+            log.info("'%s' is not in the current folder; taking %s", name, other)
+            return other
+    return path
 
 
 def _holder(path: Path) -> Path:

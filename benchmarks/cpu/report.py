@@ -7,7 +7,7 @@ from pathlib import Path
 
 from machine import describe
 
-from rootgen import tables
+from rootgen.generator import architectures as tables
 
 OTHERS = ("opencv", "torch", "torch channels_last")
 LIBRARIES = ("onednn", "onednn blocked", "libxsmm")  # by themselves, outside of any net

@@ -30,9 +30,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(Path(__file__).parent)]
 import report  # noqa: E402
 from machine import instruction_set  # noqa: E402
 
-from rootgen import paths, tables  # noqa: E402
+from rootgen import paths  # noqa: E402
 from rootgen.errors import RootgenError  # noqa: E402
 from rootgen.files import write_text  # noqa: E402
+from rootgen.generator import architectures as tables  # noqa: E402
 
 LAYERS = {  # the paper's spatial convolutions, ungrouped and as grouped as the paper has them
     "ResNet-50 res2 3x3": ((64, 56, 64, 3), (1, 64)),

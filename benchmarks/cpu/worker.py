@@ -90,7 +90,7 @@ def opencv_passes(job: dict, folder: Path) -> Iterator[tuple[str, float]]:
     import cv2
     import numpy as np
 
-    from rootgen import schema
+    from rootgen.proto import schema
 
     rng = np.random.default_rng(1)
     weights = rng.normal(size=(job["num_output"], job["channels"] // job["group"], job["kernel"], job["kernel"]))

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rootgen import paths, prototxt, schema
+from rootgen import paths
+from rootgen.proto import prototxt, schema
 
 TEST = schema.NetStateRule.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name["TEST"].number
 BATCHES = (32, 128)

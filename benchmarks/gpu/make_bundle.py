@@ -19,9 +19,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rootgen.caffe_build import series, source, toolchain
+from rootgen.caffe_build import series, toolchain
+from rootgen.caffe_build import tree as source
 from rootgen.caffe_build.build import build
-from rootgen.caffe_build.options import Options
+from rootgen.caffe_build.options import BuildOptions
 from rootgen.errors import RootgenError
 from rootgen.files import replacing
 
@@ -43,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         for name in ("vanilla", "batched"):
-            options = Options(vanilla=name == "vanilla", gpu=True, arch=args.arch, cudnn=True, python=False)
+            options = BuildOptions(vanilla=name == "vanilla", gpu=True, arch=args.arch, cudnn=True, python=False)
             add_variant(bundle, name, options, args.source)
         pack(bundle, args.out)
     mib = args.out.stat().st_size / 2**20
@@ -52,10 +53,10 @@ def main() -> None:
         raise SystemExit(f"more than the {LIMIT_MIB} MiB that a bundle may have")
 
 
-def add_variant(bundle: Path, name: str, options: Options, named: Path | None) -> None:
+def add_variant(bundle: Path, name: str, options: BuildOptions, named: Path | None) -> None:
     """Build Caffe with `options` and its programs; copy them and what they load into `bundle`."""
     prefix = build(options, named=named).path
-    roots = toolchain.find(options).cuda_roots
+    roots = toolchain.find_toolchain(options).cuda_roots
     place = bundle / name
     (place / "lib").mkdir(parents=True)
     shutil.copy(prefix / "lib/libcaffe.so.1.0.0", place / "lib")
@@ -67,9 +68,11 @@ def add_variant(bundle: Path, name: str, options: Options, named: Path | None) -
             copy_libraries(program, [prefix / "lib", *(root / "lib" for root in roots)], bundle / "lib")
 
 
-def programs(work: Path, prefix: Path, options: Options, named: Path | None, roots: Iterable[Path]) -> Iterator[Path]:
+def programs(
+    work: Path, prefix: Path, options: BuildOptions, named: Path | None, roots: Iterable[Path]
+) -> Iterator[Path]:
     """Compile conv_tests and time_nets against the Caffe at `prefix`."""
-    tree = source.find(named)
+    tree = source.find_tree(named)
     series.copy_tree(tree, work / "tree")
     series.apply(series.wanted(vanilla=options.vanilla), tree, work / "tree")
     configure = [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import cases
 
-from rootgen.console import table
+from rootgen.text import table
 
 
 class Row(NamedTuple):

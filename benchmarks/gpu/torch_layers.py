@@ -9,7 +9,7 @@ import cases
 import torch
 from report import Machine, Row
 
-from rootgen import timing
+from rootgen.engine import timing
 
 
 def milliseconds(work: Callable[[], object], seconds: float = 0.05) -> float:

@@ -19,11 +19,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from rootgen import paths
-from rootgen.caffe_build import own_tests, series, source, steps, toolchain
-from rootgen.caffe_build.options import Options
+from rootgen.caffe_build import own_tests, series, toolchain, tree
+from rootgen.caffe_build.commands import Commands
+from rootgen.caffe_build.options import BuildOptions
 from rootgen.caffe_build.prefix import RECORD, Prefix
 from rootgen.errors import RootgenError
 from rootgen.files import replacing, write_text
+from rootgen.progress import Report, silent
 
 log = logging.getLogger("rootgen")
 
@@ -32,11 +34,11 @@ ROOM_MB = {False: 700, True: 2000}  # for objects, by whether for the GPU
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """All that goes into a build; its hash is the name under which the cache keeps it."""
 
-    options: Options
-    tree: source.Source
+    options: BuildOptions
+    source: tree.SourceTree
     patches: tuple[Path, ...]
     tools: toolchain.Toolchain
 
@@ -52,19 +54,20 @@ class Plan:
         cmake = [path for path in sorted(self.recipe.rglob("*")) if path.suffix in (".txt", ".cmake", ".cpp")]
         for path in (*cmake, *self.patches):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
-        facts = [self.tree.sha256, asdict(self.options), self.tools.versions, list(map(str, self.tools.cuda_roots))]
+        facts = [self.source.sha256, asdict(self.options), self.tools.versions, list(map(str, self.tools.cuda_roots))]
         versions = _python(self.options)[2:]  # not where they lie: environments share a build
         digest.update(json.dumps([*facts, *versions, *_system()]).encode())
         return digest.hexdigest()[:16]
 
 
 def build(
-    options: Options,
+    options: BuildOptions,
     *,
     named: Path | None = None,
     prefix: Path | None = None,
     jobs: int | None = None,
     tests: bool = False,
+    report: Report = silent,
 ) -> Prefix:
     """The Caffe that `options` ask for, built now or taken from the cache; copied to `prefix` where that is given.
 
@@ -74,12 +77,12 @@ def build(
         _check_place(prefix)
     if options.gpu and not options.arch:
         options = replace(options, arch=toolchain.gpu_arch())
-    tools = toolchain.find(options)
+    tools = toolchain.find_toolchain(options)
     with _one_at_a_time():
-        plan = Plan(options, source.find(named), tuple(series.wanted(vanilla=options.vanilla)), tools)
+        plan = BuildPlan(options, tree.find_tree(named), tuple(series.wanted(vanilla=options.vanilla)), tools)
         kept = paths.cache("caffe") / plan.key
         if tests or not (kept / RECORD).is_file():
-            _make(plan, kept, jobs or len(os.sched_getaffinity(0)), tests)
+            _make(plan, kept, jobs or len(os.sched_getaffinity(0)), tests, report)
         if prefix is None:
             _point(paths.cache("caffe") / "current", kept.name)  # plan.key reads files, which may have changed
             return Prefix(kept)
@@ -103,16 +106,16 @@ def _copy(kept: Path, beside: Path, prefix: Path) -> None:
     shutil.copytree(kept, beside, symlinks=True, copy_function=one)
 
 
-def _make(plan: Plan, kept: Path, jobs: int, tests: bool) -> None:
+def _make(plan: BuildPlan, kept: Path, jobs: int, tests: bool, report: Report) -> None:
     """Patch a copy, compile it and install it at `kept`; on failure only the log stays."""
     work = paths.cache("caffe") / "work"  # always the same place, so that ccache knows the files again
     begun = time.monotonic()
     shutil.rmtree(work, ignore_errors=True)
     try:
         _check_room(work.parent, ROOM_MB[plan.options.gpu])
-        series.copy_tree(plan.tree, work / "tree")
-        series.apply(plan.patches, plan.tree, work / "tree")
-        commands = steps.Commands(work.parent / "build.log")
+        series.copy_tree(plan.source, work / "tree")
+        series.apply(plan.patches, plan.source, work / "tree")
+        commands = Commands(work.parent / "build.log", report)
         commands.run(_configure(plan, work, tests), "configuring")
         compile_ = ["cmake", "--build", str(work / "build"), "--parallel", str(jobs)]
         commands.run([*compile_, "--target", "all"], "compiling Caffe")
@@ -128,7 +131,7 @@ def _make(plan: Plan, kept: Path, jobs: int, tests: bool) -> None:
     log.info("built in %.0f s", time.monotonic() - begun)
 
 
-def _configure(plan: Plan, work: Path, tests: bool) -> list[str]:
+def _configure(plan: BuildPlan, work: Path, tests: bool) -> list[str]:
     """The cmake command that lays out the build."""
     python, numpy_include = _python(plan.options)[:2] if plan.options.python else ("", "")
     return [
@@ -143,11 +146,11 @@ def _configure(plan: Plan, work: Path, tests: bool) -> list[str]:
     ]  # fmt: skip
 
 
-def _record(plan: Plan, seconds: float) -> str:
+def _record(plan: BuildPlan, seconds: float) -> str:
     """What was built, as JSON."""
     facts = {
-        "source_sha256": plan.tree.sha256,
-        "pristine": plan.tree.pristine,
+        "source_sha256": plan.source.sha256,
+        "pristine": plan.source.pristine,
         "series": [f"{path.parent.name}/{path.name}" for path in plan.patches],
         "options": asdict(plan.options),
         "python": sysconfig.get_python_version() if plan.options.python else None,
@@ -158,7 +161,7 @@ def _record(plan: Plan, seconds: float) -> str:
     return json.dumps(facts, indent=2) + "\n"
 
 
-def _python(options: Options) -> tuple[str, ...]:
+def _python(options: BuildOptions) -> tuple[str, ...]:
     """Interpreter, NumPy headers and the versions that pycaffe's binary depends on."""
     if not options.python:
         return ()

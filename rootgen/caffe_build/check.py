@@ -37,9 +37,9 @@ net: "net.prototxt" base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 weight_decay:
 display: 1 max_iter: {ITERATIONS} random_seed: 7 snapshot_after_train: false snapshot_prefix: "smoke"
 solver_mode: CPU
 """
-# rootgen.schema first: its messages and pycaffe's have the same names and must live in one process.
+# rootgen.proto.schema first: its messages and pycaffe's have the same names and must live in one process.
 BY_PYCAFFE = f"""\
-import rootgen.schema, caffe
+import rootgen.proto.schema, caffe
 solver = caffe.get_solver("solver.prototxt")
 for _ in range({ITERATIONS}):
     solver.step(1)
@@ -47,7 +47,7 @@ for _ in range({ITERATIONS}):
 """
 
 
-def check(prefix: Prefix) -> list[tuple[str, float, float]]:
+def check_prefix(prefix: Prefix) -> list[tuple[str, float, float]]:
     """(way, first loss, last loss) of each way to train with the Caffe in `prefix`; RootgenError if they differ."""
     with tempfile.TemporaryDirectory(prefix="rootgen-check-") as name:
         folder = Path(name)
@@ -73,7 +73,8 @@ def check(prefix: Prefix) -> list[tuple[str, float, float]]:
 def _losses(command: list[str], folder: Path, prefix: Prefix) -> list[float]:
     """The loss of each iteration that `command`, run in `folder`, prints."""
     package = str(Path(__file__).resolve().parent.parent.parent)
-    environment = {**os.environ, **prefix.environment(), "GLOG_logtostderr": "1"}
+    # minloglevel: pycaffe in this process, or the user, may have silenced the lines that are read here.
+    environment = {**os.environ, **prefix.environment(), "GLOG_logtostderr": "1", "GLOG_minloglevel": "0"}
     environment["PYTHONPATH"] += os.pathsep + package
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -9,7 +9,7 @@ from rootgen.errors import RootgenError
 
 
 @dataclass(frozen=True)
-class Options:
+class BuildOptions:
     """The choices that change what is built; `arch` as CMake names CUDA architectures (`90`, `80;90`)."""
 
     vanilla: bool = False

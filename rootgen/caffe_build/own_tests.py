@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from rootgen.caffe_build.steps import Commands
+from rootgen.caffe_build.commands import Commands
 
 CPP_TESTS = 1058  # of Caffe's on the CPU, without OpenCV and LevelDB; conv/ adds its own. For the progress bar
 KERNEL_TESTS = "GroupedConvolutionLayerTest/*:PoolingLayerTest/*:ConvolutionLayerTest/*"

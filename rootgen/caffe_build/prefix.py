@@ -70,7 +70,7 @@ class Prefix:
         return file
 
 
-def find(named: Path | None = None) -> Prefix:
+def find_prefix(named: Path | None = None) -> Prefix:
     """The Caffe to use: `named`, else $ROOTGEN_CAFFE_PREFIX, else the last that `rootgen caffe build` built."""
     by_variable = os.environ.get(VARIABLE)
     chosen = named or (Path(by_variable) if by_variable else paths.cache("caffe") / "current")
@@ -88,12 +88,12 @@ def import_path() -> str | None:
     if found is not None and found.origin is not None:  # a folder without __init__.py has none, and is no pycaffe
         return None
     try:
-        python = find().python
+        python = find_prefix().python
     except RootgenError as error:
         return error.what
     if not (python / "caffe/_caffe.so").is_file():
         return f"{python.parent}: built without pycaffe"
-    made_for = find().record["python"]
+    made_for = find_prefix().record["python"]
     if made_for != sysconfig.get_python_version():
         return f"{python}: pycaffe is built for Python {made_for}, this is {sysconfig.get_python_version()}"
     sys.path.append(str(python))

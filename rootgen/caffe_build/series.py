@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rootgen import paths
-from rootgen.caffe_build import source
+from rootgen.caffe_build.tree import COMMIT, SourceTree, files
 from rootgen.errors import RootgenError
 
 
@@ -26,14 +26,14 @@ def wanted(*, vanilla: bool) -> list[Path]:
     return patches("build") + ([] if vanilla else patches("conv"))
 
 
-def copy_tree(tree: source.Source, place: Path) -> None:
+def copy_tree(tree: SourceTree, place: Path) -> None:
     """Copy what a build reads of `tree` into the folder `place`."""
-    for name in source.files(tree.path):
+    for name in files(tree.path):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tree.path / name, place / name)
 
 
-def apply(patches: Sequence[Path], tree: source.Source, place: Path) -> None:
+def apply(patches: Sequence[Path], tree: SourceTree, place: Path) -> None:
     """Apply `patches` in order to `place`, a copy of `tree`; RootgenError names the first that does not fit."""
     for number, path in enumerate(patches):
         refused = run_patch(path, place)
@@ -46,7 +46,7 @@ def apply(patches: Sequence[Path], tree: source.Source, place: Path) -> None:
         raise RootgenError(
             f"{path.parent.name}/{path.name} does not apply: {refused}",
             where=tree.path,
-            hint=f"the series is made for BVLC/caffe {source.COMMIT[:9]}; undo local changes to the files it names",
+            hint=f"the series is made for BVLC/caffe {COMMIT[:9]}; undo local changes to the files it names",
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rootgen.caffe_build.options import Options
+from rootgen.caffe_build.options import BuildOptions
 from rootgen.errors import RootgenError
 
 log = logging.getLogger("rootgen")
@@ -52,7 +52,7 @@ class Toolchain:
     versions: dict[str, str]
 
 
-def find(options: Options) -> Toolchain:
+def find_toolchain(options: BuildOptions) -> Toolchain:
     """The tools and libraries for `options`; RootgenError with the exact apt line for all that is missing."""
     packages = missing(options)
     if packages:
@@ -83,7 +83,7 @@ def install(packages: Sequence[str]) -> None:
             raise RootgenError(f"{' '.join(command[:2])} failed: {said}")
 
 
-def missing(options: Options) -> list[str]:
+def missing(options: BuildOptions) -> list[str]:
     """Debian's packages for the tools and libraries that `options` need and this machine lacks."""
     compiler = _compiler()
     packages = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
@@ -161,7 +161,7 @@ def _nvcc() -> str:
     return found
 
 
-def _cuda_roots(options: Options, *, old: bool) -> tuple[Path, ...]:
+def _cuda_roots(options: BuildOptions, *, old: bool) -> tuple[Path, ...]:
     """Folders with include/ and lib/ of the CUDA libraries: PyPI's nvidia-* wheels of this environment.
 
     `old`: the compiler is of CUDA 12, whose wheels have other names.

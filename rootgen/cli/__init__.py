@@ -1,6 +1,6 @@
 """The `rootgen` command: the only part of the package that prints or exits.
 
-Each command is a module of this package with `HELP`, `add_arguments(parser)` and `run(args)`, imported
+Each command is a module of commands/ with `HELP`, `add_arguments(parser)` and `run(args)`, imported
 only when it is called, so that a light command stays light. What a machine may read goes to stdout,
 everything else to stderr. Exit code 0: done; 1: it failed; 2: wrong usage; 130: interrupted.
 """
@@ -61,7 +61,7 @@ class UsageError(RootgenError):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    words = [*(sys.argv[1:] if argv is None else argv)]  # not list(): that name is a command of this package
+    words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
         return run_command(words[0], words[1:])
     return _exit_code("rootgen", lambda: _general(words))
@@ -72,7 +72,7 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
     prog = prog or f"rootgen {name}"
 
     def call() -> int:
-        command = import_module(f"rootgen.cli.{name}")
+        command = import_module(f"rootgen.cli.commands.{name}")
         parser = Parser(prog=prog, description=command.HELP)
         command.add_arguments(parser)
         args = parser.parse_args(words)

@@ -5,15 +5,15 @@ covariances in one pass, whitening turns them into the matrices and scores, repo
 """
 
 from rootgen.correlation.moments import Covariance, Moments
-from rootgen.correlation.study import Options, Outcome, run
+from rootgen.correlation.study import CorrelationOptions, CorrelationOutcome, run
 from rootgen.correlation.whitening import Correlation, block_score, correlate, inverse_square_root
 
 __all__ = [
     "Correlation",
+    "CorrelationOptions",
+    "CorrelationOutcome",
     "Covariance",
     "Moments",
-    "Options",
-    "Outcome",
     "block_score",
     "correlate",
     "inverse_square_root",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.net import Net
+from rootgen.net.graph import Net
 
 ACTIVATIONS = {"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Swish", "Clip"}
 PER_CHANNEL = {"BatchNorm", "Scale", "Bias", "MVN", "Power"}  # may stand between a convolution and its activation
@@ -41,7 +41,7 @@ def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
     return _Graph(net).pairs()
 
 
-def choose(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[AdjacentPair, ...]:
+def choose_pairs(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[AdjacentPair, ...]:
     """The pairs called `names` (`conv2c-conv3a`), in that order."""
     known = {str(pair): pair for pair in pairs}
     for name in names:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rootgen import figures
 from rootgen.correlation.whitening import Correlation
+from rootgen.figures import save as figures
 from rootgen.files import replacing, write_text
 
 if TYPE_CHECKING:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rootgen import prototxt, schema
 from rootgen.correlation.moments import Moments
 from rootgen.correlation.pairs import AdjacentPair
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
+from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
-    from rootgen.console import Report
-    from rootgen.engine import Network
+    from rootgen.engine.api import Network
     from rootgen.engine.feed import Feed
-    from rootgen.net import Net
+    from rootgen.net.graph import Net
+    from rootgen.progress import Report
 
 INPUTS = ("Data", "Input", "ImageData", "MemoryData", "DummyData", "HDF5Data", "WindowData")
 
@@ -35,7 +35,7 @@ class ImageSource:
 def feed(source: ImageSource, batch_size: int) -> Feed:
     """Batches of `source` as a Data layer of the TEST phase gives them: mean, scale, centre crop, no random crop."""
     from rootgen.engine.feed import Feed
-    from rootgen.net import Layer
+    from rootgen.net.graph import Layer
 
     param = schema.LayerParameter(name="data", type="Data", top=["data"])
     param.transform_param.CopyFrom(source.transform)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rootgen.correlation.pairs import AdjacentPair, adjacent, choose
+from rootgen.correlation.images import find_images, find_net
+from rootgen.correlation.pairs import AdjacentPair, adjacent, choose_pairs
 from rootgen.correlation.report import Score, label, save_arrays, save_image, save_scores
 from rootgen.correlation.responses import feed, gather, open_fed
-from rootgen.correlation.sources import find_images, find_net
 from rootgen.correlation.whitening import Correlation, block_score, check_blocks, correlate
 from rootgen.errors import RootgenError
-from rootgen.figures import FORMATS
+from rootgen.figures.save import FORMATS
 from rootgen.files import check_writable
 
 SCORES = "scores.csv"
@@ -25,12 +25,12 @@ KINDS = {
 }
 
 if TYPE_CHECKING:
-    from rootgen.console import Report
-    from rootgen.engine import Network
+    from rootgen.engine.api import Network
+    from rootgen.progress import Report
 
 
 @dataclass(frozen=True)
-class Options:
+class CorrelationOptions:
     """What to correlate, on which images, and what to draw; empty and None find out by themselves.
 
     `group` scores every pair against that many blocks, in place of the later convolution's own groups.
@@ -50,14 +50,16 @@ class Options:
 
 
 @dataclass
-class Outcome:
+class CorrelationOutcome:
     """Scores of a run, and the files it wrote."""
 
     scores: list[Score] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
 
 
-def run(model: str | Path, out: str | Path, options: Options, report: Report | None = None) -> Outcome:
+def run(
+    model: str | Path, out: str | Path, options: CorrelationOptions, report: Report | None = None
+) -> CorrelationOutcome:
     """Correlate adjacent convolutions of `model`; arrays, images and scores.csv go into the folder `out`."""
     out = Path(out)
     net = find_net(model, options.net)
@@ -65,8 +67,8 @@ def run(model: str | Path, out: str | Path, options: Options, report: Report | N
     if not pairs:
         raise RootgenError("has no two convolutions that follow each other", where=net.source)
     if options.pairs:
-        pairs = choose(pairs, options.pairs)
-    outcome = Outcome()
+        pairs = choose_pairs(pairs, options.pairs)
+    outcome = CorrelationOutcome()
     network: Network | None = None
     for source in find_images(model, net, net_path=options.net, data=options.data, mean=options.mean):
         with closing(feed(source, options.batch_size)) as images:
@@ -101,7 +103,7 @@ def _score(images: str, pair: AdjacentPair, result: Correlation, channels: dict[
 
 
 def _draw(
-    folder: Path, pair: AdjacentPair, result: Correlation, score: Score, options: Options, *, net: str
+    folder: Path, pair: AdjacentPair, result: Correlation, score: Score, options: CorrelationOptions, *, net: str
 ) -> list[Path]:
     """The images of one pair that `options.draw` asks for; the files."""
     earlier, later = (

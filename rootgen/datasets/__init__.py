@@ -4,8 +4,8 @@ idx, cifar and folder read, sources knows the sets by name, writer and store wri
 uint8 of shape (channels, height, width) throughout.
 """
 
+from rootgen.datasets.catalogue import DEFAULT_PAD, NAMES, Dataset, load
 from rootgen.datasets.image_set import ImageSet
-from rootgen.datasets.sources import DEFAULT_PAD, NAMES, Dataset, load
-from rootgen.datasets.store import save
+from rootgen.datasets.save import save
 
 __all__ = ["DEFAULT_PAD", "NAMES", "Dataset", "ImageSet", "load", "save"]

@@ -7,9 +7,9 @@ import http.client
 from pathlib import Path
 
 from rootgen import paths
-from rootgen.console import Report
 from rootgen.errors import RootgenError
 from rootgen.files import replacing
+from rootgen.progress import Report
 
 CHUNK = 2**20
 TIMEOUT_S = 30

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from rootgen import schema
 from rootgen.errors import RootgenError
-from rootgen.shapes import stored_shape, text
+from rootgen.net.layers.checks import stored_shape
+from rootgen.proto import schema
+from rootgen.text import shape_text
 
 _FIELDS = {"data": "<f4", "diff": "<f4", "double_data": "<f8", "double_diff": "<f8"}
 
@@ -30,7 +31,7 @@ def to_array(blob: Any, where: object) -> np.ndarray:
     values = np.frombuffer(raw, kind, count, offset=len(raw) - count * kind.itemsize)
     shape = stored_shape(blob)
     if count != int(np.prod(shape, dtype=np.int64)):
-        raise RootgenError(f"blob of shape {text(shape)} holds {count} values", where=where)
+        raise RootgenError(f"blob of shape {shape_text(shape)} holds {count} values", where=where)
     return values.reshape(shape)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from rootgen import schema
 from rootgen.engine import blobs
 from rootgen.errors import RootgenError
-from rootgen.shapes import Shape, text
+from rootgen.net.graph import Shape
+from rootgen.proto import schema
+from rootgen.text import shape_text
 
 
 def image_of(datum: Any, param: Any, where: object) -> np.ndarray:
@@ -29,7 +30,7 @@ def image_of(datum: Any, param: Any, where: object) -> np.ndarray:
     values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
     if min(shape) <= 0 or values.size != shape[0] * shape[1] * shape[2]:
         raise RootgenError(
-            f"image of {text(shape)} holds {values.size} values", where=where, hint="write the database again"
+            f"image of {shape_text(shape)} holds {values.size} values", where=where, hint="write the database again"
         )
     return values.reshape(shape)
 
@@ -69,10 +70,10 @@ class Transformer:
         """channels x height x width after the crop; RootgenError where image, crop and mean do not fit."""
         size = self.param.crop_size
         if size and (image[1] < size or image[2] < size):
-            raise RootgenError(f"crop_size {size} is larger than the images, {text(image)}", where=self.where)
+            raise RootgenError(f"crop_size {size} is larger than the images, {shape_text(image)}", where=self.where)
         if self.mean is not None and self.mean.shape != image:
             raise RootgenError(
-                f"mean of {text(self.mean.shape)} does not fit images of {text(image)}",
+                f"mean of {shape_text(self.mean.shape)} does not fit images of {shape_text(image)}",
                 where=f"{self.where}: {self.mean_path}",
                 hint="make the mean from the same database",
             )
@@ -107,5 +108,5 @@ def _read_mean(path: Path) -> np.ndarray:
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3:
-        raise RootgenError(f"a mean is one image, found a blob of {text(mean.shape)}", where=path)
+        raise RootgenError(f"a mean is one image, found a blob of {shape_text(mean.shape)}", where=path)
     return mean

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from rootgen.database import Database
 from rootgen.engine import seeds
 from rootgen.engine.datum import Transformer, image_of
-from rootgen.engine.locate import locate
 from rootgen.errors import RootgenError
-from rootgen.net import Layer
-from rootgen.shapes import Shape, text
+from rootgen.files import locate
+from rootgen.net.graph import Layer, Shape
+from rootgen.proto.database import Database
+from rootgen.text import shape_text
 
 
 class _Lane:
@@ -113,7 +113,7 @@ class Feed:
             image = image_of(datum, self.transform.param, where)
             if self.transform.output_shape(image.shape) != self.image_shape:
                 raise RootgenError(
-                    f"image of {text(image.shape)}, another size than those before",
+                    f"image of {shape_text(image.shape)}, another size than those before",
                     where=where,
                     hint="a batch is of one size: crop_size, or resize the images",
                 )

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rootgen import net as nets
-from rootgen import prototxt, schema, upgrade
-from rootgen.engine import schedule
-from rootgen.engine.locate import check_name, locate
+from rootgen.engine.learning_rate import check_policy
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.net import PHASES, Net
+from rootgen.files import check_name, locate
+from rootgen.net.graph import PHASES, Net
+from rootgen.net.read import from_param
+from rootgen.net.read import read as read_net
+from rootgen.proto import prototxt, schema, upgrade
 
 log = logging.getLogger("rootgen")
 
@@ -28,7 +29,7 @@ def read(path: str | Path) -> Any:
     for name, least in (("iter_size", 1), ("average_loss", 1), ("snapshot", 0), ("test_interval", 0), ("max_iter", 0)):
         if getattr(solver, name) < least:
             raise RootgenError(f"{name} is {getattr(solver, name)}, but has to be {least} or more", where=path)
-    schedule.check(solver, path)
+    check_policy(solver, path)
     _check_update(solver, path)
     for name in (solver.snapshot_prefix, *solver.weights):
         check_name(name, path)
@@ -100,5 +101,5 @@ def _net(field: str, value: Any, phase: str, state: Any, path: str | Path) -> Ne
         file = locate(value, Path(path).parent, path)
         if not file.exists():
             raise RootgenError(f"{field} '{value}' is not there", where=path, hint="paths start at the current folder")
-        return nets.read(file, phase, level=state.level, stages=state.stage)
-    return nets.from_param(value, phase, where=f"{path}: {field}", level=state.level, stages=state.stage)
+        return read_net(file, phase, level=state.level, stages=state.stage)
+    return from_param(value, phase, where=f"{path}: {field}", level=state.level, stages=state.stage)

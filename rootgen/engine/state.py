@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from rootgen import schema
 from rootgen.engine import blobs
 from rootgen.engine.weights import HDF5_SUFFIXES, open_hdf5, reading_hdf5
 from rootgen.errors import RootgenError
 from rootgen.files import replacing, write_bytes
+from rootgen.proto import schema
 
 
 @dataclass(frozen=True)
@@ -75,22 +74,6 @@ def learned_net(state: State, path: str | Path) -> Path:
     raise RootgenError(
         f"its model '{state.learned_net}' is neither there nor beside it", where=path, hint="put the two side by side"
     )
-
-
-def snapshots(prefix: str) -> list[tuple[int, Path]]:
-    """(iteration, .solverstate or .solverstate.h5) of every snapshot under a snapshot_prefix, newest first.
-
-    Those whose model is gone are left out.
-    """
-    start = Path(prefix)
-    pattern = re.compile(re.escape(start.name) + r"_iter_(\d+)\.solverstate(\.h5)?$")
-    found = []
-    for path in start.parent.glob("*.solverstate*") if start.parent.is_dir() else ():
-        match = pattern.match(path.name)
-        model = path.with_name(path.name.replace(".solverstate", ".caffemodel"))
-        if match and model.is_file():
-            found.append((int(match[1]), path))
-    return sorted(found, reverse=True)
 
 
 def _read_hdf5(path: str | Path) -> State:

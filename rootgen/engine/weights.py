@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rootgen import schema, upgrade
 from rootgen.engine import blobs
 from rootgen.errors import RootgenError
 from rootgen.files import replacing, write_bytes
-from rootgen.net import Layer
-from rootgen.shapes import Shape, text
+from rootgen.net.graph import Layer, Shape
+from rootgen.net.read import upgraded
+from rootgen.proto import schema
+from rootgen.text import shape_text
 
 if TYPE_CHECKING:
     import h5py
@@ -38,7 +39,7 @@ def read(path: str | Path, layers: Iterable[Layer] = ()) -> dict[str, list[np.nd
     """
     if str(path).endswith(HDF5_SUFFIXES):
         return _read_hdf5(path, layers)
-    net = upgrade.upgrade(schema.read_binary(path, schema.NetParameter), path)
+    net = upgraded(schema.read_binary(path, schema.NetParameter), path)
     found = {}
     for layer in net.layer:
         if layer.blobs:
@@ -109,7 +110,7 @@ def _fits(stored: Sequence[Shape], wanted: Sequence[Shape]) -> bool:
 
 def _listed(names: Sequence[str], shapes: Mapping[str, Sequence[Shape]]) -> str:
     """The first of the layers `names`, each with the shapes of its blobs."""
-    shown = [f"{name} ({', '.join(map(text, shapes[name]))})" for name in names[:_SHOWN]]
+    shown = [f"{name} ({', '.join(map(shape_text, shapes[name]))})" for name in names[:_SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 

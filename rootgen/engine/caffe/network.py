@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from rootgen.engine import LayerTime, NetTime, weights
+from rootgen.engine import weights
+from rootgen.engine.api import LayerTime, NetTime, images_per_batch, made_up
 from rootgen.engine.caffe.prepare import Checked
 from rootgen.engine.caffe.runtime import pycaffe
-from rootgen.engine.inputs import FED, images_per_batch, made_up
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.net import Layer
-from rootgen.shapes import text
+from rootgen.net.graph import Layer
+from rootgen.net.layers.registry import of
+from rootgen.text import shape_text
 
 
 class CaffeNetwork:
@@ -30,7 +31,7 @@ class CaffeNetwork:
         self.blobs = {name: tuple(blob.shape) for name, blob in net.blobs.items() if name in named}
         self.layer_names = list(net._layer_names)
         self.outputs = tuple(net.outputs)
-        self.feeders = [layer for layer in self.net.layers if layer.type in FED]
+        self.feeders = [layer for layer in self.net.layers if of(layer).fed]
         self._fed = {self.layer_names.index(layer.name) for layer in self.feeders if layer.name in self.layer_names}
 
     def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
@@ -148,7 +149,7 @@ class CaffeNetwork:
             raise layer.error(f"{layer.type} layer: '{top}' is not given")
         found = inputs[top].shape
         if not found or tuple(found[1:]) != self.blobs[top][1:]:
-            raise layer.error(f"input '{top}' of {text(found)} where the net takes {text(self.blobs[top])}")
+            raise layer.error(f"input '{top}' of {shape_text(found)} where the net takes {shape_text(self.blobs[top])}")
 
     def _put(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Set input blobs, reshaping the net where the batch is of another size."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rootgen import net as nets
-from rootgen import prototxt, schema
-from rootgen.engine import fillers, multipliers
 from rootgen.engine.caffe.runtime import pycaffe
+from rootgen.engine.checks import check_filler, check_multipliers, fillers_in
 from rootgen.engine.feed import Feed
-from rootgen.engine.locate import locate
-from rootgen.net import Layer, Net
-from rootgen.shapes import Shape, infer
+from rootgen.files import locate
+from rootgen.net.graph import Layer, Net, Shape
+from rootgen.net.read import is_binary
+from rootgen.net.shapes import infer
+from rootgen.proto import prototxt, schema
 
 _SOURCES = ("data_param", "image_data_param", "window_data_param", "hdf5_data_param")
 _NEEDS = {"ImageData": "--opencv", "WindowData": "--opencv"}  # layer type -> the option of `rootgen caffe build`
@@ -32,7 +32,7 @@ class Checked:
     outside: tuple[Layer, ...] = ()  # Data and Input layers whose tops are given, in the shapes of `blobs`
 
 
-def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_data: bool = True) -> Checked:
+def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_data: bool = True) -> Checked:
     """`net` held against Caffe's rules; RootgenError names file, line and layer where one is broken.
 
     `batch` replaces the batch size that the net gives; without `read_data` no database is looked for.
@@ -45,9 +45,9 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
             option = _NEEDS.get(layer.type)
             hint = f"rootgen caffe build {option}" if option else None
             raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
-        for filler in fillers.named(layer.param):
-            fillers.check(filler, layer.where)
-        multipliers.check(layer)
+        for filler in fillers_in(layer.param):
+            check_filler(filler, layer.where)
+        check_multipliers(layer)
         if layer.type == "Input" or (layer.type == "Data" and not _reads(layer, beside, read_data)):
             outside.append(layer)
         if layer.type != "Data" or layer in outside or layer.param.data_param.backend != LMDB:
@@ -58,15 +58,15 @@ def check(net: Net, phase: str, beside: Path, *, batch: int | None = None, read_
         feed.close()
         records[layer.name] = feed.database.size
         given.update(feed.shapes)
-    shapes = infer(net, batch=batch, given=given, partial=True)
-    pairs = zip(net.layers, shapes.layers, strict=True)
+    net = infer(net, batch=batch, given=given, partial=True)
     params: dict[str, list[Shape]] = {}
-    for layer, found in pairs:
+    for layer in net.layers:
+        found = layer.shapes
         if found.params and layer.name in params and phase == "TRAIN":
             raise layer.error("has the name of a layer above, so files could not tell their blobs apart", "rename it")
         if found.params:
             params[layer.name] = list(found.params)
-    return Checked(net, shapes.blobs, params, records, tuple(outside))
+    return Checked(net, net.blobs, params, records, tuple(outside))
 
 
 def _reads(layer: Layer, beside: Path, read_data: bool) -> bool:
@@ -97,7 +97,7 @@ def net_text(path: str | Path, checked: Checked) -> str:
     .caffemodel gives its layers without their blobs.
     """
     beside = Path(path).parent
-    if nets.is_binary(path) or checked.outside:
+    if is_binary(path) or checked.outside:
         param = schema.NetParameter(name=checked.net.name)
         for layer in checked.net.layers:
             param.layer.add().CopyFrom(_as_input(layer, checked) if layer in checked.outside else layer.param)

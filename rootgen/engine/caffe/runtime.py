@@ -17,7 +17,7 @@ def pycaffe() -> ModuleType:
     return caffe
 
 
-def choose(device: str, *, prefer_gpu: bool = True) -> str:
+def choose_device(device: str, *, prefer_gpu: bool = True) -> str:
     """Make the device "auto", "cpu", "gpu" or "gpu:1" Caffe's own; in words."""
     caffe = pycaffe()
     has_gpu = hasattr(caffe._caffe.Blob, "_gpu_data_ptr")  # built with CUDA

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from rootgen.engine import StepResult, schedule, state, weights
 from rootgen.engine import solver as solvers
+from rootgen.engine import state, weights
+from rootgen.engine.api import StepResult
 from rootgen.engine.caffe.network import CaffeNetwork
-from rootgen.engine.diverged import diverged
+from rootgen.engine.learning_rate import learning_rate, tests_before
+from rootgen.engine.trainer import diverged, write_snapshot
 from rootgen.errors import RootgenError
 
 
@@ -77,7 +79,7 @@ class CaffeTrainer:
             iteration,
             loss,
             sum(self._losses) / len(self._losses),
-            schedule.learning_rate(self.solver, iteration),
+            learning_rate(self.solver, iteration),
             outputs,
             self.train.batch_size * passes,
             time.perf_counter() - begun,
@@ -104,14 +106,15 @@ class CaffeTrainer:
         bad = self.train.not_finite()
         if bad.startswith("weights"):
             raise self._not_finite(f"{bad}; no snapshot is written")
-        suffix = ".h5" if self.solver.snapshot_format == 0 else ""
-        stem = f"{self.solver.snapshot_prefix}_iter_{self.iteration}"
-        model, solver_state = Path(f"{stem}.caffemodel{suffix}"), Path(f"{stem}.solverstate{suffix}")
-        history = self._history()
-        net = self.train.net
-        weights.write(model, net.name, "TRAIN", net.layers, self._learned())
-        state.write(solver_state, state.State(self.iteration, str(model), history.current_step, history.history))
-        return model, solver_state
+        found = self._history()
+        return write_snapshot(
+            self.solver,
+            self.train.net,
+            self._learned(),
+            iteration=self.iteration,
+            current_step=found.current_step,
+            history=found.history,
+        )
 
     def restore(self, path: str | Path) -> None:
         """Go on from a .solverstate; the model that it names must have every layer of the net.
@@ -152,7 +155,7 @@ class CaffeTrainer:
     def _go_to_batches(self, iteration: int) -> None:
         """Move the databases to where an unbroken run has them at `iteration`."""
         passes = [iteration * self.solver.iter_size]
-        passes += [schedule.tests_before(self.solver, iteration) * count for count in self.solver.test_iter]
+        passes += [tests_before(self.solver, iteration) * count for count in self.solver.test_iter]
         for i, (net, wanted) in enumerate(zip((self.train, *self.tests), passes, strict=True)):
             net.skip_batches(wanted - self._batches_read[i])
             self._batches_read[i] = wanted

@@ -18,7 +18,7 @@ log = logging.getLogger("rootgen")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's <malloc.h>
 
 
-def choose(name: str, *, prefer_gpu: bool = True) -> torch.device:
+def choose_device(name: str, *, prefer_gpu: bool = True) -> torch.device:
     """The device that "auto", "cpu", "gpu" or "gpu:1" (or "cuda...") means.
 
     "auto" is the first CUDA device where there is one and `prefer_gpu`, else the CPU.

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from rootgen.engine.fillers import check
+from rootgen.engine.checks import check_filler
 from rootgen.errors import RootgenError
-from rootgen.shapes import Shape
+from rootgen.net.graph import Shape
 
 
 def fill(shape: Shape, filler: Any, generator: torch.Generator, where: object) -> torch.Tensor:
     """A float32 tensor of `shape`, filled as the FillerParameter `filler` says."""
-    check(filler, where)
+    check_filler(filler, where)
     try:
         return _FILLERS[filler.type](shape, filler, generator)
     except ValueError as error:

@@ -6,43 +6,32 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rootgen.engine import NetTime, multipliers, seeds, weights
+from rootgen.engine import seeds, weights
+from rootgen.engine.api import NetTime, images_per_batch
+from rootgen.engine.checks import check_multipliers
 from rootgen.engine.feed import Feed
-from rootgen.engine.inputs import FED, images_per_batch
-from rootgen.engine.locate import locate
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import timing
-from rootgen.engine.torch.fillers import fill
-from rootgen.engine.torch.layers import FILLERS, Unit
-from rootgen.engine.torch.unit import overwrite_in_place
+from rootgen.engine.torch.blobs import BlobStore, Learnable, from_numpy, to_numpy
+from rootgen.engine.torch.layer import Unit, overwrite_in_place
+from rootgen.engine.torch.layers import FILLERS
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.net import Layer, Net
-from rootgen.shapes import LayerShapes, Shape, Shapes, infer, text
+from rootgen.files import locate
+from rootgen.net.graph import Layer, Net, Shape
+from rootgen.net.layers.registry import of
+from rootgen.net.shapes import infer
+from rootgen.text import shape_text
 
 log = logging.getLogger("rootgen")
 
 
-@dataclass
-class Learnable:
-    """A learnable blob, its name in messages, and its multipliers; one that layers share stands once.
-
-    A multiplier that any of those layers gives counts (AppendParam in net.cpp).
-    """
-
-    name: str
-    blob: Tensor
-    lr_mult: float
-    decay_mult: float
-
-
 @dataclass(frozen=True)
-class Options:
+class NetworkOptions:
     """How to run a net: phase, device, the seed of all that is random, the precision of its arithmetic.
 
     `beside` is the folder to look for data in after the current one, `batch` replaces the batch size of every
@@ -63,24 +52,24 @@ class TorchNetwork:
 
     engine = "torch"
 
-    def __init__(self, net: Net, options: Options, source: TorchNetwork | None = None) -> None:
+    def __init__(self, net: Net, options: NetworkOptions, source: TorchNetwork | None = None) -> None:
         """`source` is a net to share the blobs of layers of the same name with."""
-        self.net, self.phase, self.seed, self.dtype = net, options.phase, options.seed, options.dtype
+        self.phase, self.seed, self.dtype = options.phase, options.seed, options.dtype
         self.torch_device = options.device
         self.device = devices.describe(options.device)
         self.generator = torch.Generator(options.device)
         self.feeds = _open_feeds(net, options)
-        shapes = _infer(net, self.feeds, options.batch)
-        self.blobs: dict[str, Shape] = shapes.blobs
-        self.learnable: list[Learnable] = []
+        self.net = net = _with_shapes(net, self.feeds, options.batch)
+        self.blobs: dict[str, Shape] = net.blobs
+        store = BlobStore(options.seed, options.device, options.dtype)
+        self.learnable: list[Learnable] = store.learnable
         self.units: list[Unit] = []
-        self.feeders: list[Layer] = [layer for layer in net.layers if layer.type in FED]
-        self._shared: dict[str, Learnable] = {}
-        for layer, layer_shapes in zip(net.layers, shapes.layers, strict=True):
-            if layer.type not in FED:
-                self.units.append(self._unit(layer, layer_shapes, source))
+        self.feeders: list[Layer] = [layer for layer in net.layers if of(layer).fed]
+        for layer in net.layers:
+            if not of(layer).fed:
+                self.units.append(self._unit(layer, store, source))
         overwrite_in_place(self.units)
-        self.outputs = _outputs(net.layers)
+        self.outputs = net.outputs
         self._batch = 0
 
     def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
@@ -173,49 +162,22 @@ class TorchNetwork:
         tensor = from_numpy(values).to(self.torch_device, self.dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
-    def _unit(self, layer: Layer, shapes: LayerShapes, source: TorchNetwork | None) -> Unit:
+    def _unit(self, layer: Layer, store: BlobStore, source: TorchNetwork | None) -> Unit:
         """A layer with its blobs: those of the same layer of `source`, or filled."""
-        unit = Unit(layer, shapes.bottoms, shapes.tops, self.phase, self.generator)
+        unit, shapes = Unit(layer, self.phase, self.generator), layer.shapes
         other = next((o for o in source.units if o.layer.name == layer.name), None) if source else None
         if other is not None:
             found = tuple(tuple(blob.shape) for blob in other.blobs)
             if found != shapes.params:
-                theirs, ours = (", ".join(map(text, s)) or "none" for s in (found, shapes.params))
+                theirs, ours = (", ".join(map(shape_text, s)) or "none" for s in (found, shapes.params))
                 raise layer.error(f"learnable blobs {ours} in {self.phase}, but {theirs} in {other.phase}")
             unit.blobs = other.blobs
             return unit
-        multipliers.check(layer)
+        check_multipliers(layer)
         fillers = FILLERS[layer.type](layer.param) if layer.type in FILLERS else []
         for i, shape in enumerate(shapes.params):
-            unit.blobs.append(self._learnable(layer, i, shape, fillers[i] if fillers else None))
+            unit.blobs.append(store.add(layer, i, shape, fillers[i] if fillers else None))
         return unit
-
-    def _learnable(self, layer: Layer, i: int, shape: Shape, filler: Any) -> Tensor:
-        """Blob number `i` of a layer, filled; or the one that the layer shares by name."""
-        spec = layer.param.param[i] if i < len(layer.param.param) else None
-        if spec is not None and spec.name in self._shared:
-            shared = self._shared[spec.name]
-            if tuple(shared.blob.shape) != shape:
-                raise layer.error(f"sharing '{spec.name}' between blobs of different shapes is not implemented")
-            for name in ("lr_mult", "decay_mult"):  # where two layers give one, infer has found them alike
-                if spec.HasField(name):
-                    setattr(shared, name, getattr(spec, name))
-            return shared.blob
-        if filler is None:
-            blob = torch.zeros(shape)
-        else:
-            generator = torch.Generator().manual_seed(seeds.derive(self.seed, "fill", layer.name, i))
-            blob = fill(shape, filler, generator, layer.where)
-        blob = blob.to(self.torch_device, self.dtype)
-        if blob.dim() == 4:
-            blob = blob.contiguous(memory_format=torch.channels_last)
-        fixed = layer.type == "BatchNorm"  # its statistics are no weights: Caffe sets lr_mult 0
-        lr_mult, decay_mult = (spec.lr_mult, spec.decay_mult) if spec is not None else (1.0, 1.0)
-        learnable = Learnable(f"{layer.name}[{i}]", blob, 0.0 if fixed else lr_mult, decay_mult)
-        self.learnable.append(learnable)
-        if spec is not None and spec.name:
-            self._shared[spec.name] = learnable
-        return blob
 
     def _plan(self, wanted: tuple[str, ...] | None) -> tuple[list[Unit], dict[int, list[str]]]:
         """The layers that a pass runs, and which blobs may be dropped after which of them."""
@@ -253,20 +215,12 @@ class TorchNetwork:
     def _check_input(self, layer: Layer, top: str, values: np.ndarray) -> None:
         """Refuse an array whose shape is not the blob's, but for the batch size."""
         if tuple(values.shape[1:]) != self.blobs[top][1:] or not values.shape:
-            raise layer.error(f"input '{top}' of {text(values.shape)} where the net takes {text(self.blobs[top])}")
+            raise layer.error(
+                f"input '{top}' of {shape_text(values.shape)} where the net takes {shape_text(self.blobs[top])}"
+            )
 
 
-def from_numpy(values: np.ndarray) -> Tensor:
-    """A tensor of an array; a copy only where PyTorch cannot share it."""
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
-
-
-def to_numpy(tensor: Tensor) -> np.ndarray:
-    """A float32 array of its own, in Caffe's axis order."""
-    return tensor.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format).numpy()
-
-
-def _open_feeds(net: Net, options: Options) -> dict[str, Feed]:
+def _open_feeds(net: Net, options: NetworkOptions) -> dict[str, Feed]:
     """Data layer name -> its feed, where the database is there and wanted."""
     feeds = {}
     for layer in net.layers if options.read_data else ():
@@ -277,15 +231,15 @@ def _open_feeds(net: Net, options: Options) -> dict[str, Feed]:
     return feeds
 
 
-def _infer(net: Net, feeds: Mapping[str, Feed], batch: int | None) -> Shapes:
-    """Shapes of the net, with those of fed layers as their data has them."""
+def _with_shapes(net: Net, feeds: Mapping[str, Feed], batch: int | None) -> Net:
+    """The net with its shapes, with those of fed layers as their data has them."""
     given: dict[str, Shape] = {}
     for feed in feeds.values():
         given.update(feed.shapes)
-    shapes = infer(net, batch=batch, given=given)
-    for note in shapes.notes:
+    shaped = infer(net, batch=batch, given=given)
+    for note in shaped.notes:
         log.info("%s", note)
-    return shapes
+    return shaped
 
 
 def _no_input(layer: Layer, top: str) -> RootgenError:
@@ -296,12 +250,3 @@ def _no_input(layer: Layer, top: str) -> RootgenError:
         )
     hint = None if layer.type in ("Input", "MemoryData") else "the embedded engine reads Data layers; make an LMDB"
     return layer.error(f"{layer.type} layer: '{top}' is not given", hint)
-
-
-def _outputs(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Blobs that no layer reads, sorted as Caffe sorts them."""
-    free: set[str] = set()
-    for layer in layers:
-        free.difference_update(layer.bottoms)
-        free.update(layer.tops)
-    return tuple(sorted(free))

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rootgen.engine import LayerTime, NetTime
-from rootgen.engine.inputs import made_up
+from rootgen.engine.api import LayerTime, NetTime, made_up
 from rootgen.engine.torch import device as devices
-from rootgen.engine.torch.unit import Unit
+from rootgen.engine.torch.blobs import Learnable
+from rootgen.engine.torch.layer import Unit
+from rootgen.net.graph import Layer, Shape
 
-if TYPE_CHECKING:
-    from rootgen.engine.torch.network import TorchNetwork
+
+class Runs(Protocol):
+    """What is timed of a TorchNetwork, which is described there."""
+
+    torch_device: torch.device
+    units: list[Unit]
+    feeders: list[Layer]
+    blobs: dict[str, Shape]
+    learnable: list[Learnable]
+    outputs: tuple[str, ...]
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def run(self, batch: int, inputs: Mapping[str, np.ndarray] | None = None) -> tuple[dict[str, Tensor], Tensor]: ...
+
+    def tensor(self, values: np.ndarray) -> Tensor: ...
 
 
-def measure(network: TorchNetwork, iterations: int, warmup: int, backward: bool) -> NetTime:
+def measure(network: Runs, iterations: int, warmup: int, backward: bool) -> NetTime:
     """Times of `iterations` passes after `warmup` ones; layers are timed one by one, in passes of their own.
 
     Whole passes run as in training (with `backward`) or in testing; a layer's backward gives the gradients of its
@@ -41,7 +57,7 @@ def measure(network: TorchNetwork, iterations: int, warmup: int, backward: bool)
     return NetTime(network.batch_size, layers, [f for f, _ in whole], [b for _, b in whole if b is not None])
 
 
-def _whole(network: TorchNetwork, inputs: dict[str, np.ndarray], backward: bool) -> tuple[float, float | None]:
+def _whole(network: Runs, inputs: dict[str, np.ndarray], backward: bool) -> tuple[float, float | None]:
     """Milliseconds of one pass forward and, where wanted and there is a loss, backward."""
     prepared: dict[str, Any] = inputs
     forward, (values, loss) = _clocked(network, lambda: network.run(0, prepared))
@@ -55,7 +71,7 @@ def _whole(network: TorchNetwork, inputs: dict[str, np.ndarray], backward: bool)
     return forward, took
 
 
-def _clocked(network: TorchNetwork, work: Callable[[], Any]) -> tuple[float, Any]:
+def _clocked(network: Runs, work: Callable[[], Any]) -> tuple[float, Any]:
     devices.wait(network.torch_device)
     begun = time.perf_counter()
     result = work()
@@ -64,7 +80,7 @@ def _clocked(network: TorchNetwork, work: Callable[[], Any]) -> tuple[float, Any
 
 
 def _layers(
-    network: TorchNetwork, inputs: dict[str, np.ndarray], iterations: int, warmup: int, backward: bool
+    network: Runs, inputs: dict[str, np.ndarray], iterations: int, warmup: int, backward: bool
 ) -> list[LayerTime]:
     """Times of each layer, on the bottoms that the pass gives it."""
     values = {name: network.tensor(array) for name, array in inputs.items()}
@@ -80,7 +96,7 @@ def _layers(
     return times
 
 
-def _layer(network: TorchNetwork, unit: Unit, bottoms: list[Tensor], backward: bool) -> tuple[float, float | None]:
+def _layer(network: Runs, unit: Unit, bottoms: list[Tensor], backward: bool) -> tuple[float, float | None]:
     """Milliseconds of one layer forward and backward."""
     leaves = [bottom.detach().requires_grad_(backward) for bottom in bottoms]
     sources = [leaf for leaf in leaves if leaf.requires_grad] + [blob for blob in unit.blobs if blob.requires_grad]

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rootgen.engine import StepResult, schedule, state, weights
 from rootgen.engine import solver as solvers
-from rootgen.engine.diverged import diverged
+from rootgen.engine import state
+from rootgen.engine.api import StepResult
+from rootgen.engine.learning_rate import current_step, learning_rate, tests_before
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import updates
-from rootgen.engine.torch.network import TorchNetwork, from_numpy, to_numpy
+from rootgen.engine.torch.blobs import from_numpy, to_numpy
+from rootgen.engine.torch.network import TorchNetwork
+from rootgen.engine.trainer import diverged, write_snapshot
 from rootgen.errors import RootgenError
 
 log = logging.getLogger("rootgen")
@@ -67,7 +70,7 @@ class TorchTrainer:
                 if partial.requires_grad:
                     partial.backward()
                 del values
-            rate = schedule.learning_rate(self.solver, iteration)
+            rate = learning_rate(self.solver, iteration)
             self._apply(rate)
         self._smooth(loss)
         self.iteration += 1
@@ -90,7 +93,7 @@ class TorchTrainer:
         means = []
         for net, names, count in zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True):
             sums = dict.fromkeys((*names, "loss") if self.solver.test_compute_loss else names, 0.0)
-            first = schedule.tests_before(self.solver, self.iteration) * count
+            first = tests_before(self.solver, self.iteration) * count
             with torch.inference_mode(), devices.told():
                 for batch in range(first, first + count):
                     values, loss = net.run(batch)
@@ -104,15 +107,16 @@ class TorchTrainer:
         for learnable in self.train.learnable:
             if not bool(torch.isfinite(learnable.blob).all()):
                 raise self._not_finite(f"weights {learnable.name} are not finite; no snapshot is written")
-        suffix = ".h5" if self.solver.snapshot_format == 0 else ""
-        stem = f"{self.solver.snapshot_prefix}_iter_{self.iteration}"
-        model, solver_state = Path(f"{stem}.caffemodel{suffix}"), Path(f"{stem}.solverstate{suffix}")
-        net = self.train.net
-        weights.write(model, net.name, "TRAIN", net.layers, self.train.learned())
         history = [to_numpy(blob) for blobs in self._history for blob in blobs]
-        steps = schedule.current_step(self.solver, max(self.iteration - 1, 0))
-        state.write(solver_state, state.State(self.iteration, str(model), steps, history))
-        return model, solver_state
+        steps = current_step(self.solver, max(self.iteration - 1, 0))
+        return write_snapshot(
+            self.solver,
+            self.train.net,
+            self.train.learned(),
+            iteration=self.iteration,
+            current_step=steps,
+            history=history,
+        )
 
     def restore(self, path: str | Path) -> None:
         """Go on from a .solverstate; the model that it names must have every layer of the net."""

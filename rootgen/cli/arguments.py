@@ -1,0 +1,178 @@
+"""What the commands share: numbers, the options of a plan, of a net that is read, and of what runs nets."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rootgen.errors import RootgenError
+from rootgen.grouping import RULES, Plan, parse_by_hand
+from rootgen.net.graph import PHASES
+from rootgen.text import parse_shape, percent_change, table
+
+if TYPE_CHECKING:
+    from rootgen.engine.train import Stop
+    from rootgen.net.cost import Cost
+    from rootgen.net.graph import Net, Shape
+
+log = logging.getLogger("rootgen")
+
+
+def positive(word: str) -> int:
+    """A whole number from 1."""
+    return _whole(word, 1)
+
+
+def count(word: str) -> int:
+    """A whole number from 0."""
+    return _whole(word, 0)
+
+
+def positive_float(word: str) -> float:
+    """A finite number above zero."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{word}' is not a number above 0")
+    return number
+
+
+def _whole(word: str, least: int) -> int:
+    number = int(word) if word.isascii() and word.isdigit() and len(word) < 12 else -1
+    if not least <= number < 2**31:  # what Caffe's int32 fields hold
+        raise argparse.ArgumentTypeError(f"'{word}' is not a whole number from {least} to {2**31 - 1}")
+    return number
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--root N`, `--column N`, `--tree N` (one of them) and `--group LAYER=N` (as often as wanted)."""
+    rules = parser.add_argument_group("filter groups").add_mutually_exclusive_group()
+    rules.add_argument("--root", type=int, metavar="N", help="N groups in the first stage, half as many in each next")
+    rules.add_argument("--column", type=int, metavar="N", help="N groups in every stage")
+    rules.add_argument("--tree", type=int, metavar="N", help="N groups in the first stage, twice as many in each next")
+    parser.add_argument(
+        "--group", action="append", default=[], metavar="LAYER=N", help="groups of one layer, over any rule; repeatable"
+    )
+
+
+def plan(args: argparse.Namespace) -> Plan:
+    """The plan that the parsed options ask for; the original network where they ask for nothing."""
+    by_hand = parse_by_hand(args.group)
+    for kind in RULES:
+        n = getattr(args, kind)
+        if n is not None:
+            return Plan(kind, n, by_hand)
+    return Plan(by_hand=by_hand)
+
+
+def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) -> None:
+    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, `--lenient`, and `--batch` where it matters."""
+    parser.add_argument("--phase", choices=PHASES, default="TEST", help="layers of this phase (default: TEST)")
+    parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that the layers' rules speak of")
+    parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="a stage of the rules; repeatable")
+    parser.add_argument("--input", metavar="CxHxW", help="size of the input images, whatever the net or its data says")
+    parser.add_argument(
+        "--lenient", action="store_true", help="pass over fields that Caffe 1.0 does not have (nets of its forks)"
+    )
+    if batch:
+        parser.add_argument("--batch", type=positive, metavar="N", help="images per batch")
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="BLOB=AxB...",
+        help="shape of a blob no rule can tell; repeatable",
+    )
+
+
+def read_net(path: str, args: argparse.Namespace) -> Net:
+    """The net at `path` with its shapes; what was assumed, and what is not known, goes to the log."""
+    from rootgen.net.load import load
+
+    net = load(
+        path,
+        args.phase,
+        level=args.level,
+        stages=args.stage,
+        lenient=args.lenient,
+        input_shape=input_shape(args),
+        batch=args.batch,
+        given=given(args),
+    )
+    for note in net.notes:
+        log.warning(note)
+    return net
+
+
+def input_shape(args: argparse.Namespace) -> tuple[int, int, int] | None:
+    """Channels, height and width of `--input`."""
+    if not args.input:
+        return None
+    channels, height, width = parse_shape(args.input, 3)
+    return channels, height, width
+
+
+def given(args: argparse.Namespace) -> dict[str, Shape]:
+    """Shapes by blob of all `--shape BLOB=AxB`."""
+    found = {}
+    for word in args.shape:
+        name, equals, shape = word.rpartition("=")
+        if not equals or not name:
+            raise RootgenError(f"--shape {word}: not of the form BLOB=AxBxC", hint="as in --shape pool5=1x256x7x7")
+        found[name] = parse_shape(shape)
+    return found
+
+
+def totals(before: Cost, after: Cost, title: str) -> str:
+    """Table of the parameters and multiply-adds of two nets."""
+    rows = [
+        [name, f"{old:,}", f"{new:,}", percent_change(old, new)]
+        for name, old, new in (
+            ("params", before.params, after.params),
+            ("macs per image", before.macs, after.macs),
+        )
+    ]
+    return table([title, "before", "after", "change"], rows)
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """--engine, --device and --threads."""
+    from rootgen.engine.api import ENGINES
+
+    parser.add_argument(
+        "--engine", default="auto", choices=ENGINES, help="auto: pycaffe where it imports, else PyTorch"
+    )
+    parser.add_argument("--device", default="auto", metavar="cpu|gpu[:N]", help="auto: a GPU where there is one")
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads to compute with (default: all)")
+
+
+def limit_threads(count: int | None) -> None:
+    """Have every engine compute with `count` threads; before one is loaded, as OpenMP and BLAS read it then."""
+    if count is None:
+        return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

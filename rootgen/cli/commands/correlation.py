@@ -1,0 +1,76 @@
+"""rootgen correlation: inter-layer filter correlation of a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+HELP = "Inter-layer filter correlation of a trained model: arrays, images as in the paper's Fig. 6, block scores."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from rootgen.cli.arguments import add_engine_arguments, positive
+    from rootgen.correlation.study import KINDS, CorrelationOptions
+
+    parser.add_argument("model", metavar="MODEL.caffemodel")
+    parser.add_argument("--out", metavar="DIR", help="for the results (default: MODEL_correlation, beside the model)")
+    parser.add_argument("--net", metavar="FILE", help="net.prototxt (default: the net that the caffemodel carries)")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="LMDB", help="images; repeatable (default: those it trained on)"
+    )
+    parser.add_argument("--mean", metavar="FILE", help="mean.binaryproto (default: that of the net's Data layer)")
+    parser.add_argument(
+        "--pairs",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="A-B,...",
+        help="pairs of convolutions, such as conv2c-conv3a (default: all adjacent ones)",
+    )
+    parser.add_argument(
+        "--images", type=positive, default=CorrelationOptions.images, metavar="N", help="of each set, at most"
+    )
+    parser.add_argument("--batch-size", type=positive, default=CorrelationOptions.batch_size, metavar="N")
+    parser.add_argument("--group", type=positive, metavar="N", help="score by N blocks, not by the layer's own groups")
+    parser.add_argument(
+        "--draw",
+        type=_kinds,
+        default=CorrelationOptions.draw,
+        metavar="KIND,...",
+        help=f"images to draw: {', '.join(KINDS)} (default: whitened; the arrays always hold all)",
+    )
+    add_engine_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from rootgen import correlation
+    from rootgen.cli import write_out
+    from rootgen.cli.arguments import limit_threads
+    from rootgen.cli.progress_bars import bars
+    from rootgen.correlation.study import CorrelationOptions
+    from rootgen.text import table
+
+    limit_threads(args.threads)
+    model = Path(args.model)
+    out = Path(args.out) if args.out else model.with_name(f"{model.stem}_correlation") if model.name else model
+    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device")
+    options = CorrelationOptions(**{name: getattr(args, name) for name in names})
+    begin = time.perf_counter()
+    with bars() as report:
+        outcome = correlation.run(args.model, out, options, report)
+    rows = [
+        (score.pair, score.images, score.group, "-" if math.isnan(score.score) else f"{score.score:.2f}", score.samples)
+        for score in outcome.scores
+    ]
+    write_out(table(("pair", "images", "group", "block score", "samples"), rows), None)
+    write_out(f"{out}: {len(outcome.files)} files in {time.perf_counter() - begin:.1f} s\n", None)
+
+
+def _kinds(text: str) -> list[str]:
+    from rootgen.correlation.study import KINDS
+
+    for kind in text.split(","):
+        if kind not in KINDS:
+            raise argparse.ArgumentTypeError(f"'{kind}' is none of {', '.join(KINDS)}")
+    return text.split(",")

@@ -1,0 +1,117 @@
+"""One layer, ready to run: its blobs, and the function from bottoms to tops that its type builds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.net.graph import Layer, Shape
+from rootgen.net.layers.registry import loss_weights, of
+
+Run = Callable[..., Any]  # bottoms -> one top, or a tuple of tops
+Build = Callable[["Unit"], Run]
+
+BUILDERS: dict[str, Build] = {}
+FILLERS: dict[str, Callable[[Any], list[Any]]] = {}
+FREE_OUTPUT: set[str] = set()
+
+
+@dataclass
+class Unit:
+    """A layer of a net.
+
+    `blobs` are its learnable blobs in Caffe's order and shapes; a test net's units hold the train net's
+    tensors, so a run function looks them up when it runs. `generator` is the net's, seeded anew for every pass.
+    """
+
+    layer: Layer
+    phase: str
+    generator: torch.Generator
+    blobs: list[Tensor] = field(default_factory=list)
+    run: Run = field(init=False)
+    loss_weights: tuple[float, ...] = field(init=False)  # how much each top adds to the loss
+
+    def __post_init__(self) -> None:
+        build = BUILDERS.get(self.layer.type)
+        if build is None:
+            raise self._refused()
+        self.run = build(self)
+        self.loss_weights = loss_weights(self.layer)
+
+    @property
+    def bottoms(self) -> tuple[Shape, ...]:
+        """Shapes of the bottoms."""
+        return self.layer.shapes.bottoms
+
+    @property
+    def tops(self) -> tuple[Shape, ...]:
+        """Shapes of the tops."""
+        return self.layer.shapes.tops
+
+    @property
+    def param(self) -> Any:
+        """The LayerParameter."""
+        return self.layer.param
+
+    def error(self, what: str, hint: str | None = None) -> RootgenError:
+        """The error `what`, placed at this layer."""
+        return self.layer.error(what, hint)
+
+    def _refused(self) -> RootgenError:
+        """The error for a type that this engine does not run."""
+        kind, why = self.layer.type, of(self.layer).only_caffe
+        if why:
+            return self.error(f"the embedded engine does not run {kind} layers: {why}", "use --engine caffe")
+        return self.error(f"the embedded engine has no layer type '{kind}'", did_you_mean(kind, BUILDERS))
+
+    def axis(self, axis: int, bottom: int = 0) -> int:
+        """An axis of a bottom, counted from the front where `axis` is negative."""
+        count = len(self.bottoms[bottom])
+        if not -count <= axis < count:
+            raise self.error(f"axis {axis} of a blob with {count} axes")
+        return axis % count
+
+    def reshaped(self, x: Tensor, top: int = 0) -> Tensor:
+        """`x` in the shape of a top, for whatever batch size `x` came with."""
+        declared, shape = self.bottoms[0], self.tops[top]
+        if declared[:1] == shape[:1]:
+            shape = (x.shape[0], *shape[1:])
+        return x.reshape(shape)
+
+
+def builds(
+    *types: str, fillers: Callable[[Any], list[Any]] | None = None, output_is_free: bool = False
+) -> Callable[[Build], Build]:
+    """Register the decorated function as what makes the run function of layers of `types`.
+
+    `fillers` gives, from a LayerParameter, the FillerParameter of each learnable blob. `output_is_free`: the gradient
+    does not need the output, so that the next layer may overwrite it.
+    """
+
+    def register(build: Build) -> Build:
+        for name in types:
+            BUILDERS[name] = build
+            if fillers is not None:
+                FILLERS[name] = fillers
+            if output_is_free:
+                FREE_OUTPUT.add(name)
+        return build
+
+    return register
+
+
+def overwrite_in_place(units: Sequence[Unit]) -> None:
+    """Let in-place ReLUs overwrite their bottom, where the layer that made it does not need it for its gradient."""
+    makers: dict[str, Unit] = {}
+    for unit in units:
+        layer = unit.layer
+        plain = layer.type == "ReLU" and not unit.param.relu_param.negative_slope
+        maker = makers.get(layer.bottoms[0]) if plain and layer.bottoms == layer.tops else None
+        if maker is not None and maker.layer.type in FREE_OUTPUT:
+            unit.run = torch.relu_
+        makers.update(dict.fromkeys(layer.tops, unit))

@@ -1,0 +1,17 @@
+"""Every layer type of the embedded engine, by the chapters of net/layers: importing this package registers them."""
+
+from rootgen.engine.torch.layer import BUILDERS, FILLERS
+from rootgen.engine.torch.layers import activation, common, data, loss, normalization, pooling, utility, vision
+
+__all__ = [
+    "BUILDERS",
+    "FILLERS",
+    "activation",
+    "common",
+    "data",
+    "loss",
+    "normalization",
+    "pooling",
+    "utility",
+    "vision",
+]

@@ -1,0 +1,163 @@
+"""Losses and Accuracy."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rootgen.engine.torch.layer import Run, Unit, builds
+
+_FULL, _VALID, _BATCH_SIZE, _NONE = 0, 1, 2, 3  # LossParameter.NormalizationMode
+_GREATEST = 87.33654475  # -log(FLT_MIN): Caffe clips the probability there
+
+
+@builds("SoftmaxWithLoss")
+def softmax_with_loss(unit: Unit) -> Run:
+    axis = unit.axis(unit.param.softmax_param.axis)
+    mode = _normalization(unit, _VALID)
+    labels_of = _labels(unit, axis, unit.param.loss_param)
+
+    def run(x: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+        log_probability = F.log_softmax(x, axis)
+        index, valid = labels_of(x, label)
+        losses = -log_probability.gather(axis, index.unsqueeze(axis)).squeeze(axis)
+        value = losses.detach()
+        losses = value.clamp(max=_GREATEST) + (losses - value)  # clips the value, not the gradient
+        loss = torch.where(valid, losses, torch.zeros_like(losses)).sum()
+        loss = loss / _normalizer(mode, valid, x.shape[:axis].numel())
+        return (loss, log_probability.exp())[: max(len(unit.tops), 1)]
+
+    return run
+
+
+@builds("Accuracy")
+def accuracy(unit: Unit) -> Run:
+    param = unit.param.accuracy_param
+    axis = unit.axis(param.axis)
+    labels_of = _labels(unit, axis, param)
+
+    def run(x: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+        index, valid = labels_of(x, label)
+        true = x.gather(axis, index.unsqueeze(axis))
+        better = (x >= true).sum(axis) - 1  # a class that ties with the true one counts as better, as in Caffe
+        right = (better < param.top_k) & valid & ~true.squeeze(axis).isnan()
+        mean = right.sum() / valid.sum().clamp(min=1)
+        if len(unit.tops) == 1:
+            return (mean.to(x.dtype),)
+        classes = x.shape[axis]
+        seen = torch.bincount(index[valid], minlength=classes)
+        hits = torch.bincount(index[right], minlength=classes)
+        return mean.to(x.dtype), hits.to(x.dtype) / seen.clamp(min=1)
+
+    return run
+
+
+def _labels(unit: Unit, axis: int, param):  # type: ignore[no-untyped-def]
+    """A function (scores, label blob) -> (class of each place, whether it counts); it checks the classes.
+
+    Ignored places get class 0.
+    """
+    ignored = param.ignore_label if param.HasField("ignore_label") else None
+
+    def labels(x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (*x.shape[:axis], *x.shape[axis + 1 :])
+        index = label.reshape(shape).long()
+        valid = torch.ones_like(index, dtype=torch.bool) if ignored is None else index != ignored
+        index = torch.where(valid, index, torch.zeros_like(index))
+        wrong = (index < 0) | (index >= x.shape[axis])
+        if wrong.any():
+            place = int(wrong.flatten().nonzero()[0])
+            raise unit.error(
+                f"label {int(index.flatten()[place])} at place {place} of the batch, but bottom "
+                f"'{unit.layer.bottoms[0]}' scores {x.shape[axis]} classes (labels go from 0 to {x.shape[axis] - 1})",
+                "set num_output to the number of classes, or mend the labels in the database",
+            )
+        return index, valid
+
+    return labels
+
+
+def _normalization(unit: Unit, default: int) -> int:
+    """The NormalizationMode of a loss layer; the old `normalize` means VALID or BATCH_SIZE."""
+    param = unit.param.loss_param
+    if param.HasField("normalization"):
+        return param.normalization
+    if param.HasField("normalize"):
+        return _VALID if param.normalize else _BATCH_SIZE
+    return default
+
+
+def _normalizer(mode: int, valid: Tensor, batch: int) -> Tensor | float:
+    """What a summed loss is divided by, at least 1."""
+    if mode == _VALID:
+        return valid.sum().clamp(min=1)
+    return {_FULL: max(valid.numel(), 1), _BATCH_SIZE: max(batch, 1), _NONE: 1}[mode]
+
+
+@builds("EuclideanLoss")
+def euclidean_loss(_: Unit) -> Run:
+    return lambda x, y: (x - y.reshape(x.shape)).square().sum() / x.shape[0] / 2
+
+
+@builds("SigmoidCrossEntropyLoss")
+def sigmoid_cross_entropy_loss(unit: Unit) -> Run:
+    mode = _normalization(unit, _BATCH_SIZE)
+    param = unit.param.loss_param
+
+    def run(x: Tensor, target: Tensor) -> Tensor:
+        target = target.reshape(x.shape)
+        valid = torch.ones_like(x, dtype=torch.bool)
+        if param.HasField("ignore_label"):
+            valid = target.long() != param.ignore_label
+        losses = F.binary_cross_entropy_with_logits(x, target, reduction="none")
+        return (losses * valid).sum() / _normalizer(mode, valid, x.shape[0])
+
+    return run
+
+
+@builds("HingeLoss")
+def hinge_loss(unit: Unit) -> Run:
+    labels = math.prod(unit.bottoms[1])
+    if labels != unit.bottoms[0][0]:
+        raise unit.error(f"takes one label per image, not {labels} for {unit.bottoms[0][0]}")
+    labels_of = _labels(unit, 1, unit.param.loss_param)
+    squared = unit.param.hinge_loss_param.norm == 2
+
+    def run(x: Tensor, label: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        index, _ = labels_of(flat, label)
+        sign = torch.ones_like(flat).scatter_(1, index.unsqueeze(1), -1)
+        margin = (1 + sign * flat).clamp(min=0)
+        return (margin.square() if squared else margin).sum() / x.shape[0]
+
+    return run
+
+
+@builds("MultinomialLogisticLoss")
+def multinomial_logistic_loss(unit: Unit) -> Run:
+    labels_of = _labels(unit, 1, unit.param.loss_param)
+
+    def run(x: Tensor, label: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        index, _ = labels_of(flat, label)
+        return -flat.gather(1, index.unsqueeze(1)).clamp(min=1e-20).log().sum() / x.shape[0]
+
+    return run
+
+
+@builds("ContrastiveLoss")
+def contrastive_loss(unit: Unit) -> Run:
+    param = unit.param.contrastive_loss_param
+
+    def run(a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
+        squares = (a - b).flatten(1).square().sum(1)
+        if param.legacy_version:
+            apart = (param.margin - squares).clamp(min=0)
+        else:
+            apart = (param.margin - squares.clamp(min=1e-20).sqrt()).clamp(min=0).square()
+        return torch.where(similar.flatten().bool(), squares, apart).sum() / a.shape[0] / 2
+
+    return run

@@ -1,0 +1,106 @@
+"""Layers that move, join, cut or pick values, and Softmax."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rootgen.engine.torch.layer import Run, Unit, builds
+
+
+@builds("Flatten", "Reshape")
+def reshape(unit: Unit) -> Run:
+    return unit.reshaped
+
+
+@builds("Split")
+def split(unit: Unit) -> Run:
+    return lambda x: (x,) * len(unit.tops)
+
+
+@builds("Silence")
+def silence(_: Unit) -> Run:
+    return lambda *_: ()
+
+
+@builds("Concat", output_is_free=True)
+def concat(unit: Unit) -> Run:
+    param = unit.param.concat_param
+    axis = unit.axis(param.concat_dim if param.HasField("concat_dim") else param.axis)
+    return lambda *bottoms: torch.cat(bottoms, axis)
+
+
+@builds("Slice")
+def slices(unit: Unit) -> Run:
+    param = unit.param.slice_param
+    axis = unit.axis(param.slice_dim if param.HasField("slice_dim") else param.axis)
+    sizes = [top[axis] for top in unit.tops]
+    return lambda x: torch.split(x, sizes, axis)
+
+
+@builds("Tile")
+def tile(unit: Unit) -> Run:
+    param = unit.param.tile_param
+    axis = unit.axis(param.axis)
+    return lambda x: torch.cat([x] * param.tiles, axis)
+
+
+@builds("Reduction")
+def reduction(unit: Unit) -> Run:
+    param = unit.param.reduction_param
+    axis = unit.axis(param.axis)
+    total, absolute, squares, mean = 1, 2, 3, 4
+
+    def run(x: Tensor) -> Tensor:
+        flat = x.flatten(axis)
+        values = {total: flat, absolute: flat.abs(), squares: flat * flat, mean: flat}[param.operation]
+        out = values.mean(axis) if param.operation == mean else values.sum(axis)
+        return out * param.coeff
+
+    return run
+
+
+@builds("ArgMax")
+def arg_max(unit: Unit) -> Run:
+    param = unit.param.argmax_param
+
+    def run(x: Tensor) -> Tensor:
+        if param.HasField("axis"):
+            values, places = x.topk(param.top_k, unit.axis(param.axis))
+            return values if param.out_max_val else places.to(x.dtype)
+        values, places = x.flatten(1).topk(param.top_k, 1)
+        parts = [places.to(x.dtype), values] if param.out_max_val else [places.to(x.dtype)]
+        return unit.reshaped(torch.stack(parts, 1))
+
+    return run
+
+
+@builds("Eltwise")
+def eltwise(unit: Unit) -> Run:
+    param = unit.param.eltwise_param
+    product, greatest = 0, 2
+    coeff = list(param.coeff)  # one per bottom, and none for PROD: Shapes' business; MAX takes no notice of them
+
+    def run(*bottoms: Tensor) -> Tensor:
+        if param.operation == product:
+            return reduce(torch.mul, bottoms)
+        if param.operation == greatest:
+            return reduce(torch.maximum, bottoms)
+        terms = [x if c == 1 else x * c for x, c in zip(bottoms, coeff or [1.0] * len(bottoms), strict=True)]
+        return reduce(torch.add, terms)
+
+    return run
+
+
+@builds("Softmax")
+def softmax(unit: Unit) -> Run:
+    axis = unit.axis(unit.param.softmax_param.axis)
+    return lambda x: F.softmax(x, axis)
+
+
+@builds("Parameter")
+def parameter(unit: Unit) -> Run:
+    return lambda: unit.blobs[0]

@@ -1,0 +1,143 @@
+"""The CSV that a training run leaves beside its snapshots: one row per iteration and per test."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+from rootgen.engine.api import StepResult
+from rootgen.errors import RootgenError
+from rootgen.files import check_writable, is_stream, write_text
+
+log = logging.getLogger("rootgen")
+
+FIXED = (
+    "iteration",
+    "phase",
+    "seconds",
+    "learning_rate",
+    "total_loss",
+    "smoothed_loss",
+    "images_per_second",
+    "data_share",
+)
+
+
+class TrainLog:
+    """Rows of iterations (phase "train") and of tests ("test", "test 1", ...).
+
+    `iteration` counts from 0, a test's being that of the training iteration it came before; `seconds` is the time
+    spent so far, over all the runs that this log went through; `data_share` the part of an iteration spent
+    waiting for data. Each scalar output blob has a column of its name. A run that starts at iteration 0 begins a
+    new log and keeps the old as LOG.previous.csv; one that goes on drops the rows from its first iteration on,
+    which it makes again. Either happens with the first iteration only: a run that makes none leaves the log as it is.
+    A pipe or a device gets the rows of this run alone. RootgenError where a file is there that is no such log.
+    """
+
+    def __init__(self, path: str | Path, blobs: Sequence[str], iteration: int) -> None:
+        self.path = Path(path)
+        self.columns = [*FIXED, *(name if name not in FIXED else f"{name} blob" for name in blobs)]
+        self.blobs = dict(zip(blobs, self.columns[len(FIXED) :], strict=True))
+        if self.path.is_dir():
+            raise RootgenError("cannot write: Is a directory", where=self.path, hint="name a file with --log")
+        self._refuse_another_file()
+        self._old = self._kept(iteration) if iteration and not is_stream(self.path) else []
+        self.seconds = max((float(row["seconds"] or 0) for row in self._old), default=0.0)
+        self._file: IO[str] | None = None
+        self._begun = False
+        self._waiting: list[dict[str, object]] = []
+        check_writable(self.path)
+        if is_stream(self.path):
+            self._begin()
+
+    def step(self, result: StepResult) -> None:
+        """Add the row of an iteration."""
+        self.seconds += result.seconds
+        speed = result.images / result.seconds if result.seconds else 0.0
+        share = result.data_seconds / result.seconds if result.seconds else 0.0
+        values = (result.learning_rate, result.loss, result.smoothed_loss, round(speed, 2), round(share, 4))
+        self._add(result.iteration, "train", dict(zip(FIXED[3:], values, strict=True)), result.outputs)
+
+    def test(self, iteration: int, results: Sequence[dict[str, float]], seconds: float) -> None:
+        """Add a row per test net."""
+        self.seconds += seconds
+        for number, outputs in enumerate(results):
+            self._add(iteration, f"test {number}" if number else "test", {}, outputs)
+
+    def close(self) -> None:
+        """End the log."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _add(self, iteration: int, phase: str, fixed: dict[str, float], outputs: dict[str, float]) -> None:
+        row: dict[str, object] = {"iteration": iteration, "phase": phase, "seconds": round(self.seconds, 3), **fixed}
+        row.update({self.blobs[name]: value for name, value in outputs.items() if name in self.blobs})
+        self._waiting.append(row)
+        if phase != "train" and not self._begun:  # the first iteration may fail yet
+            return
+        rows, self._waiting = self._waiting, []
+        try:
+            if not self._begun:
+                self._begin()
+            if self._file is None:
+                return
+            csv.DictWriter(self._file, self.columns, lineterminator="\n").writerows(rows)
+            self._file.flush()
+        except (OSError, RootgenError) as error:  # a full disk: the log is not worth the training
+            reason = getattr(error.__cause__ or error, "strerror", error)
+            log.warning("%s: cannot write (%s); the log ends at iteration %d", self.path, reason, iteration)
+            self._file = None
+
+    def _refuse_another_file(self) -> None:
+        """RootgenError where the file that is there is no log; an empty one may go."""
+        if not self.path.is_file():
+            return
+        try:
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                first = file.readline(1000)
+        except OSError as error:
+            raise RootgenError(f"cannot read: {error.strerror}", where=self.path) from error
+        if first and tuple(first.rstrip("\n").split(",")[: len(FIXED)]) != FIXED:
+            raise RootgenError(
+                "is there already and is no log of a training", where=self.path, hint="name another --log"
+            )
+
+    def _begin(self) -> None:
+        """Put the header and the rows kept in place of the old log, and open that for more."""
+        self._begun = True
+        if not self._old and self._has_rows():
+            self.path.replace(self.path.with_suffix(".previous.csv"))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._old)
+        write_text(self.path, text.getvalue())
+        try:
+            self._file = self.path.open("a", encoding="utf-8", newline="")
+        except OSError as error:
+            raise RootgenError(f"cannot write: {error.strerror}", where=self.path) from error
+
+    def _has_rows(self) -> bool:
+        """Whether the old log says anything beyond its header."""
+        if not self.path.is_file():
+            return False
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            return len(list(islice(file, 2))) == 2
+
+    def _kept(self, iteration: int) -> list[dict[str, str]]:
+        """Rows of the log that is there, up to `iteration`; none where its columns are others."""
+        try:
+            with self.path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                if reader.fieldnames is None or list(reader.fieldnames) != self.columns:
+                    return []
+                rows = [row for row in reader if None not in row and None not in row.values()]  # the last may be cut
+        except (OSError, UnicodeDecodeError, csv.Error):
+            return []
+        return [row for row in rows if row["iteration"].isdecimal() and int(row["iteration"]) < iteration]

@@ -1,0 +1,70 @@
+"""What all trainers share: the names of snapshots, how they are written, and what is said of a run that diverges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rootgen.engine import state, weights
+from rootgen.engine.learning_rate import learning_rate
+from rootgen.errors import RootgenError
+from rootgen.net.graph import Net
+
+
+class DivergedError(RootgenError):
+    """Weights or a loss that are not finite: what was trained since the last snapshot is worth nothing."""
+
+
+def diverged(solver: Any, iteration: int, where: object, what: str) -> DivergedError:
+    """The error `what` at `iteration`, with the learning rate that led there and the last good snapshot."""
+    rate = learning_rate(solver, max(iteration - 1, 0))
+    newest = next(iter(snapshots(solver.snapshot_prefix)), None)
+    last = f"; the last snapshot is {newest[1]}" if newest else ""
+    return DivergedError(
+        f"iteration {iteration}: {what}",
+        where=where,
+        hint=f"lower base_lr (the rate is {rate:g}) or set clip_gradients{last}",
+    )
+
+
+def snapshot_paths(solver: Any, iteration: int) -> tuple[Path, Path]:
+    """Model and solver state of a snapshot at `iteration`, by snapshot_prefix and snapshot_format."""
+    suffix = ".h5" if solver.snapshot_format == 0 else ""
+    stem = f"{solver.snapshot_prefix}_iter_{iteration}"
+    return Path(f"{stem}.caffemodel{suffix}"), Path(f"{stem}.solverstate{suffix}")
+
+
+def write_snapshot(
+    solver: Any,
+    net: Net,
+    learned: Mapping[str, Sequence[np.ndarray]],
+    *,
+    iteration: int,
+    current_step: int,
+    history: Iterable[np.ndarray],
+) -> tuple[Path, Path]:
+    """Write the model of `net` and the state of `solver`, each whole or not at all; their paths."""
+    model, solver_state = snapshot_paths(solver, iteration)
+    weights.write(model, net.name, "TRAIN", net.layers, learned)
+    state.write(solver_state, state.State(iteration, str(model), current_step, list(history)))
+    return model, solver_state
+
+
+def snapshots(prefix: str) -> list[tuple[int, Path]]:
+    """(iteration, .solverstate or .solverstate.h5) of every snapshot under a snapshot_prefix, newest first.
+
+    Those whose model is gone are left out.
+    """
+    start = Path(prefix)
+    pattern = re.compile(re.escape(start.name) + r"_iter_(\d+)\.solverstate(\.h5)?$")
+    found = []
+    for path in start.parent.glob("*.solverstate*") if start.parent.is_dir() else ():
+        match = pattern.match(path.name)
+        model = path.with_name(path.name.replace(".solverstate", ".caffemodel"))
+        if match and model.is_file():
+            found.append((int(match[1]), path))
+    return sorted(found, reverse=True)

@@ -1,0 +1,1 @@
+"""Figures: as files, always the same bytes; and nets as pictures."""

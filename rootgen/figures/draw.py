@@ -1,0 +1,290 @@
+"""A picture of a net (SVG, PNG or PDF): filters as blocks, one per group, as in the paper's Figs. 4 and 7.
+
+Each convolution is drawn as solids: as tall as it has filters, as wide as its kernel, as deep as the channels
+that one filter sees. So filter groups show as a stack of thin, shallow blocks. Stages go from left to right;
+short nets stand in one line, longer ones with a column per stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log2
+from pathlib import Path
+from typing import Any
+
+from rootgen.errors import RootgenError
+from rootgen.figures import save as files
+from rootgen.figures.diagram import CONVOLUTIONS, Diagram, Node
+
+FORMATS = (".svg", ".png", ".pdf")
+ONE_LINE = 16  # ranks: a longer net gets a column per stage
+PNG_PIXELS = 20_000  # the longer side of a PNG; larger pictures get fewer dots per inch
+SPATIAL, POINTWISE, FC, OTHER, LINE, BAND = "#5b7fa6", "#b4c5d8", "#7d9b76", "#e9e6df", "#8a8a8a", "#f5f6f8"
+GROUPS = ("#c44e52", "#4c72b0", "#55a868", "#dd8452", "#8172b3", "#b59a57", "#da8bc3", "#64b5cd")
+SMALL, LARGE = 7.0, 9.5  # points
+
+Point = tuple[float, float]
+
+
+def draw(diagram: Diagram, title: str, path: str | Path) -> None:
+    """Write the picture of `diagram` under `title` to `path`, whose suffix says the format."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise RootgenError(f"cannot draw '{suffix or Path(path).name}'", where=path, hint="use .svg, .png or .pdf")
+    from matplotlib.figure import Figure
+
+    place = _Layout(diagram)
+    left, bottom, right, top = place.frame()
+    width, height = right - left, top - bottom
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.axis("off")
+    _Picture(axes, diagram, place).draw(title)
+    files.write(figure, path, min(files.DPI, PNG_PIXELS / max(width, height)))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where ranks, lanes and stages lie, in inches; y points up."""
+
+    diagram: Diagram
+
+    @property
+    def one_line(self) -> bool:
+        return len(self.diagram.stages) <= ONE_LINE
+
+    @property
+    def size(self) -> float:
+        """How tall blocks are drawn: inches per doubling of the filters."""
+        return 0.17 if self.one_line else 0.085
+
+    def at(self, rank: int, lane: float) -> Point:
+        """Centre of a node."""
+        stage = self.diagram.stages[rank]
+        if self.one_line:
+            return 1.15 * rank + 0.35 * stage, -2.3 * lane
+        first = self.diagram.stages.index(stage)
+        return self._column(stage) + 1.9 * (lane - self.lanes(stage)[0]), -1.0 * (rank - first)
+
+    def lanes(self, stage: int) -> tuple[float, float]:
+        """First and last lane that a stage uses."""
+        diagram = self.diagram
+        used = [node.lane for node in diagram.nodes if diagram.stages[node.rank] == stage]
+        used += [lane for bend in diagram.bends.values() for rank, lane in bend if diagram.stages[rank] == stage]
+        return min(used), max(used)
+
+    def _column(self, stage: int) -> float:
+        """x of a stage's first lane."""
+        spans = (self.lanes(before) for before in range(stage))
+        return sum(1.9 * (last - first) + 2.4 for first, last in spans)
+
+    def band(self, stage: int) -> tuple[float, float]:
+        """Left and right edge of a stage."""
+        ranks = [rank for rank, each in enumerate(self.diagram.stages) if each == stage]
+        if self.one_line:
+            return self.at(ranks[0], 0)[0] - 0.65, self.at(ranks[-1], 0)[0] + 0.65
+        first, last = self.lanes(stage)
+        return self._column(stage) - 0.5, self._column(stage) + 1.9 * (last - first) + 1.6
+
+    def frame(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right and top of the picture."""
+        points = [self.at(node.rank, node.lane) for node in self.diagram.nodes]
+        margin = 1.5 if self.one_line else 0.75
+        left, right = self.band(0)[0], self.band(len(self.diagram.resolutions) - 1)[1]
+        return left - 0.15, min(y for _, y in points) - margin, right + 0.15, max(y for _, y in points) + margin + 0.5
+
+
+class _Picture:
+    """Draws the parts of a diagram on matplotlib axes."""
+
+    def __init__(self, axes: Any, diagram: Diagram, place: _Layout) -> None:
+        self.axes = axes
+        self.diagram = diagram
+        self.place = place
+        self.crossings: dict[int, list[float]] = {}  # stage -> where the lines that enter it come from
+
+    def draw(self, title: str) -> None:
+        left, bottom, _, top = self.place.frame()
+        self._text(left + 0.15, top - 0.1, title, fontsize=LARGE + 1.5, va="top", weight="bold")
+        for stage, resolution in enumerate(self.diagram.resolutions):
+            start, end = self.place.band(stage)
+            self._rectangle(start, bottom + 0.1, end - start, top - bottom - 0.45, BAND, edge="none", z=0)
+            label = " × ".join(map(str, resolution))
+            self._text((start + end) / 2, top - 0.42, label, fontsize=LARGE, ha="center", va="top", color="#555555")
+        for repeat in self.diagram.repeats:
+            self._repeat(self.diagram.nodes[repeat.first : repeat.last + 1], repeat.times)
+        for i, node in enumerate(self.diagram.nodes):
+            for edge in node.edges:
+                self._edge(edge, i)
+        for node in self.diagram.nodes:
+            self._node(node)
+
+    def _text(self, x: float, y: float, words: str, **style: Any) -> None:
+        """`words` as they are: a `$` in a layer's name starts no formula."""
+        self.axes.text(x, y, words, zorder=5, parse_math=False, **style)
+
+    def _node(self, node: Node) -> None:
+        x, y = self.place.at(node.rank, node.lane)
+        kind = node.layer.type
+        if kind in (*CONVOLUTIONS, "InnerProduct"):
+            half = self._filters(node, x, y)
+        else:
+            half = self._other(node, x, y)
+        lines = [node.layer.name, *node.details]
+        group = node.group
+        if self.place.one_line:
+            self._lines(x, y - half[1] - 0.1, lines, group, ha="center")
+        else:
+            self._lines(x + half[0] + 0.08, y + 0.0625 * (len(lines) + (group > 1)), lines, group, ha="left")
+
+    def _lines(self, x: float, y: float, lines: Sequence[str], group: int, ha: str) -> None:
+        """A node's label: its name, what it does, and its groups in colour."""
+        for i, line in enumerate([*lines, *([f"{group} groups"] if group > 1 else [])]):
+            coloured = i == len(lines)
+            self._text(
+                x,
+                y - 0.125 * i,
+                line,
+                fontsize=SMALL,
+                ha=ha,
+                va="top",
+                color=GROUPS[0] if coloured else "#222222" if i == 0 else "#666666",
+                weight="bold" if coloured else "normal",
+                bbox={"facecolor": BAND, "edgecolor": "none", "alpha": 0.8, "pad": 0.4},
+            )
+
+    def _filters(self, node: Node, x: float, y: float) -> Point:
+        """The filters of a layer, a solid per group; half its width and height."""
+        group = node.group
+        outputs = node.output[1] if len(node.output) > 1 else 1
+        height = max(0.12, self.place.size * (log2(outputs) - 1))
+        width = 0.05 + 0.05 * min(node.kernel, 7)
+        depth = 0.35 * self.place.size * log2(2 * max(1, node.channels // group))
+        gap = 0.25 * height / group if group > 1 else 0.0
+        piece = (height - gap * (group - 1)) / group
+        x0, y0 = x - width / 2, y + height / 2
+        for g in reversed(range(group)):  # the lower blocks first, so that the upper ones stand before them
+            colour = GROUPS[g % len(GROUPS)] if group > 1 else _plain(node)
+            self._solid((x0, y0 - g * (piece + gap) - piece), width, piece, depth, colour)
+        return width / 2 + 0.6 * depth, height / 2
+
+    def _solid(self, corner: Point, width: float, height: float, depth: float, colour: str) -> None:
+        """A box in oblique projection: front, top and right side."""
+        from matplotlib.colors import to_rgb
+        from matplotlib.patches import Polygon
+
+        (x, y), red = corner, to_rgb(colour)
+        across, up = 0.6 * depth, 0.35 * min(depth, 2 * height)
+        line = min(0.5, 8 * height)
+        faces = {
+            1.0: [(x, y), (x + width, y), (x + width, y + height), (x, y + height)],
+            1.25: [
+                (x, y + height),
+                (x + width, y + height),
+                (x + width + across, y + height + up),
+                (x + across, y + height + up),
+            ],
+            0.8: [
+                (x + width, y),
+                (x + width + across, y + up),
+                (x + width + across, y + height + up),
+                (x + width, y + height),
+            ],
+        }
+        for shade, points in faces.items():
+            face = tuple(min(1.0, shade * part) for part in red)
+            self.axes.add_patch(
+                Polygon(points, closed=True, facecolor=face, edgecolor="white", linewidth=line, zorder=4)
+            )
+
+    def _other(self, node: Node, x: float, y: float) -> Point:
+        """A layer without filters; half its width and height."""
+        kind = node.layer.type
+        if kind == "Eltwise":
+            from matplotlib.patches import Circle
+
+            self.axes.add_patch(Circle((x, y), 0.1, facecolor="white", edgecolor=LINE, linewidth=0.8, zorder=4))
+            self._text(x, y - 0.005, "+", fontsize=LARGE, ha="center", va="center", color="#444444")
+            return 0.1, 0.1
+        if kind == "Concat":
+            self._rectangle(x - 0.03, y - 0.2, 0.06, 0.4, "#555555", z=4)
+            return 0.03, 0.2
+        wide, high = (0.11, 0.17) if kind == "Pooling" else (0.13, 0.13)
+        self._rectangle(x - wide, y - high, 2 * wide, 2 * high, OTHER, z=4)
+        return wide, high
+
+    def _rectangle(
+        self, x: float, y: float, width: float, height: float, face: str, *, edge: str = LINE, z: int
+    ) -> None:
+        from matplotlib.patches import FancyBboxPatch
+
+        style = "round,pad=0,rounding_size=0.04"
+        box = FancyBboxPatch(
+            (x, y), width, height, boxstyle=style, facecolor=face, edgecolor=edge, linewidth=0.8, zorder=z
+        )
+        self.axes.add_patch(box)
+
+    def _edge(self, start: int, end: int) -> None:
+        """The blob that goes from one node to another, bent round the nodes between."""
+        nodes = self.diagram.nodes
+        stops = [(nodes[start].rank, nodes[start].lane), *self.diagram.bends.get((start, end), [])]
+        stops.append((nodes[end].rank, nodes[end].lane))
+        points = [self.place.at(*stops[0])]
+        for (rank, _), (next_rank, next_lane) in pairwise(stops):
+            target = self.place.at(next_rank, next_lane)
+            if not self.place.one_line and self.diagram.stages[rank] != self.diagram.stages[next_rank]:
+                points += self._to_next_column(points[-1], target, self.diagram.stages[next_rank])
+            points.append(target)
+        xs, ys = zip(*points, strict=True)
+        self.axes.plot(xs, ys, color=LINE, linewidth=0.8, solid_joinstyle="round", zorder=2)
+
+    def _to_next_column(self, start: Point, target: Point, stage: int) -> list[Point]:
+        """The way from the foot of one column to the head of the next, through the gap between them.
+
+        Lines from different nodes keep apart.
+        """
+        sources = self.crossings.setdefault(stage, [])
+        if start[0] not in sources:
+            sources.append(start[0])
+        aside = 0.07 * sources.index(start[0])
+        gap = self.place.band(stage)[0] - 0.22 + aside
+        foot, head = start[1] - 0.58 + aside, target[1] + 0.58 - aside
+        return [(start[0], foot), (gap, foot), (gap, head), (target[0], head)]
+
+    def _repeat(self, nodes: Sequence[Node], times: int) -> None:
+        """A frame round a block that stands for several, with how many."""
+        from matplotlib.patches import FancyBboxPatch
+
+        points = [self.place.at(node.rank, node.lane) for node in nodes]
+        first, last = self.place.lanes(self.diagram.stages[nodes[0].rank])
+        if self.place.one_line:
+            left, right = min(x for x, _ in points) - 0.55, max(x for x, _ in points) + 0.55
+            below, above = min(y for _, y in points) - 1.1, max(y for _, y in points) + 0.9
+        else:
+            left = self.place.at(nodes[0].rank, first)[0] - 0.4
+            right = self.place.at(nodes[0].rank, last)[0] + 1.5
+            below, above = min(y for _, y in points) - 0.42, max(y for _, y in points) + 0.42
+        style = "round,pad=0,rounding_size=0.08"
+        box = FancyBboxPatch(
+            (left, below),
+            right - left,
+            above - below,
+            boxstyle=style,
+            fill=False,
+            edgecolor="#b0b0b0",
+            linestyle="--",
+            zorder=1,
+        )
+        self.axes.add_patch(box)
+        words = f"× {times}, to {nodes[-1].last}"
+        self._text(right - 0.06, below + 0.05, words, fontsize=SMALL + 1, ha="right", va="bottom", weight="bold")
+
+
+def _plain(node: Node) -> str:
+    """Colour of the filters of a layer without groups."""
+    if node.layer.type == "InnerProduct":
+        return FC
+    return SPATIAL if node.kernel > 1 else POINTWISE

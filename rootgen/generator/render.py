@@ -1,0 +1,215 @@
+"""Prototxt text of an architecture with a plan of filter groups: train_val or deploy net, and solver (Jinja)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from rootgen.errors import RootgenError
+from rootgen.generator.architectures import ORIGINAL_ROW, Arch, Recipe, recipe, row_folder
+from rootgen.generator.templates import environment
+from rootgen.grouping import ORIGINAL, LayerGroups, Plan
+
+if TYPE_CHECKING:
+    pass
+
+PHASES = ("train_val", "deploy")
+MEAN_FILE = "mean.binaryproto"  # the names that `rootgen data` gives, inside its --out folder
+TRAIN_LMDB = "train_lmdb"
+TEST_LMDB = "test_lmdb"
+
+
+@dataclass(frozen=True)
+class NetOptions:
+    """What a net's text depends on besides architecture and groups; None takes the architecture's own.
+
+    `data` is a folder as `rootgen data` makes it; `mean` a .binaryproto file, values such as "104,117,123",
+    or "none". `batch_size` is that of the TRAIN phase in a train_val net, and the first dim of a deploy net.
+    """
+
+    phase: str = "train_val"
+    name: str | None = None
+    batch_size: int | None = None
+    test_batch_size: int | None = None
+    crop_size: int | None = None
+    classes: int | None = None
+    data: str | None = None
+    train_source: str | None = None
+    test_source: str | None = None
+    mean: str | None = None
+
+
+@dataclass(frozen=True)
+class SolverOptions:
+    """What a solver's text depends on besides the architecture's recipe; None takes the recipe's own."""
+
+    net: str = "train_val.prototxt"
+    snapshot_prefix: str | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+    batch_size: int | None = None
+    test_batch_size: int | None = None
+    iter_size: int | None = None
+    base_lr: float | None = None
+    max_iter: int | None = None
+    random_seed: int | None = None
+    solver_mode: str | None = None
+
+
+def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -> str:
+    """Net of `arch` with the groups of `plan`, as prototxt. Divisibility is for a shape check to judge."""
+    groups = LayerGroups(dict(zip(arch.groups.columns, row_groups(arch, plan), strict=True)), plan.by_hand)
+    template = environment().get_template(f"{arch.template}.prototxt.j2")
+    text = template.render(
+        banner=_banner(arch, plan, "deploy net" if options.phase == "deploy" else "train and test net"),
+        net=_net_fields(arch, plan, options),
+        blocks=_blocks(arch.blocks),
+        group=groups,
+    )
+    groups.check_all_used(arch.name)
+    return text.lstrip()  # a template may leave lines between its macros
+
+
+def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOptions()) -> str:
+    """Solver of `arch` with the groups of `plan`, as prototxt: its recipe's schedule, in iterations."""
+    its = recipe(arch.recipe)
+    iter_size = options.iter_size or its.iter_size
+    batch_size = options.batch_size or its.batch_size
+    batch = batch_size * iter_size
+    split = f" ({iter_size} of {batch_size}, by iter_size)" if iter_size > 1 else ""
+    images = options.train_images or its.train_images
+    epoch = -(-images // batch)
+    stop = options.max_iter or its.stop * (epoch if its.unit == "epoch" else 1)
+    test_images = options.test_images or its.test_images
+    test_batch_size = options.test_batch_size or its.test_batch_size
+    folder = options.net.rpartition("/")[0]
+    return (
+        environment()
+        .get_template("solver.prototxt.j2")
+        .render(
+            banner=_banner(arch, plan, "solver"),
+            source=its.source,
+            by_hand=[name for name in ("base_lr", "max_iter") if getattr(options, name) is not None],
+            schedule=f"{images} training images in batches of {batch}{split}: {epoch} iterations an epoch",
+            test_images=test_images,
+            test_batch_size=test_batch_size,
+            solver={
+                "net": options.net,
+                "snapshot_prefix": options.snapshot_prefix or "/".join(filter(None, [folder, _file_name(arch, plan)])),
+                "test_iter": -(-test_images // test_batch_size),
+                "test_interval": min(epoch, stop),
+                "base_lr": its.base_lr if options.base_lr is None else f"{options.base_lr!r}",
+                # A run made shorter or longer by hand keeps the recipe's proportions.
+                "stepvalue": [drop * stop // its.stop for drop in its.drops if drop * stop >= its.stop],
+                "max_iter": stop,
+                "weight_decay": its.weight_decay,
+                "iter_size": iter_size,
+                "display": 100,
+                "snapshot": min(10 * epoch, stop),
+                "random_seed": options.random_seed,
+                "solver_mode": options.solver_mode,
+            },
+        )
+    )
+
+
+def row_groups(arch: Arch, plan: Plan) -> tuple[int, ...]:
+    """Groups per column of the architecture's table, before layers set by hand."""
+    table = arch.groups
+    return table.rows[ORIGINAL_ROW] if plan.kind == "original" else table.by_rule(plan)
+
+
+def row_name(arch: Arch, plan: Plan) -> str | None:
+    """The row of the paper's table that `plan` amounts to; None where it is no row of it."""
+    return None if plan.by_hand else arch.groups.row_of(row_groups(arch, plan))
+
+
+def _banner(arch: Arch, plan: Plan, what: str) -> str:
+    """First line of each file: what it is, and from which table and row."""
+    row = row_name(arch, plan)
+    origin = f"{arch.table}, row {row}" if row else f"{plan} (not a row of {arch.table})"
+    return f"Generated by rootgen: {arch.title}, {origin}; {what}."
+
+
+def _file_name(arch: Arch, plan: Plan) -> str:
+    row = row_name(arch, plan)
+    return f"{arch.name}_{row_folder(row) if row else plan}".replace(" ", "_").replace("/", "-")
+
+
+def _net_fields(arch: Arch, plan: Plan, options: NetOptions) -> dict[str, object]:
+    """The values that a net template reads as `net`."""
+    its = recipe(arch.recipe)
+    folder = (options.data or its.data).rstrip("/")
+    deploy = options.phase == "deploy"
+    mean_file, mean_values = _mean(options.mean, folder, its)
+    row = row_name(arch, plan)
+    return {
+        "phase": options.phase,
+        "name": options.name or (arch.title if row == ORIGINAL_ROW else f"{arch.title} {row or plan}"),
+        "batch_size": options.batch_size or (1 if deploy else its.batch_size),
+        "test_batch_size": options.test_batch_size or its.test_batch_size,
+        "crop_size": options.crop_size or arch.crop,
+        "classes": options.classes or its.classes,
+        "train_source": options.train_source or f"{folder}/{TRAIN_LMDB}",
+        "test_source": options.test_source or f"{folder}/{TEST_LMDB}",
+        "mean_file": mean_file,
+        "mean_values": mean_values,
+    }
+
+
+def _mean(mean: str | None, folder: str, its: Recipe) -> tuple[str | None, list[str]]:
+    """(mean_file, mean_values) for a Data layer; one of them is empty, or both."""
+    if mean is None:
+        mean = f"{folder}/{MEAN_FILE}" if its.mean == MEAN_FILE else its.mean.replace(" ", ",")
+    if mean == "none":
+        return None, []
+    words = [word.strip() for word in mean.split(",")]
+    numbers = [_finite(word) for word in words]
+    if all(number is not None for number in numbers):
+        return None, [f"{number:.9g}" for number in numbers]  # all that a float holds
+    if (len(words) > 1 and any(number is not None for number in numbers)) or not mean.strip():
+        raise RootgenError(
+            f"--mean {mean}: neither numbers nor a file", hint="for example --mean 104,117,123, or --mean none"
+        )
+    return mean, []
+
+
+def _finite(word: str) -> float | None:
+    try:
+        return float(word) if isfinite(float(word)) else None
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One bottleneck of a ResNet: `inner` channels between its 1x1 convolutions, `num_output` at its end."""
+
+    id: str
+    bottom: str
+    inner: int
+    num_output: int
+    stride: int
+    project: bool
+
+    @property
+    def top(self) -> str:
+        return f"res{self.id}"
+
+
+def _blocks(counts: tuple[int, ...]) -> list[_Block]:
+    """The bottlenecks of a ResNet with `counts` blocks in its stages res2, res3, ..."""
+    blocks: list[_Block] = []
+    for stage, count in enumerate(counts, 2):
+        for i in range(count):
+            inner = 64 << stage - 2
+            bottom = blocks[-1].top if blocks else "pool1"
+            id = f"{stage}{_block_letter(i, count, max(counts))}"
+            blocks.append(_Block(id, bottom, inner, 4 * inner, 2 if i == 0 and stage > 2 else 1, i == 0))
+    return blocks
+
+
+def _block_letter(i: int, count: int, longest: int) -> str:
+    """He et al.'s names: a, b, c, ...; in networks deeper than ResNet-50, long stages go a, b1, b2, ..."""
+    return chr(ord("a") + i) if i == 0 or longest <= 6 or count <= 3 else f"b{i}"

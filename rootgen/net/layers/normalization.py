@@ -1,0 +1,28 @@
+"""LRN, MVN and BatchNorm (lrn_layer.cpp, mvn_layer.cpp, batch_norm_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rootgen.net.graph import Layer, Shape
+from rootgen.net.layers.checks import channels_of, four_axes, legacy, size
+from rootgen.net.layers.registry import Shaped, layer_type
+
+
+@layer_type("LRN", "pass", "local response normalization, across channels or within each", v1="LRN")
+def lrn(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    if size(layer, "local_size", layer.param.lrn_param.local_size) % 2 == 0:
+        raise layer.error(f"local_size {layer.param.lrn_param.local_size} is even (LRN needs an odd one)")
+    return Shaped((four_axes(layer, bottoms[0]),))
+
+
+@layer_type("MVN", "per channel", "subtracts the mean of each image, divides by its deviation", v1="MVN")
+def mvn(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    return Shaped((legacy(layer, bottoms[0]),))
+
+
+@layer_type("BatchNorm", "per channel", "subtracts the batch's mean, divides by its deviation", statistics=True)
+def batch_norm(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    """Statistics: means (C), variances (C), and the factor (1) by which both are scaled."""
+    channels = channels_of(layer, bottoms[0])
+    return Shaped((bottoms[0],), ((channels,), (channels,), (1,)))

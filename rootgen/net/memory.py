@@ -1,0 +1,57 @@
+"""Bytes of activations: what Caffe keeps of a net's blobs in single precision.
+
+Caffe frees no blob between layers, so a forward pass holds all of them at once, each once however many layers
+work on it in place. Layers' own buffers (im2col columns, dropout masks, BatchNorm's normalised copy) are left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+
+from rootgen.net.cost import FLOAT_BYTES
+from rootgen.net.graph import Layer, Net
+from rootgen.net.layers.registry import of
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Activation bytes at a batch size: of a forward pass, and of forward and backward together."""
+
+    batch: int
+    forward: int
+    forward_backward: int
+
+
+def activations(net: Net, batch: int) -> Memory:
+    """Activation bytes of `net` at the batch size that its shapes were inferred for, which is `batch`.
+
+    Backward adds a gradient as large as the blob for each blob that a learnable layer comes before, and one
+    more per reader where several layers read it (Caffe inserts a Split there and sums them).
+    """
+    data: dict[str, int] = {}
+    gradients: dict[str, int] = {}
+    readers: Counter[str] = Counter()
+    for layer in net.layers:
+        found = layer.shapes
+        if not found.known:
+            continue
+        learns = _learns(layer, len(found.params)) or any(name in gradients for name in layer.bottoms)
+        for name, shape in zip(layer.tops, found.tops, strict=True):
+            if name not in layer.bottoms:
+                data[name] = 0 if of(layer).shares_data else prod(shape)
+            if learns and name not in gradients:
+                gradients[name] = prod(shape) if layer.type == "Split" else data[name]
+        readers.update(name for name in layer.bottoms if name in gradients and name not in layer.tops)
+    copies = sum(readers[name] * prod(net.blobs[name]) for name in gradients if readers[name] > 1)
+    forward = FLOAT_BYTES * sum(data.values())
+    return Memory(batch, forward, forward + FLOAT_BYTES * (sum(gradients.values()) + copies))
+
+
+def _learns(layer: Layer, blobs: int) -> bool:
+    """Whether a solver changes one of the layer's blobs."""
+    if of(layer).statistics:
+        return False
+    specs = layer.param.param
+    return any(i >= len(specs) or specs[i].lr_mult != 0 for i in range(blobs))

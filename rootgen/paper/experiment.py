@@ -1,0 +1,309 @@
+"""The paper's experiment on one architecture, step by step in one folder: data, nets, training, correlation, figures.
+
+Every step leaves its result in the folder, whole or not at all, and is not done again: a run that was
+interrupted goes on where it stopped, training from its newest snapshot.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rootgen import correlation, datasets
+from rootgen.correlation import block_score
+from rootgen.engine import timing, train
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.files import read_bytes, write_text
+from rootgen.generator import render
+from rootgen.generator.architectures import architecture, row_folder
+from rootgen.grouping import ORIGINAL, Plan
+from rootgen.net import cost
+from rootgen.net.load import load
+from rootgen.paper import plot, results
+from rootgen.paper.schedules import Short, net_text, solver_text
+from rootgen.proto import prototxt, schema
+
+if TYPE_CHECKING:
+    from rootgen.engine.api import StepResult
+    from rootgen.progress import Report
+
+ARCHITECTURES = ("nin",)
+SETS = ("fashion-mnist-sample", "fashion-mnist", "cifar10")  # ten classes of 32 x 32
+PLANS = (ORIGINAL, Plan("root", 4), Plan("root", 8), Plan("root", 16))
+PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
+TIMED_BATCH = 32
+TIMED_ROUNDS = 3
+
+log = logging.getLogger("rootgen")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an experiment is made of; a folder holds results of one set of these.
+
+    epochs: passes over the training images; None takes the paper's schedule (and its batch size and rate).
+    images: of each set, for the correlation.
+    """
+
+    arch: str = "nin"
+    dataset: str = "fashion-mnist-sample"
+    source: str | None = None
+    epochs: float | None = 2.0
+    batch_size: int = 64
+    base_lr: float = 0.05
+    seed: int = 1
+    images: int = 1000
+    engine: str = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of an experiment: its row's name, its plan, and its folder."""
+
+    name: str
+    plan: Plan
+    folder: Path
+
+    @property
+    def train_val(self) -> Path:
+        return self.folder / "train_val.prototxt"
+
+    @property
+    def solver(self) -> Path:
+        return self.folder / "solver.prototxt"
+
+    @property
+    def deploy(self) -> Path:
+        return self.folder / "deploy.prototxt"
+
+    @property
+    def trained(self) -> Path:
+        """Written when the training is done: which file the model is, and how well it does."""
+        return self.folder / "trained.json"
+
+
+class Experiment:
+    """The steps, in order; each returns at once where its result is there already."""
+
+    def __init__(self, settings: Settings, out: str | Path, report: Report | None = None) -> None:
+        if settings.arch not in ARCHITECTURES:
+            raise RootgenError(f"'{settings.arch}' cannot be reproduced yet", hint=f"known: {', '.join(ARCHITECTURES)}")
+        if settings.dataset not in SETS:
+            raise RootgenError(f"no images '{settings.dataset}' for this", hint=did_you_mean(settings.dataset, SETS))
+        self.settings = settings
+        self.out = Path(out)
+        self.report = report
+        self.arch = architecture(settings.arch)
+        self.models = [self._model(plan) for plan in PLANS]
+        self.data = self.out / "data"
+        self.results = self.out / "results.csv"
+        self._claim()
+
+    def run(self, stop: train.Stop) -> list[results.RunResult]:
+        """All steps; `stop` ends a training cleanly, with a snapshot."""
+        self.make_data()
+        self.emit()
+        for model in self.models:
+            self.train(model, stop)
+        for model in self.models:
+            self.correlate(model)
+        self.time()
+        return self.draw()
+
+    def make_data(self) -> None:
+        """LMDBs and mean in data/."""
+        if (self.data / "mean.binaryproto").is_file():
+            return
+        dataset = datasets.load(self.settings.dataset, self.settings.source, report=self.report)
+        datasets.save(dataset, self.data, pad=datasets.DEFAULT_PAD[self.settings.dataset], report=self.report)
+
+    def emit(self) -> None:
+        """Nets and solvers, one folder per model; paths in them are seen from the working folder, as in Caffe."""
+        short = None
+        if self.settings.epochs is not None:
+            short = Short(self.settings.epochs, self.settings.batch_size, self.settings.base_lr)
+        for model in self.models:
+            solver = render.SolverOptions(
+                net=str(model.train_val),
+                snapshot_prefix=str(model.folder / self.arch.name),
+                random_seed=self.settings.seed,
+            )
+            train_val = net_text(self.arch, model.plan, str(self.data), short)
+            _write_if_new(model.train_val, train_val)
+            _write_if_new(model.solver, solver_text(self.arch, model.plan, solver, self._counts(), short))
+            deploy = render.NetOptions(phase="deploy", batch_size=TIMED_BATCH)
+            _write_if_new(model.deploy, render.net(self.arch, model.plan, deploy))
+
+    def train(self, model: Model, stop: train.Stop) -> None:
+        """Train `model` from its newest snapshot, if it has one; KeyboardInterrupt where `stop` ended it."""
+        from rootgen.engine import open_trainer
+
+        if model.trained.is_file():
+            return
+        trainer = open_trainer(model.solver, engine=self.settings.engine, device=self.settings.device)
+        if newest := train.newest_snapshot(trainer):
+            trainer.restore(newest)
+        watcher = _Watcher(f"train {model.name}", trainer.solver.max_iter, self.report)
+        stop.at_once = False
+        try:
+            outcome = train.run(trainer, watcher=watcher, stop=stop)
+        finally:
+            stop.at_once = True
+        if outcome.stopped:
+            raise KeyboardInterrupt
+        tested = outcome.tests if trainer.iteration % trainer.solver.test_interval == 0 else []
+        accuracy = (tested or trainer.test())[0]["accuracy"]
+        caffemodel = Path(f"{trainer.solver.snapshot_prefix}_iter_{trainer.iteration}.caffemodel")
+        told = {"model": caffemodel.name, "accuracy": accuracy, "engine": trainer.engine, "device": trainer.device}
+        write_text(model.trained, json.dumps(told, indent=2) + "\n")
+        log.info("%s: accuracy %.4f after %d iterations", model.name, accuracy, trainer.iteration)
+
+    def correlate(self, model: Model) -> None:
+        """Correlation of PAIR on test and training images, in the model's correlation/."""
+        if self._scores(model).is_file():
+            return
+        trained = _read_json(model.trained)
+        options = correlation.CorrelationOptions(
+            data=[str(self.data / name) for name in (render.TEST_LMDB, render.TRAIN_LMDB)],
+            pairs=[PAIR],
+            images=self.settings.images,
+            engine=trained["engine"],
+            device=self.settings.device,
+        )
+        caffemodel = model.folder / Path(trained["model"]).name  # the folder may have been moved since
+        correlation.run(caffemodel, self._scores(model).parent, options, self.report)
+
+    def time(self) -> None:
+        """Forward times of all models, in turns, so that what else the machine does falls on all alike."""
+        if self._times.is_file():
+            return
+        best: dict[str, float] = {}
+        for turn in range(TIMED_ROUNDS):
+            for number, model in enumerate(self.models):
+                taken = timing.measure(
+                    model.deploy,
+                    phase="TEST",
+                    iterations=5,
+                    backward=False,
+                    engine=_read_json(model.trained)["engine"],
+                    device=self.settings.device,
+                )
+                per_image = taken.whole.forward / taken.batch
+                best[model.name] = min(best.get(model.name, per_image), per_image)
+                if self.report:
+                    self.report("time", turn * len(self.models) + number + 1, TIMED_ROUNDS * len(self.models))
+        write_text(self._times, json.dumps(best, indent=2) + "\n")
+
+    def draw(self) -> list[results.RunResult]:
+        """results.csv and the figures; what is in results.csv."""
+        found = [self._result(model) for model in self.models]
+        results.save(self.results, found)
+        plot.draw([plot.reported(self.arch.name), plot.measured(found)], self.out / "plots", self.arch.name)
+        return found
+
+    @property
+    def _times(self) -> Path:
+        return self.out / "times.json"
+
+    def _scores(self, model: Model) -> Path:
+        return model.folder / "correlation" / "scores.csv"
+
+    def _model(self, plan: Plan) -> Model:
+        name = render.row_name(self.arch, plan) or str(plan)
+        return Model(name, plan, self.out / row_folder(name))
+
+    def _claim(self) -> None:
+        """Refuse a folder that holds another experiment, or something else; where it is computed may change."""
+        path = self.out / "settings.json"
+        mine = asdict(self.settings)
+        if self.data.is_dir() and path.is_file():
+            there = _read_json(path)
+            fixed = [name for name in mine if name not in ("source", "engine", "device")]
+            other = [f"{name} {there.get(name)} (now {mine[name]})" for name in fixed if there.get(name) != mine[name]]
+            if other:
+                raise RootgenError(f"holds a run with {', '.join(other)}", where=self.out, hint="give another --out")
+        elif self.out.is_dir() and any(
+            entry != path and entry.suffix != ".partial"  # what a kill left of data/ or of a file
+            for entry in self.out.iterdir()
+        ):
+            raise RootgenError("holds something else than an experiment", where=self.out, hint="give another --out")
+        else:
+            write_text(path, json.dumps(mine, indent=2) + "\n")
+
+    def _counts(self) -> tuple[int, int]:
+        """How many training and test images data/ holds."""
+        from rootgen.proto.database import Database
+
+        train, test = (Database.at(self.data / name).size for name in (render.TRAIN_LMDB, render.TEST_LMDB))
+        return train, test
+
+    def _result(self, model: Model) -> results.RunResult:
+        trained = _read_json(model.trained)
+        graph = load(model.deploy)
+        counted = cost.count(graph)
+        solver = prototxt.read(model.solver, schema.SolverParameter)
+        train_images, test_images = self._counts()
+        batch_size = load(model.train_val, "TRAIN").layers[0].param.data_param.batch_size
+        group = next(layer for layer in graph.layers if layer.name == PAIR.split("-")[1]).param.convolution_param.group
+        return results.RunResult(
+            model=model.name,
+            dataset=self.settings.dataset,
+            images=test_images,
+            epochs=solver.max_iter * batch_size / train_images,
+            params=counted.params,
+            macs=counted.macs,
+            accuracy=trained["accuracy"],
+            time_ms=_read_json(self._times)[model.name],
+            device=trained["device"],
+            engine=trained["engine"],
+            block_score=_test_score(self._scores(model)),
+            control_score=block_score(self._original_matrix(), group),
+        )
+
+    def _original_matrix(self) -> np.ndarray:
+        """The original model's whitened covariance of PAIR on test images."""
+        with np.load(self._scores(self.models[0]).with_name("test.npz")) as arrays:
+            matrix: np.ndarray = arrays[f"{PAIR}.whitened"]
+        return matrix
+
+
+class _Watcher(train.Watcher):
+    """Tells a training's progress to a Report."""
+
+    def __init__(self, what: str, total: int, report: Report | None) -> None:
+        self.what, self.total, self.report = what, total, report
+
+    def stepped(self, result: StepResult) -> None:
+        if self.report:
+            self.report(self.what, result.iteration + 1, self.total)
+
+    def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in results[0].items())
+        log.info("%s: iteration %d: test %s", self.what, iteration, shown)
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text("utf-8") != text:
+        write_text(path, text)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(read_bytes(path))
+    except ValueError:
+        raise RootgenError("not JSON, or cut short", where=path, hint="remove it to have its step done again") from None
+    return content
+
+
+def _test_score(path: Path) -> float:
+    """The score on test images in a scores.csv."""
+    rows: Iterator[dict[str, str]] = csv.DictReader(read_bytes(path).decode().splitlines())
+    return next(float(row["score"]) for row in rows if row["images"] == "test")

@@ -1,0 +1,159 @@
+"""LMDBs of Datum, read and written as Caffe does."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rootgen.errors import RootgenError
+from rootgen.proto import schema
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FIRST_MAP_SIZE = 2**26  # bytes; doubled as often as it proves too small
+
+
+class Database:
+    """An LMDB of Datum, read in key order.
+
+    LMDB refuses to be opened twice by one process, so whoever wants the same file gets the same object, and it
+    stays open: a train and a test net often share a set, and a thread may still read for a net given up.
+    """
+
+    _open: ClassVar[dict[Path, Database]] = {}
+
+    def __init__(self, path: Path) -> None:
+        import lmdb
+
+        self.path = path
+        if not path.exists():
+            raise RootgenError("no such database", where=path, hint="`rootgen data` makes one; is the folder right?")
+        try:
+            self.env = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=True)
+        except (lmdb.Error, OSError) as error:
+            raise RootgenError(f"not an LMDB, or a damaged one ({error})", where=path, hint="make it again") from error
+        try:
+            self.size = self._checked_size()
+        except RootgenError:
+            self.env.close()
+            raise
+        self.inode = _file(path).stat().st_ino
+
+    def _checked_size(self) -> int:
+        """Number of records; RootgenError where there are none, or where pages are missing."""
+        with self._readable():
+            stat = self.env.stat()
+            whole = (self.env.info()["last_pgno"] + 1) * stat["psize"]
+        file = _file(self.path)
+        if file.stat().st_size < whole:  # reading on would end the process with SIGBUS
+            raise RootgenError(f"cut short: {file.stat().st_size} of {whole} bytes", where=file, hint="make it again")
+        if not stat["entries"]:
+            raise RootgenError("the database is empty", where=self.path, hint="make it again")
+        return int(stat["entries"])
+
+    @classmethod
+    def at(cls, path: Path) -> Database:
+        """The database in the folder `path`."""
+        key = path.resolve()
+        found = cls._open.get(key)
+        if found is not None and key.exists() and found.inode != _file(key).stat().st_ino:
+            found.env.close()  # another database has taken its place
+            found = None
+        if found is None:
+            found = cls._open[key] = cls(path)
+        return found
+
+    def read(self, start: int, *, take: int = 1, skip: int = 0) -> Iterator[tuple[str, Any]]:
+        """(where, Datum) of each record from number `start` on, from the first again after the last, without end.
+
+        After every `take` records, `skip` are passed over.
+        """
+        with self._readable(), self.env.begin(buffers=True) as txn:
+            cursor = txn.cursor()
+            cursor.first()
+            for _ in range(start % self.size):
+                cursor.next()
+            for count in itertools.count(1):
+                key = bytes(cursor.key())
+                where = f"{self.path}: record '{key.decode('ascii', 'backslashreplace')}'"
+                yield where, schema.parse_bytes(bytes(cursor.value()), schema.Datum, where)
+                for _ in range(1 if count % take else 1 + skip):
+                    if not cursor.next():
+                        cursor.first()
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turn LMDB's refusals into one clear line."""
+        import lmdb
+
+        try:
+            yield
+        except lmdb.Error as error:
+            raise RootgenError(f"damaged database ({error})", where=self.path, hint="make it again") from error
+
+
+def _file(path: Path) -> Path:
+    """The file that holds an LMDB's pages: `path`, or data.mdb in the folder `path`."""
+    return path / "data.mdb" if path.is_dir() else path
+
+
+class Writer:
+    """A new LMDB of Datum at `path`, for use in a `with` block."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Writer:
+        import lmdb
+
+        # Nothing is synced on the way: the folder is thrown away unless all of it gets written.
+        try:
+            self._env = lmdb.open(str(self.path), map_size=FIRST_MAP_SIZE, sync=False, metasync=False, max_readers=1)
+        except lmdb.Error as failure:
+            raise self._refused(failure) from None
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        import lmdb
+
+        try:
+            if kind is None:
+                self._env.sync(True)
+        except lmdb.Error as failure:
+            raise self._refused(failure) from None
+        finally:
+            self._env.close()
+
+    def put(self, keys: Sequence[bytes], images: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray) -> None:
+        """Add records: images uint8 (channels, height, width), labels from 0, in one transaction."""
+        import lmdb
+
+        records = [
+            (key, datum_bytes(image, int(label))) for key, image, label in zip(keys, images, labels, strict=True)
+        ]
+        while True:
+            try:
+                with self._env.begin(write=True) as transaction:
+                    for key, value in records:
+                        transaction.put(key, value)
+                return
+            except lmdb.MapFullError:
+                self._env.set_mapsize(2 * self._env.info()["map_size"])
+            except lmdb.Error as failure:
+                raise self._refused(failure) from None
+
+    def _refused(self, failure: Exception) -> RootgenError:
+        reason = str(failure).rpartition(": ")[2]
+        return RootgenError(f"cannot write the LMDB: {reason}", where=self.path.name, hint="is the disk full?")
+
+
+def datum_bytes(image: np.ndarray, label: int) -> bytes:
+    """A Datum of a uint8 image (channels, height, width), encoded."""
+    channels, height, width = image.shape
+    datum = schema.Datum(channels=channels, height=height, width=width, data=image.tobytes(), label=label)
+    return schema.to_bytes(datum)

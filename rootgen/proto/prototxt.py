@@ -1,0 +1,213 @@
+"""Prototxt (protobuf text format) as messages of Caffe's schema, and messages as prototxt.
+
+`parse` fills a message from the tree of fields that scanner.py reads; it refuses bad text with its line and
+column, and names the nearest known field. protobuf's own `text_format` serves for writing (`format`).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_encoding, text_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.proto.scanner import Field, Source, Token, scan, short
+
+MAX_BYTES = 16 * 2**20  # ten times the largest network known; a caffemodel passed by mistake is often larger
+
+_QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1|\#[^\n]*""")  # or a comment between two strings
+_ESCAPE = re.compile(r"""\\(?:[abfnrtv?'"\\]|[0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})""")
+_NOT_FINITE = re.compile(r"(-?(?:inf(?:inity)?|nan))f?", re.IGNORECASE)
+_OCTAL = re.compile(r"[-+]?0\d+")
+_INT_RANGE = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+_BOOLS = {"true": True, "t": True, "True": True, "1": True, "false": False, "f": False, "False": False, "0": False}
+_MESSAGE = FieldDescriptor.CPPTYPE_MESSAGE
+
+
+def read_source(path: str | Path) -> str:
+    """Text of the prototxt `path`; RootgenError where it cannot be one (binary, not UTF-8, over 16 MiB)."""
+    from rootgen.files import read_bytes
+
+    try:
+        size = Path(path).stat().st_size
+    except OSError:
+        size = 0  # read_bytes says what is wrong
+    if size > MAX_BYTES:
+        raise RootgenError(
+            f"{size / 2**20:.0f} MiB is too large for a prototxt", where=path, hint="is it a .caffemodel or a database?"
+        )
+    content = read_bytes(path)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RootgenError(
+            f"byte 0x{content[error.start]:02x} is no UTF-8 text",
+            where=f"{path}:{line}",
+            hint="is it a binary file, such as a .caffemodel?",
+        ) from None
+
+
+def read(path: str | Path, cls: type[Message]) -> Any:
+    """A `cls` message (schema.NetParameter, ...) from the text file `path`."""
+    return parse(read_source(path), cls, path)
+
+
+def parse(text: str, cls: type[Message], where: object = "<text>") -> Any:
+    """A `cls` message from `text`; errors are placed in `where`, and name the nearest known field."""
+    return build(scan(text, where), cls, Source(text, where))
+
+
+def build(fields: list[Field], cls: type[Message], source: Source) -> Any:
+    """A `cls` message from the `fields` that `scan` read from `source`."""
+    msg = cls()
+    _fill(msg, fields, source, _fields(msg.DESCRIPTOR))
+    return msg
+
+
+def drop_unknown(fields: list[Field], descriptor: Descriptor) -> list[Field]:
+    """Take the fields that a message of `descriptor` does not have out of `fields`; those taken out."""
+    known = _fields(descriptor)
+    dropped = [field for field in fields if field.name not in known]
+    fields[:] = [field for field in fields if field.name in known]
+    for field in fields:
+        inner = known[field.name][0].message_type
+        if inner is not None and not isinstance(field.value, Token):
+            dropped += drop_unknown(field.value, inner)
+    return dropped
+
+
+def format(msg: Message) -> str:  # the name Caffe's users expect beside `parse`
+    """Text form of `msg`, fields in the order of their numbers, one per line."""
+    return text_format.MessageToString(msg, as_utf8=True)
+
+
+@cache
+def _fields(descriptor: Descriptor) -> dict[str, tuple[FieldDescriptor, bool, int]]:
+    """name -> (descriptor, repeated, C++ type) of each field of a message."""
+    return {field.name: (field, _repeated(field), field.cpp_type) for field in descriptor.fields}
+
+
+def _repeated(field: Any) -> bool:
+    """Whether a field is repeated; protobuf 6 deprecates the `label` that older releases have alone."""
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == FieldDescriptor.LABEL_REPEATED)
+
+
+def _fill(msg: Any, fields: list[Field], source: Source, known: dict[str, tuple[FieldDescriptor, bool, int]]) -> None:
+    """Set the fields of `msg`. Depth is bounded by `scan`."""
+    seen: set[str] = set()
+    for field in fields:
+        name = field.name
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise source.error(field.start, f"{msg.DESCRIPTOR.name} has no field '{short(name)}'", hint)
+        descriptor, repeated, cpp_type = known[name]
+        if name in seen:
+            raise source.error(field.start, f"'{name}' is given twice, but {msg.DESCRIPTOR.name} takes it once")
+        if not repeated:
+            seen.add(name)
+        if cpp_type == _MESSAGE:
+            if isinstance(field.value, Token):
+                raise source.error(field.start, f"'{name}' takes a message in {{ }}, found {short(field.value.text)!r}")
+            inner = getattr(msg, name)
+            inner = inner.add() if repeated else inner
+            inner.SetInParent()
+            _fill(inner, field.value, source, _fields(descriptor.message_type))
+            _require(inner, field, source)
+        else:
+            value = _scalar(field, descriptor, cpp_type, source)
+            if repeated:
+                getattr(msg, name).append(value)
+            else:
+                setattr(msg, name, value)
+
+
+def _require(msg: Any, field: Field, source: Source) -> None:
+    """Refuse a message that lacks a required field."""
+    if not msg.IsInitialized():
+        missing = ", ".join(msg.FindInitializationErrors())
+        raise source.error(field.start, f"'{field.name}' lacks the required field {missing}")
+
+
+def _scalar(field: Field, descriptor: FieldDescriptor, cpp_type: int, source: Source) -> Any:
+    """The Python value of a scalar field."""
+    token = field.value
+    if not isinstance(token, Token):
+        raise source.error(field.start, f"'{field.name}' takes a single value, found a message in {{ }}")
+    kind, word = token.kind, token.text
+    if cpp_type in _INT_RANGE and kind == "number":
+        return _integer(token, _INT_RANGE[cpp_type], field, source)
+    if cpp_type in _FLOATS and kind != "string":
+        return _float(token, field, source)
+    if cpp_type == FieldDescriptor.CPPTYPE_ENUM and kind != "string":
+        return _enum(token, descriptor.enum_type, field, source)
+    if cpp_type == FieldDescriptor.CPPTYPE_BOOL and word in _BOOLS:
+        return _BOOLS[word]
+    if cpp_type == FieldDescriptor.CPPTYPE_STRING and kind == "string":
+        return _string(token, field, source, descriptor.type == FieldDescriptor.TYPE_BYTES)
+    wanted = {
+        FieldDescriptor.CPPTYPE_BOOL: "true or false",
+        FieldDescriptor.CPPTYPE_STRING: "a string in quotes",
+    }.get(cpp_type, "an integer" if cpp_type in _INT_RANGE else "a number")
+    raise source.error(token.start, f"'{field.name}' takes {wanted}, found {short(word)}")
+
+
+def _integer(token: Token, limits: tuple[int, int], field: Field, source: Source) -> int:
+    word = token.text
+    try:
+        value = int(word, 16) if "x" in word.lower() else int(word, 8 if _OCTAL.fullmatch(word) else 10)
+    except ValueError:
+        raise source.error(token.start, f"'{field.name}' takes an integer, found {short(word)}") from None
+    if not limits[0] <= value <= limits[1]:
+        raise source.error(token.start, f"'{field.name}' is {short(word)}, outside {limits[0]} to {limits[1]}")
+    return value
+
+
+def _float(token: Token, field: Field, source: Source) -> float:
+    word = "".join(token.text.split())
+    special = _NOT_FINITE.fullmatch(word)
+    try:
+        if special:
+            return float(special[1])
+        if token.kind == "number" and not _OCTAL.fullmatch(word):
+            return float(word.rstrip("fF"))
+    except ValueError:
+        pass  # a hexadecimal number, which text format has for integers alone, as octal ones
+    raise source.error(token.start, f"'{field.name}' takes a number, found {short(word)}")
+
+
+def _enum(token: Token, enum: Any, field: Field, source: Source) -> int:
+    """The number of an enum value given by name or by number."""
+    names = enum.values_by_name
+    if token.text in names:
+        return int(names[token.text].number)
+    if token.text.isdigit() and len(token.text) < 10 and int(token.text) in enum.values_by_number:
+        return int(token.text)
+    raise source.error(
+        token.start, f"'{field.name}' has no value {short(token.text)}", did_you_mean(token.text, names.keys())
+    )
+
+
+def _string(token: Token, field: Field, source: Source, as_bytes: bool) -> str | bytes:
+    """The content of a quoted string, or of several side by side, escapes resolved."""
+    body = "".join(match[1] for match in _QUOTED.findall(token.text))
+    try:
+        if "\\" in _ESCAPE.sub("", body):
+            raise ValueError
+        content = text_encoding.CUnescape(body) if "\\" in body else body.encode()
+        return content if as_bytes else content.decode("utf-8")
+    except ValueError:
+        raise source.error(token.start, f"'{field.name}' has a broken escape in its string") from None

@@ -1,0 +1,146 @@
+"""Caffe's protobuf messages, wire- and text-compatible, in a descriptor pool of their own.
+
+`schema.NetParameter`, `schema.SolverParameter`, `schema.Datum`, ... are message classes of every message
+that Caffe's caffe.proto defines (caffe_schema.txt). The pool is private, so pycaffe's own
+`caffe_pb2`, which registers the same names in the default pool, can live in the same process.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, EncodeError, Message
+
+from rootgen.errors import RootgenError, did_you_mean
+
+FieldProto = descriptor_pb2.FieldDescriptorProto
+
+
+def __getattr__(name: str) -> Any:
+    """The message class `name`; loaded at its first use."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    try:
+        return message(name)
+    except RootgenError as error:
+        raise AttributeError(str(error)) from None
+
+
+@cache
+def message(name: str) -> Any:
+    """The class of Caffe's message `name` ("NetParameter", "V1LayerParameter", ...)."""
+    pool = _pool()
+    try:
+        descriptor = pool.FindMessageTypeByName(f"caffe.{name}")
+    except KeyError:
+        raise RootgenError(f"Caffe has no message '{name}'", hint=did_you_mean(name, _messages())) from None
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor)
+    factory: Any = message_factory.MessageFactory(pool)  # protobuf before 4.22
+    return factory.GetPrototype(descriptor)
+
+
+def parse_bytes(content: bytes, cls: type[Message], where: object) -> Any:
+    """A `cls` message from its binary form (.caffemodel, .solverstate, .binaryproto, an LMDB value).
+
+    Fields that Caffe's schema does not have are kept, and written back by `to_bytes`.
+    """
+    parsed: Any = cls()
+    name = cls.DESCRIPTOR.name
+    try:
+        parsed.ParseFromString(content)
+    except DecodeError:
+        raise RootgenError(
+            f"not a binary {name}, or cut short ({len(content)} bytes read)",
+            where=where,
+            hint="fetch or write it again",
+        ) from None
+    if not parsed.IsInitialized():
+        missing = ", ".join(parsed.FindInitializationErrors())
+        raise RootgenError(f"this {name} lacks the required field {missing}", where=where)
+    return parsed
+
+
+def read_binary(path: str | Path, cls: type[Message]) -> Any:
+    """A `cls` message from the binary file `path`; RootgenError where it is missing, empty, cut or something else."""
+    from rootgen.files import read_bytes
+
+    content = read_bytes(path)
+    if not content:
+        raise RootgenError(f"empty file where a binary {cls.DESCRIPTOR.name} was expected", where=path)
+    return parse_bytes(content, cls, path)
+
+
+def to_bytes(msg: Message) -> bytes:
+    """Binary form of `msg`; RootgenError where it is over protobuf's limit of 2 GiB."""
+    try:
+        return msg.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise RootgenError(f"cannot encode this {msg.DESCRIPTOR.name}: {error}") from error
+
+
+@cache
+def _pool() -> descriptor_pool.DescriptorPool:
+    """A pool that holds Caffe's messages and nothing else."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(_file())
+    return pool
+
+
+@cache
+def _file() -> descriptor_pb2.FileDescriptorProto:
+    """caffe_schema.txt as one proto2 file descriptor."""
+    file = descriptor_pb2.FileDescriptorProto(name="rootgen/caffe_schema.proto", package="caffe", syntax="proto2")
+    entries = _entries(Path(__file__).with_name("caffe_schema.txt").read_text("utf-8"))
+    enums = {name for kind, name, _ in entries if kind == "enum"}
+    # A nested enum stands before the message that holds it, so make every message first.
+    made = {name: file.message_type.add(name=name) for kind, name, _ in entries if kind == "message"}
+    for kind, name, lines in entries:
+        if kind == "message":
+            for line in lines:
+                _add_field(made[name], line, enums)
+        else:
+            parent, _, short = name.rpartition(".")
+            enum = (made[parent] if parent else file).enum_type.add(name=short)
+            for line in lines:
+                number, value = line.split()
+                enum.value.add(name=value, number=int(number))
+    return file
+
+
+def _entries(text: str) -> list[tuple[str, str, list[str]]]:
+    """(kind, name, body lines) of each message and enum, in file order."""
+    entries: list[tuple[str, str, list[str]]] = []
+    for line in text.splitlines():
+        if line.startswith("  "):
+            entries[-1][2].append(line)
+        elif line and not line.startswith("#"):
+            kind, name = line.split()
+            entries.append((kind, name, []))
+    return entries
+
+
+def _add_field(owner: Any, line: str, enums: set[str]) -> None:
+    """Add the field that one body line describes to the message descriptor `owner`."""
+    left, _, default = line.partition(" = ")
+    number, *labels, kind, name = left.split()
+    field = owner.field.add(name=name, number=int(number))
+    label = labels[0] if labels else "optional"
+    field.label = getattr(FieldProto, f"LABEL_{'REPEATED' if label == 'packed' else label.upper()}")
+    if label == "packed":
+        field.options.packed = True
+    if kind[0].isupper():
+        field.type = FieldProto.TYPE_ENUM if kind in enums else FieldProto.TYPE_MESSAGE
+        field.type_name = f".caffe.{kind}"
+    else:
+        field.type = getattr(FieldProto, f"TYPE_{kind.upper()}")
+    if default:
+        field.default_value = default
+
+
+def _messages() -> list[str]:
+    """Names of Caffe's messages."""
+    return [message.name for message in _file().message_type]

@@ -1,0 +1,155 @@
+"""Small changes to a prototxt that leave every other byte as it is: a layer's groups, a layer put in behind.
+
+Edits are (start, end, new text) of the original text; `apply` makes them all at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from google.protobuf import text_encoding
+
+from rootgen.errors import RootgenError
+from rootgen.proto.scanner import Field, Token
+
+_GEOMETRY = re.compile(r"num_output|(pad|kernel|stride)(_size|_h|_w)?|dilation")  # `group` goes in after these
+_REST_BLANK = re.compile(r"[ \t]*[,;]?[ \t]*(#[^\r\n]*)?(?=\r?\n|\Z)")
+_BETWEEN = "_grouped"
+_MIXING = "_1x1"
+
+
+class Edit(NamedTuple):
+    """Replace text[start:end] by `new`."""
+
+    start: int
+    end: int
+    new: str
+
+
+def apply(text: str, edits: Iterable[Edit]) -> str:
+    """`text` with all `edits` made; none may reach into another."""
+    parts, at = [], 0
+    for edit in sorted(edits):
+        parts += [text[at : edit.start], edit.new]
+        at = edit.end
+    return "".join([*parts, text[at:]])
+
+
+def set_group(text: str, layer: Field, group: int) -> Edit:
+    """Give a Convolution `layer` the number of groups: in place of the one it has, else after kernel and stride."""
+    (param,) = layer.inner("convolution_param")
+    existing = param.inner("group")
+    if existing:
+        start, end = _scalar(existing[0])
+        return Edit(start, end, str(group))
+    anchors = [field for field in _fields(param) if _GEOMETRY.fullmatch(field.name) and not _in_list(field)]
+    if not anchors:  # all in lists: [3, 3]
+        return Edit(param.end - 1, param.end - 1, f" group: {group} ")
+    return _after(text, anchors[-1], f"group: {group}")
+
+
+def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
+    """Put a ReLU and a 1x1 convolution behind the Convolution `layer`, whose upgraded LayerParameter is `param`.
+
+    For a layer with one bottom and one top. The 1x1 convolution takes over the name of the top, so that no other
+    layer has to change, and the layer's own top becomes `between(param)`; it has as many outputs, and bias and
+    `param` like the layer's.
+    """
+    (top,) = layer.inner("top")
+    start, end = _scalar(top)
+    word = text[start:end]
+    rename = Edit(start, end, f"{word[:-1]}{_BETWEEN}{word[-1]}")  # quotes and escapes stay as they are
+    blob = between(param)
+    rules = [text[field.start : field.end] for name in ("include", "exclude") for field in layer.inner(name)]
+    old = layer.name == "layers"
+    names = names_of_mixing(param)
+    relu = [*_head(names[0], "RELU" if old else "ReLU", old, blob, blob), *rules]
+    mixing = [
+        *_head(names[1], "CONVOLUTION" if old else "Convolution", old, blob, param.top[0]),
+        *(_specs_v1(param) if old else _specs(param)),
+        *rules,
+        "convolution_param {",
+        f"  num_output: {param.convolution_param.num_output}",
+        "  kernel_size: 1",
+        *(["  bias_term: false"] if not param.convolution_param.bias_term else []),
+        '  weight_filler { type: "msra" }',
+        "}",
+    ]
+    blocks = [f"{layer.name} {{", *(f"  {line}" for line in relu), "}"]
+    blocks += [f"{layer.name} {{", *(f"  {line}" for line in mixing), "}"]
+    return [rename, _after(text, layer, "\n".join(blocks))]
+
+
+def between(param: Any) -> str:
+    """Name of the blob between a layer and the 1x1 convolution put in behind it."""
+    return f"{param.top[0]}{_BETWEEN}"
+
+
+def names_of_mixing(param: Any) -> tuple[str, str]:
+    """Names of the ReLU and of the 1x1 convolution put in behind a layer."""
+    return f"{between(param)}_relu", f"{param.name}{_MIXING}"
+
+
+def names_of_shared(param: Any) -> list[str]:
+    """Names under which the blobs of that 1x1 convolution are shared, where those of the layer are."""
+    return [f"{spec.name}{_MIXING}" for spec in param.param if spec.name]
+
+
+def _head(name: str, kind: str, old: bool, bottom: str, top: str) -> list[str]:
+    """The first lines of a layer."""
+    kind = kind if old else _quoted(kind)
+    return [f"name: {_quoted(name)}", f"type: {kind}", f"bottom: {_quoted(bottom)}", f"top: {_quoted(top)}"]
+
+
+def _specs(param: Any) -> list[str]:
+    """`param` lines like those of a layer; blobs shared by name are shared under a name of their own."""
+    lines = []
+    for spec in param.param:
+        fields = [f"name: {_quoted(spec.name + _MIXING)}"] if spec.name else []
+        fields += [f"{name}: {getattr(spec, name):g}" for name in ("lr_mult", "decay_mult") if spec.HasField(name)]
+        lines.append(f"param {{ {' '.join(fields)} }}")
+    return lines
+
+
+def _specs_v1(param: Any) -> list[str]:
+    """The same in the form of V1 layers."""
+    lines = [f"param: {_quoted(name)}" for name in names_of_shared(param)]
+    lines += [f"blobs_lr: {spec.lr_mult:g}" for spec in param.param]
+    return lines + [f"weight_decay: {spec.decay_mult:g}" for spec in param.param]
+
+
+def _quoted(name: str) -> str:
+    return '"' + text_encoding.CEscape(name.encode(), True) + '"'
+
+
+def _fields(message: Field) -> list[Field]:
+    return [] if isinstance(message.value, Token) else message.value
+
+
+def _scalar(field: Field) -> tuple[int, int]:
+    """Place of a field's value."""
+    if not isinstance(field.value, Token):
+        raise RootgenError(f"'{field.name}' takes a single value")
+    return field.value.start, field.value.end
+
+
+def _in_list(field: Field) -> bool:
+    """Whether a field was written as an element of `name: [a, b]`."""
+    return isinstance(field.value, Token) and field.value.start == field.start
+
+
+def _after(text: str, field: Field, new: str) -> Edit:
+    """Put `new` behind `field`: on lines of its own, indented alike, where the field ends its line; else beside it."""
+    begin = text.rfind("\n", 0, field.start) + 1
+    indent = text[begin : field.start]
+    new = new.replace("\r\n", "\n")
+    rest = _REST_BLANK.match(text, field.end)
+    if indent.strip() or not rest:
+        beside = new if "#" in new else " ".join(line.strip() for line in new.split("\n"))
+        return Edit(field.end, field.end, f" {beside}")
+    after = text[rest.end() : rest.end() + 2] or text
+    line_end = "\r\n" if "\r\n" in after else "\n"
+    lines = "".join(f"{line_end}{indent}{line}" for line in new.split("\n"))
+    return Edit(rest.end(), rest.end(), lines)

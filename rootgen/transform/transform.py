@@ -1,0 +1,264 @@
+"""Filter groups for any net: the text of its prototxt with other groups, and not a byte more changed.
+
+The rule (root, column, tree) gives groups to the spatial convolutions of successive stages (stages.py). The
+convolution on the image keeps what it has; so does one that is depthwise, or whose channels the groups do not
+divide. Layers set by hand come on top, and those have to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rootgen.errors import RootgenError, did_you_mean
+from rootgen.grouping import Plan, no_layer
+from rootgen.net import cost
+from rootgen.net.graph import PHASES, Layer, Net, Shape
+from rootgen.net.load import load_text
+from rootgen.net.read import layer_fields
+from rootgen.proto.scanner import scan
+from rootgen.transform import edit
+from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions
+
+STAGE_BY = tuple(STEPS)
+
+
+@dataclass(frozen=True)
+class Change:
+    """The groups of one convolution before and after; `kept` says why a rule leaves it as it is, else "".
+
+    `index` is `Layer.index`; `unmixed` is `Spatial.unmixed`, "" where nothing needs saying.
+    """
+
+    layer: Layer
+    stage: int | None
+    output: Shape
+    channels: int
+    before: int
+    after: int
+    kept: str = ""
+    unmixed: str = ""
+
+    @property
+    def needs_mixing(self) -> bool:
+        """Whether the layer gets groups whose outputs no later layer mixes in time."""
+        return self.after > 1 and bool(self.unmixed) and not self.kept
+
+
+@dataclass(frozen=True)
+class TransformOptions:
+    """How a net is looked at: what a stage is, the rules' phase, level and stages, and sizes it does not tell.
+
+    `lenient` passes over fields that Caffe does not have; `insert_1x1` adds what mixes the groups; `beside` is
+    the folder that data is sought in after the current one.
+    """
+
+    stage_by: str = STAGE_BY[0]
+    phase: str = "TEST"
+    level: int = 0
+    stages: Sequence[str] = ()
+    input_shape: tuple[int, int, int] | None = None
+    given: Mapping[str, Shape] | None = None
+    insert_1x1: bool = False
+    lenient: bool = False
+    beside: Path | None = None
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """The new text, what changed and was kept, what to look at, and the costs of both in the phase counted."""
+
+    text: str
+    changes: tuple[Change, ...]
+    warnings: tuple[str, ...]
+    before: cost.Cost
+    after: cost.Cost
+
+
+def transform(text: str, plan: Plan, where: object = "<text>", options: TransformOptions | None = None) -> Transformed:
+    """`text`, a net's prototxt, with the groups of `plan`; RootgenError where nothing can take them."""
+    options = options or TransformOptions()
+    if options.stage_by not in STAGE_BY:
+        raise RootgenError(f"no stages by '{options.stage_by}'", hint=did_you_mean(options.stage_by, STAGE_BY))
+    nets, notes = _read(text, where, options)
+    changes: dict[int, Change] = {}
+    for net in nets.values():
+        for change in _planned(net, plan, options.stage_by):
+            changes.setdefault(change.layer.index, change)
+    ordered = tuple(changes[index] for index in sorted(changes))
+    _check(ordered, plan, nets, where)
+    inserted = [
+        change for change in ordered if options.insert_1x1 and change.needs_mixing and not _obstacle(change, nets)
+    ]
+    new = _edited(text, ordered, inserted)
+    changed, _ = _read(new, where, options, phases=tuple(nets))
+    phase = next(iter(nets))
+    warnings = [*notes, *_warnings(ordered, inserted, nets if options.insert_1x1 else {})]
+    return Transformed(new, ordered, tuple(warnings), cost.count(nets[phase]), cost.count(changed[phase]))
+
+
+Nets = dict[str, Net]
+
+
+def _read(text: str, where: object, options: TransformOptions, phases: Sequence[str] = ()) -> tuple[Nets, list[str]]:
+    """The net and its shapes per phase, the one asked for first, and notes; `phases` are those it must have.
+
+    A net may be whole in one phase only; the other is then passed over with a note.
+    """
+    nets: Nets = {}
+    notes: list[str] = []
+    errors = []
+    for phase in sorted(PHASES, key=lambda phase: phase != options.phase):
+        try:
+            net = load_text(
+                text,
+                phase,
+                where=where,
+                beside=options.beside,
+                level=options.level,
+                stages=options.stages,
+                lenient=options.lenient,
+                input_shape=options.input_shape,
+                given=options.given,
+            )
+        except RootgenError as error:
+            if phase in phases:
+                raise
+            errors.append(error)
+            notes.append(f"{error} (phase {phase} not looked at)")
+        else:
+            nets[phase] = net
+            notes += [note for note in net.notes if note not in notes]
+    if not nets:
+        raise errors[0]
+    return nets, notes
+
+
+def _planned(net: Net, plan: Plan, stage_by: str) -> Iterator[Change]:
+    """What the plan means for each spatial convolution, and for others that it sets by hand."""
+    by_hand = dict(plan.by_hand)
+    spatials = {one.layer.index: one for one in spatial_convolutions(net, stage_by)}
+    stages = max((one.stage + 1 for one in spatials.values() if one.stage is not None), default=0)
+    groups = plan.stage_groups(stages)
+    for layer in net.layers:
+        if layer.type != "Convolution":
+            continue
+        one = spatials.get(layer.index)
+        if layer.name in by_hand:
+            yield _by_hand(layer, one, by_hand[layer.name])
+        elif one is not None and plan.kind != "original":
+            group = groups[one.stage] if one.stage is not None else 1
+            kept = _kept(one, group)
+            yield Change(
+                layer,
+                one.stage,
+                layer.shapes.tops[0],
+                one.channels,
+                one.group,
+                one.group if kept else group,
+                kept,
+                one.unmixed,
+            )
+
+
+def _by_hand(layer: Layer, one: Spatial | None, group: int) -> Change:
+    """The change of a layer whose groups were set by hand."""
+    known = layer.shapes
+    if not known.known:
+        raise layer.error("cannot take groups: its shapes are not known", "give the input with --input or --shape")
+    param = layer.param.convolution_param
+    channels = known.params[0][1] * param.group
+    why = _not_dividing(group, channels, param.num_output)
+    if why:
+        raise layer.error(f"{why} (Caffe needs group to divide input and output channels)")
+    stage, unmixed = (one.stage, one.unmixed) if one else (None, "")
+    return Change(layer, stage, known.tops[0], channels, param.group, group, "", unmixed)
+
+
+def _kept(one: Spatial, group: int) -> str:
+    """Why a rule leaves a spatial convolution's groups as they are; "" where it does not."""
+    if one.stage is None:
+        return "on the image"
+    if one.depthwise:
+        return "depthwise"
+    return _not_dividing(group, one.channels, one.num_output)
+
+
+def _not_dividing(group: int, channels: int, num_output: int) -> str:
+    for name, value in (("input channels", channels), ("outputs", num_output)):
+        if value % group:
+            return f"{group} groups do not divide its {value} {name}"
+    return ""
+
+
+def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> None:
+    """Refuse a plan that no layer can follow, or that names a layer which is not there."""
+    names = {layer.name for net in nets.values() for layer in net.layers if layer.type == "Convolution"}
+    for name, _ in plan.by_hand:
+        if name not in names:
+            raise no_layer(name, names, where)
+    if plan.kind == "original":
+        return
+    if all(change.kept == "on the image" for change in changes):
+        unknown = any(not layer.shapes.known for net in nets.values() for layer in net.layers)
+        raise RootgenError(
+            "has no spatial convolution to give groups to, besides those on the image"
+            + (", among the layers whose shapes are known" if unknown else ""),
+            where=where,
+            hint="say the size of the input with --input CxHxW, or of a blob with --shape" if unknown else None,
+        )
+    if all(change.kept for change in changes):
+        last = changes[-1]
+        raise RootgenError(
+            f"{plan} fits none of its spatial convolutions: '{last.layer.name}': {last.kept}",
+            where=where,
+            hint="choose a number of groups that divides the channels",
+        )
+
+
+def _edited(text: str, changes: Sequence[Change], inserted: Sequence[Change]) -> str:
+    """`text` with the groups changed, and a 1x1 convolution behind each layer of `inserted`."""
+    fields = layer_fields(scan(text))
+    edits = []
+    for change in changes:
+        field = fields[change.layer.index]
+        if change.after != change.before:
+            edits.append(edit.set_group(text, field, change.after))
+        if change in inserted:
+            edits += edit.insert_mixing(text, field, change.layer.param)
+    return edit.apply(text, edits)
+
+
+def _obstacle(change: Change, nets: Nets) -> str:
+    """Why no 1x1 convolution can go in behind a layer; "" where one can."""
+    layer = change.layer
+    if len(layer.tops) != 1 or layer.param.convolution_param.axis != 1:
+        return "it has several tops, or its channels are not on axis 1"
+    blob = edit.between(layer.param)
+    if any(blob in net.blobs for net in nets.values()):
+        return f"there is a blob '{blob}' already"
+    others = [other for net in nets.values() for other in net.layers]
+    for name in edit.names_of_mixing(layer.param):
+        if any(other.name == name for other in others):
+            return f"there is a layer '{name}' already"
+    for name in edit.names_of_shared(layer.param):
+        if any(spec.name == name for other in others for spec in other.param.param):
+            return f"there is a param '{name}' already"
+    return ""
+
+
+def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets) -> Iterator[str]:
+    """A line for the layers that lose groups, and one per layer whose groups nothing mixes."""
+    fewer = [change for change in changes if change.after < change.before]
+    if fewer:
+        one = fewer[0]
+        yield (
+            f"{one.layer.where}: had {one.before} groups and gets {one.after}, so that it grows"
+            + (f"; so do {len(fewer) - 1} more" if len(fewer) > 1 else "")
+        )
+    for change in changes:
+        if change.needs_mixing and change not in inserted:
+            obstacle = _obstacle(change, nets) if nets else ""
+            what = f"{change.layer.where}: no 1x1 convolution mixes its {change.after} groups before {change.unmixed}"
+            yield f"{what} (none put in: {obstacle})" if obstacle else f"{what} (--insert-1x1 puts one in)"

@@ -1,0 +1,150 @@
+"""Pictures of nets: what stands where, what is drawn once, and files that are whole, equal and well-formed."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from rootgen.cli import main
+from rootgen.errors import RootgenError
+from rootgen.figures.diagram import diagram
+from rootgen.generator import architectures as tables
+from rootgen.generator import render
+from rootgen.generator.render import NetOptions
+from rootgen.grouping import Plan
+from rootgen.net import read as net
+from rootgen.net import shapes
+
+
+def drawn(arch, row="Orig.", **options):
+    graph = net.parse(render.net(tables.architecture(arch), Plan.named(row), NetOptions(phase="deploy")))
+    return diagram(shapes.infer(graph), **options)
+
+
+@pytest.fixture
+def nin(tmp_path):
+    path = tmp_path / "nin.prototxt"
+    path.write_text(render.net(tables.architecture("nin"), Plan("root", 4), NetOptions(phase="deploy")))
+    return path
+
+
+def test_nin_is_one_line_of_three_stages_and_the_end():
+    found = drawn("nin", "root-4")
+    assert found.resolutions == [(32, 32), (16, 16), (8, 8), (1, 1)]
+    assert {node.lane for node in found.nodes} == {0}
+    assert [node.rank for node in found.nodes] == list(range(14))
+    assert {node.layer.name: node.group for node in found.nodes if node.group > 1} == {"conv2a": 4, "conv3a": 2}
+    assert found.nodes[1].folded == ["BatchNorm", "ReLU"]
+    assert not found.repeats
+
+
+@pytest.mark.parametrize(
+    ("arch", "times"),
+    [
+        ("resnet50", [2, 3, 5, 2]),
+        ("resnet101", [2, 3, 22, 2]),
+        ("resnet152", [2, 7, 35, 2]),
+        ("resnet200", [2, 23, 35, 2]),
+        ("googlenet", []),
+    ],
+)
+def test_equal_blocks_are_drawn_once(arch, times):
+    assert [repeat.times for repeat in drawn(arch).repeats] == times
+
+
+def test_a_repeated_block_says_where_it_ends():
+    found = drawn("resnet50")
+    assert [found.nodes[repeat.last].last for repeat in found.repeats] == ["res2c", "res3d", "res4f", "res5c"]
+
+
+def test_every_block_on_request():
+    found = drawn("resnet50", fold_repeats=False)
+    assert not found.repeats
+    assert sum(node.layer.type == "Eltwise" for node in found.nodes) == 16
+
+
+@pytest.mark.parametrize("arch", tables.architectures())
+def test_no_two_nodes_in_one_place_and_no_edge_against_the_flow(arch):
+    found = drawn(arch)
+    places = [(node.rank, node.lane) for node in found.nodes]
+    assert len(set(places)) == len(places)
+    assert all(found.nodes[edge].rank < node.rank for node in found.nodes for edge in node.edges)
+    assert found.stages == sorted(found.stages)
+    bent = [place for bend in found.bends.values() for place in bend]
+    assert not set(bent) & set(places)
+
+
+def test_the_branches_of_an_inception_module_lie_side_by_side():
+    found = drawn("googlenet")
+    rank = next(node.rank for node in found.nodes if node.layer.name == "inception_3a/1x1")
+    lanes = sorted(node.lane for node in found.nodes if node.rank == rank)
+    assert lanes == [-1.5, -0.5, 0.5, 1.5]
+
+
+def test_an_auxiliary_head_stays_in_the_column_where_it_begins():
+    graph = net.parse(render.net(tables.architecture("googlenet")), "TRAIN")
+    found = diagram(shapes.infer(graph, input_shape=(3, 224, 224)))
+    assert found.resolutions == [(112, 112), (56, 56), (28, 28), (15, 15), (8, 8), (2, 2), (1, 1)]
+    at = {node.layer.name: found.stages[node.rank] for node in found.nodes}
+    heads = [stage for name, stage in at.items() if name.startswith(("loss1/", "loss2/"))]
+    assert set(heads) == {at["inception_4a/output"]} == {3}
+    assert (at["pool4/3x3_s2"], at["loss3/loss"]) == (4, 6)
+    places = [(node.rank, node.lane) for node in found.nodes]
+    assert len(set(places)) == len(places)
+
+
+def test_pixels_may_come_late():
+    graph = net.parse("""layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 16 } } }
+        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 64 } }
+        layer { name: "map" type: "Reshape" bottom: "y" top: "z" reshape_param { shape { dim: [1, 1, 8, 8] } } }
+        layer { name: "c" type: "Convolution" bottom: "z" top: "c" convolution_param { num_output: 2 kernel_size: 3 } }
+    """)
+    assert diagram(shapes.infer(graph)).resolutions == [(1, 1), (8, 8), (6, 6)]
+
+
+def test_svg_has_a_solid_per_group(nin, tmp_path):
+    assert main(["draw", str(nin), "-o", str(tmp_path / "a.svg")]) == 0
+    svg = (tmp_path / "a.svg").read_text()
+    words = [each.text for each in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"conv2a", "4 groups", "2 groups", "16 × 16", "5 × 5, 192"} <= set(words)
+    # Nine convolutions, two of them in 4 and 2 pieces: 13 solids of three faces.
+    assert svg.count("stroke: #ffffff") == 3 * 13
+
+
+def test_the_same_net_gives_the_same_file(nin, tmp_path):
+    for name in ("a.svg", "b.svg"):
+        assert main(["draw", str(nin), "-o", str(tmp_path / name)]) == 0
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_formats(nin, tmp_path, suffix, magic):
+    assert main(["draw", str(nin), "-o", str(tmp_path / f"a.{suffix}")]) == 0
+    assert (tmp_path / f"a.{suffix}").read_bytes().startswith(magic)
+
+
+def test_resnet50_as_picture(tmp_path):
+    source = Path(__file__).parents[2] / "prototxt" / "resnet50" / "root-32" / "deploy.prototxt"
+    assert main(["draw", str(source), "-o", str(tmp_path / "a.svg")]) == 0
+    assert "× 5, to res4f" in (tmp_path / "a.svg").read_text()
+
+
+def test_unknown_format(nin, tmp_path, capsys):
+    assert main(["draw", str(nin), "-o", str(tmp_path / "a.gif")]) == 1
+    assert capsys.readouterr().err.endswith("a.gif: cannot draw '.gif' (use .svg, .png or .pdf)\n")
+    assert not (tmp_path / "a.gif").exists()
+
+
+def test_dollars_in_names_are_no_formula(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'name: "a $x_$ net" layer { name: "$\\\\frac$" type: "Input" top: "a" '
+        "input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }"
+    )
+    assert main(["draw", str(path), "-o", str(tmp_path / "a.svg")]) == 0
+
+
+def test_nothing_to_draw():
+    graph = net.parse('layer { name: "a" type: "DummyData" top: "a" } layer { name: "s" type: "Silence" bottom: "a" }')
+    with pytest.raises(RootgenError, match="nothing to draw"):
+        diagram(graph)

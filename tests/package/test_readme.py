@@ -1,0 +1,51 @@
+"""README's commands work, in README's order, and print what README shows.
+
+A ```console block holds `$ command` lines, each followed by what it prints; `...` on a line of its own stands for
+any lines, and within a line for any text. A block after `<!-- not run: reason -->` is for reading only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n+)?```console\n(.*?)```", re.DOTALL)
+
+
+def commands() -> list[tuple[str, str]]:
+    """(command, expected output) of every block that is run, in order."""
+    found = []
+    for skipped, body in BLOCK.findall((ROOT / "README.md").read_text("utf-8")):
+        if not skipped:
+            parts = re.split(r"^\$ ((?:.*\\\n)*.*)\n", body, flags=re.MULTILINE)
+            found += list(zip(parts[1::2], parts[2::2], strict=True))
+    return found
+
+
+def as_pattern(expected: str) -> str:
+    """A regular expression for an expected output with its `...`."""
+    lines = [r"(?:.*\n)*?" if line.strip() == "..." else re.escape(line).replace(r"\.\.\.", ".*") + "\n"
+             for line in expected.splitlines()]  # fmt: skip
+    return "".join(lines)
+
+
+@pytest.mark.torch
+def test_readme_commands_print_what_readme_shows(tmp_path: Path) -> None:
+    assert commands()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/rootgen").write_text(f'#!/bin/sh\nexec {sys.executable} -m rootgen "$@"\n')  # this checkout's
+    (tmp_path / "bin/rootgen").chmod(0o755)
+    path = f"{tmp_path}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    for command, expected in commands():
+        done = subprocess.run(
+            ["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert re.fullmatch(as_pattern(expected), done.stdout), f"{command}\nprints\n{done.stdout}\n{done.stderr}"

@@ -1,0 +1,130 @@
+"""Figures of cost against error, and the results they are drawn from."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rootgen.cli import main
+from rootgen.errors import RootgenError
+from rootgen.figures import save as figures
+from rootgen.paper import plot, results
+from rootgen.paper.tables import reported
+
+RESULTS = [
+    results.RunResult("Orig.", "fashion-mnist-sample", 1000, 2, 967018, 222_000_000, 0.81, 9.5, "CPU", "torch"),
+    results.RunResult(
+        "root-4", "fashion-mnist-sample", 1000, 2, 455018, 123_000_000, 0.8, 5.5, "CPU", "torch", 1.9, 1.01
+    ),
+]
+
+
+@pytest.mark.parametrize("family", plot.families())
+def test_reported_points_are_the_papers_cells(family: str) -> None:
+    points = plot.reported(family).points
+    printed = reported(family)
+    assert list(points) == list(printed)
+    for model, cells in printed.items():
+        for column in ("params", "flops"):
+            mantissa = points[model][column] / float(cells[column])
+            assert np.log10(mantissa) == pytest.approx(round(np.log10(mantissa)))
+        assert points[model]["error"] == pytest.approx(100 - 100 * float(cells.get("accuracy") or cells["top5"]))
+
+
+def test_units_of_the_reported_tables_agree_with_the_nets_counted() -> None:
+    """Table 2's units are what makes Orig. the 967 thousand parameters and 222 million FLOPs of NiN."""
+    assert plot.reported("nin").points["Orig."]["params"] == pytest.approx(967e3)
+    assert plot.reported("nin").points["Orig."]["flops"] == pytest.approx(222e6)
+    assert plot.reported("resnet50").points["Orig."]["params"] == pytest.approx(25.5e6)
+
+
+def test_every_family_is_drawn_with_its_points_beside(tmp_path: Path) -> None:
+    assert main(["plot", "--out", str(tmp_path), "--format", "png"]) == 0
+    for family in plot.families():
+        assert (tmp_path / f"{family}.png").read_bytes().startswith(b"\x89PNG")
+        with (tmp_path / f"{family}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["model"] for row in rows] == list(plot.reported(family).points)
+        assert {row["source"] for row in rows} == {"reported"}
+
+
+def test_measured_points_stand_in_panels_of_their_own(tmp_path: Path) -> None:
+    results.save(tmp_path / "results.csv", RESULTS)
+    words = ["plot", "nin", "--measured", str(tmp_path / "results.csv"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".png", ".pdf", ".svg"}
+    svg = (tmp_path / "out" / "nin.svg").read_text()
+    assert "reported: NiN on CIFAR-10" in svg
+    assert "measured: fashion-mnist-sample, 2 epochs, torch on CPU" in svg
+    with (tmp_path / "out" / "nin.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["source"], row["model"], row["error"]) for row in rows[-2:]] == [
+        ("measured", "Orig.", "19"),
+        ("measured", "root-4", "20"),
+    ]
+    assert float(rows[-1]["standard_error"]) == pytest.approx(100 * (0.8 * 0.2 / 1000) ** 0.5, rel=1e-4)
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        plot.draw([plot.reported("nin")], tmp_path / name, "nin")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_committed_figures_are_those_of_the_reported_tables(tmp_path: Path) -> None:
+    committed = Path(__file__).parents[2] / "plots"
+    if not committed.is_dir():
+        pytest.skip("no plots folder beside the tests")
+    for family in plot.families():
+        plot.draw([plot.reported(family)], tmp_path, family, formats=())
+        assert (committed / f"{family}.csv").read_text() == (tmp_path / f"{family}.csv").read_text()
+        for kind in plot.FORMATS:
+            assert (committed / f"{family}.{kind}").is_file()
+
+
+def test_results_round_trip(tmp_path: Path) -> None:
+    results.save(tmp_path / "results.csv", RESULTS)
+    loaded = results.load(tmp_path / "results.csv")
+    assert loaded[1] == RESULTS[1]
+    assert np.isnan(loaded[0].block_score)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column model"),
+        ("model,params\n", "has no column dataset"),
+        (",".join(results.COLUMNS) + "\n", "holds no results"),
+        (",".join(results.COLUMNS) + "\nOrig.,x,1,1,many,1,1,1,CPU,torch,1,1\n", "results.csv:2: params is 'many'"),
+        (",".join(results.COLUMNS) + "\nOrig.,x\n", "results.csv:2: images is 'None', not a number"),
+        (",".join(results.COLUMNS) + "\nOrig.,x,9,1,1,1,2,1,CPU,torch,1,1\n", "accuracy 2 on 9 images: a share from 0"),
+        (",".join(results.COLUMNS) + "\nOrig.,x,0,1,1,1,1,1,CPU,torch,1,1\n", "accuracy 1 on 0 images: a share from 0"),
+    ],
+)
+def test_bad_results(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(RootgenError, match=message):
+        results.load(tmp_path / "results.csv")
+
+
+def test_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code, message in (
+        (["resnet5"], 1, "did you mean 'resnet50'?"),
+        (["--measured", "x.csv"], 2, "--measured needs a FAMILY"),
+        (["nin", "--measured", str(tmp_path / "none.csv")], 1, "cannot read"),
+    ):
+        assert main(["plot", *words, "--out", str(tmp_path / "out")]) == code
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_figure_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RootgenError, match="cannot write"):
+        figures.save(figures.new(1, 1), tmp_path / "file", "nin")

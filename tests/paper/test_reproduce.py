@@ -1,0 +1,191 @@
+"""The experiment from data to figures, on a few random images, interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rootgen.cli import main
+from rootgen.datasets import idx
+from rootgen.engine.train import Stop
+from rootgen.errors import RootgenError
+from rootgen.generator import architectures as tables
+from rootgen.generator import render
+from rootgen.grouping import Plan
+from rootgen.net import read as net
+from rootgen.paper import experiment as reproduce
+from rootgen.paper import results, schedules
+from rootgen.proto import prototxt, schema
+
+IMAGES = 24
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
+    """Two models and little to time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reproduce, "PLANS", (Plan(), Plan("root", 16)))
+        patch.setattr(reproduce, "TIMED_BATCH", 1)
+        patch.setattr(reproduce, "TIMED_ROUNDS", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> reproduce.Settings:
+    """A run of three iterations on IMAGES random images."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for images, labels in idx.FILES.values():
+        idx.write(folder / f"{images}.gz", rng.integers(0, 256, (IMAGES, 28, 28)))
+        idx.write(folder / f"{labels}.gz", np.arange(IMAGES) % 10)
+    source = str(folder)
+    return reproduce.Settings(dataset="fashion-mnist", source=source, epochs=1, batch_size=8, images=IMAGES)
+
+
+Run = tuple[Path, list[results.RunResult]]
+
+
+@pytest.fixture(scope="module")
+def unbroken(settings: reproduce.Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The folder and the results of a run from beginning to end."""
+    out = tmp_path_factory.mktemp("unbroken") / "out"
+    return out, reproduce.Experiment(settings, out).run(Stop())
+
+
+@pytest.mark.torch
+def test_a_run_leaves_everything_and_is_not_done_twice(settings: reproduce.Settings, unbroken: Run) -> None:
+    out, found = unbroken
+    assert [result.model for result in found] == ["Orig.", "root-16"]
+    assert [result.params for result in found] == [966_986, 244_682]  # Table 2: 9.67e5 and 2.45e5
+    assert [result.macs for result in found] == [222_486_528, 93_315_072]
+    for result in found:
+        assert result.epochs == 1
+        assert 0 <= result.accuracy <= 1
+        assert result.time_ms > 0
+    assert np.isnan(found[0].block_score)
+    assert found[1].block_score > 1.2  # a group's filters see only their own inputs, trained or not
+    assert found[1].control_score == pytest.approx(1, abs=0.2)
+    saved = results.load(out / "results.csv")
+    assert [result.accuracy for result in saved] == pytest.approx([result.accuracy for result in found], rel=1e-5)
+    for path in ("plots/nin.png", "root-16/correlation/test/conv2c-conv3a.pdf", "orig/correlation/train.npz"):
+        assert (out / path).is_file()
+    steps = [*out.glob("*/trained.json"), *out.glob("*/correlation/*"), *out.glob("data/*"), out / "times.json"]
+    before = {path: path.stat().st_mtime_ns for path in steps}
+    assert reproduce.Experiment(settings, out).run(Stop())[1].block_score == found[1].block_score
+    assert {path: path.stat().st_mtime_ns for path in steps} == before
+
+
+@pytest.mark.torch
+def test_a_run_goes_on_where_its_folder_was_moved_to(
+    tmp_path: Path, settings: reproduce.Settings, unbroken: Run
+) -> None:
+    moved = shutil.copytree(unbroken[0], tmp_path / "moved", ignore=shutil.ignore_patterns("correlation", "plots"))
+    found = reproduce.Experiment(settings, moved).run(Stop())
+    assert found[1].block_score == unbroken[1][1].block_score
+    assert found[1].control_score == unbroken[1][1].control_score
+
+
+@pytest.mark.torch
+def test_an_interrupted_training_goes_on_from_its_snapshot(
+    tmp_path: Path, settings: reproduce.Settings, unbroken: Run
+) -> None:
+    out = tmp_path / "out"
+    stop = Stop()
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if (what, done) == ("train root-16", 1):
+            stop(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.Experiment(settings, out, interrupt).run(stop)
+    assert (out / "orig" / "trained.json").is_file()
+    assert not (out / "root-16" / "trained.json").exists()
+    assert (out / "root-16" / "nin_iter_1.solverstate").is_file()
+    seen: list[tuple[str, int, int]] = []
+    found = reproduce.Experiment(settings, out, lambda *told: seen.append(told)).run(Stop())
+    trained = [told for told in seen if told[0].startswith("train ") and told[0] != "train images"]
+    assert trained == [("train root-16", 2, 3), ("train root-16", 3, 3)]
+    assert [result.accuracy for result in found] == [result.accuracy for result in unbroken[1]]
+
+
+def test_other_settings_and_other_folders_are_refused(
+    tmp_path: Path, settings: reproduce.Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    reproduce.Experiment(settings, out)
+    reproduce.Experiment(reproduce.Settings(epochs=2), out)  # nothing is made yet
+    (out / ".data.x.partial").mkdir()  # what a kill leaves
+    reproduce.Experiment(settings, out).make_data()
+    with pytest.raises(RootgenError, match=r"holds a run with .*epochs 1 .now 2."):
+        reproduce.Experiment(reproduce.Settings(epochs=2), out)
+    reproduce.Experiment(replace(settings, source="elsewhere", device="cpu"), out)
+    with pytest.raises(RootgenError, match="holds something else"):
+        reproduce.Experiment(settings, str(settings.source))
+    (out / "settings.json").write_text("{")
+    with pytest.raises(RootgenError, match="not JSON"):
+        reproduce.Experiment(settings, out)
+    for words, code, message in (
+        (["resnet50"], 1, "'resnet50' cannot be reproduced yet"),
+        (["nin", "--full", "--epochs", "3"], 2, "--full has its own schedule and takes no --epochs"),
+        (["nin", "--data", "fashion", "--out", str(tmp_path / "new")], 1, "did you mean 'fashion-mnist'?"),
+        (["nin", "--data", "folder", "--out", str(tmp_path / "new")], 1, "no images 'folder' for this"),
+    ):
+        assert main(["reproduce", *words]) == code
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    for words in (["nin", "--epochs", "0"], ["nin", "--epochs", "many"], ["nin", "--batch-size", "0"], []):
+        with pytest.raises(SystemExit) as stopped:
+            main(["reproduce", *words])
+        assert stopped.value.code == 2
+
+
+def test_a_short_schedule_is_as_long_as_its_epochs() -> None:
+    arch = tables.architecture("nin")
+    short = schedules.Short(epochs=2, batch_size=64, base_lr=0.05)
+    options = render.SolverOptions(net="net.prototxt")
+    solver = prototxt.parse(
+        schedules.solver_text(arch, Plan("root", 8), options, (5000, 1000), short), schema.SolverParameter
+    )
+    assert (solver.max_iter, solver.lr_policy, solver.power, solver.base_lr) == (156, "poly", 1, pytest.approx(0.05))
+    assert list(solver.test_iter) == [10]
+    text = schedules.net_text(arch, Plan("root", 8), "data", short)
+    layers = {layer.name: layer for layer in net.parse(text, "TRAIN").layers}
+    assert layers["data"].param.data_param.batch_size == 64
+    assert layers["data"].param.data_param.source == "data/train_lmdb"
+    averages = [layer for layer in layers.values() if layer.type == "BatchNorm"]
+    assert len(averages) == 8
+    for layer in averages:
+        assert layer.param.batch_norm_param.moving_average_fraction == pytest.approx(0.9)
+
+
+def test_the_full_schedule_is_the_recipes_own() -> None:
+    arch = tables.architecture("nin")
+    options = render.SolverOptions(net="net.prototxt")
+    assert "moving_average_fraction" not in schedules.net_text(arch, Plan("root", 8), "data", None)
+    text = schedules.solver_text(arch, Plan("root", 8), options, (50_000, 10_000), None)
+    solver = prototxt.parse(text, schema.SolverParameter)
+    assert (solver.max_iter, list(solver.stepvalue)) == (64_000, [32_000, 48_000])
+
+
+def test_settings_of_the_command_line(tmp_path: Path) -> None:
+    import argparse
+
+    from rootgen.cli.commands import reproduce as command
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    default = command.settings(parser.parse_args(["nin"]))
+    assert default == reproduce.Settings()
+    full = command.settings(parser.parse_args(["nin", "--full"]))
+    assert (full.dataset, full.epochs, full.images) == ("cifar10", None, 10_000)
+    other = command.settings(parser.parse_args(["nin", "--full", "--data", "fashion-mnist", "--source", "x"]))
+    assert (other.dataset, other.source) == ("fashion-mnist", str(Path("x").resolve()))
+    json.dumps(other.__dict__)
