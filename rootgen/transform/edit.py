@@ -77,9 +77,30 @@ def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
         '  weight_filler { type: "msra" }',
         "}",
     ]
-    blocks = [f"{layer.name} {{", *(f"  {line}" for line in relu), "}"]
-    blocks += [f"{layer.name} {{", *(f"  {line}" for line in mixing), "}"]
-    return [rename, _after(text, layer, "\n".join(blocks))]
+    return [rename, _after(text, layer, f"{block(layer.name, relu)}\n{block(layer.name, mixing)}")]
+
+
+def remove(text: str, field: Field) -> Edit:
+    """Take `field` out: with its lines where nothing else stands on them, comments at their ends included."""
+    begin = text.rfind("\n", 0, field.start) + 1
+    rest = _REST_BLANK.match(text, field.end)
+    if text[begin : field.start].strip() or not rest:
+        space = len(text[field.end :]) - len(text[field.end :].lstrip(" \t,;"))
+        return Edit(field.start, field.end + space, "")
+    end = text.find("\n", rest.end())
+    return Edit(begin, len(text) if end < 0 else end + 1, "")
+
+
+def replace(text: str, field: Field, new: str) -> Edit:
+    """Put the lines `new` in place of `field`, indented as it is."""
+    begin = text.rfind("\n", 0, field.start) + 1
+    indent = text[begin : field.start]
+    return Edit(field.start, field.end, new.replace("\n", f"\n{indent}") if not indent.strip() else new)
+
+
+def block(name: str, lines: Iterable[str]) -> str:
+    """A message of `lines`, indented by two."""
+    return "\n".join([f"{name} {{", *(f"  {line}" for line in lines), "}"])
 
 
 def between(param: Any) -> str:
@@ -99,15 +120,15 @@ def names_of_shared(param: Any) -> list[str]:
 
 def _head(name: str, kind: str, old: bool, bottom: str, top: str) -> list[str]:
     """The first lines of a layer."""
-    kind = kind if old else _quoted(kind)
-    return [f"name: {_quoted(name)}", f"type: {kind}", f"bottom: {_quoted(bottom)}", f"top: {_quoted(top)}"]
+    kind = kind if old else quoted(kind)
+    return [f"name: {quoted(name)}", f"type: {kind}", f"bottom: {quoted(bottom)}", f"top: {quoted(top)}"]
 
 
 def _specs(param: Any) -> list[str]:
     """`param` lines like those of a layer; blobs shared by name are shared under a name of their own."""
     lines = []
     for spec in param.param:
-        fields = [f"name: {_quoted(spec.name + _MIXING)}"] if spec.name else []
+        fields = [f"name: {quoted(spec.name + _MIXING)}"] if spec.name else []
         fields += [f"{name}: {getattr(spec, name):g}" for name in ("lr_mult", "decay_mult") if spec.HasField(name)]
         lines.append(f"param {{ {' '.join(fields)} }}")
     return lines
@@ -115,12 +136,13 @@ def _specs(param: Any) -> list[str]:
 
 def _specs_v1(param: Any) -> list[str]:
     """The same in the form of V1 layers."""
-    lines = [f"param: {_quoted(name)}" for name in names_of_shared(param)]
+    lines = [f"param: {quoted(name)}" for name in names_of_shared(param)]
     lines += [f"blobs_lr: {spec.lr_mult:g}" for spec in param.param]
     return lines + [f"weight_decay: {spec.decay_mult:g}" for spec in param.param]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as a prototxt string."""
     return '"' + text_encoding.CEscape(name.encode(), True) + '"'
 
 
