@@ -1,6 +1,18 @@
 """Every layer type of the embedded engine: importing this module registers them."""
 
-from rootgen.engine.torch import arrangement, elementwise, linear, losses, normalisation, pooling, sources
+from rootgen.engine.torch import (
+    arrangement,
+    elementwise,
+    linear,
+    loss_more,
+    losses,
+    normalisation,
+    pooling,
+    recurrent,
+    sources,
+    spatial_more,
+    utility_more,
+)
 from rootgen.engine.torch.unit import BUILDERS, FILLERS, Unit
 
 __all__ = [
@@ -10,8 +22,12 @@ __all__ = [
     "arrangement",
     "elementwise",
     "linear",
+    "loss_more",
     "losses",
     "normalisation",
     "pooling",
+    "recurrent",
     "sources",
+    "spatial_more",
+    "utility_more",
 ]
