@@ -41,9 +41,7 @@ def infogain_loss(unit: Unit) -> Run:
         log_probability = F.log_softmax(x, axis)
         index, valid = labels_of(x, label)
         matrix = given[0].detach().reshape(classes, classes) if stored is None else stored.to(x)
-        rows = (matrix[index] * valid.unsqueeze(-1)).movedim(
-            -1, axis
-        )  # the row of each place's label; of ignored ones 0
+        rows = torch.where(valid.unsqueeze(-1), matrix[index], 0.0).movedim(-1, axis)  # of each place's label
         value = log_probability.detach()
         clipped = value.clamp(min=_LEAST) + (log_probability - value)
         loss = -(rows * clipped).sum() / _normalizer(mode, valid, x.shape[:axis].numel())

@@ -70,10 +70,11 @@ def _over_time(unit: Unit, *, states: int, step: Step, output: Callable[[Tensor]
     param = unit.param.recurrent_param
     static = _has_static_input(unit.param)
     memory = _Memory(states, param.num_output)
+    steps = unit.bottoms[0][0]
     _check_features(unit, static)
 
     def run(x: Tensor, cont: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
-        _check_sizes(unit, (x, cont, *more))
+        _check_sizes(unit, steps, (x, cont, *more))
         flags = cont.detach().unsqueeze(2)
         current = [state.detach() for state in more[static:]] if param.expose_hidden else memory.recall(x)
         sums = F.linear(x.flatten(2), unit.blobs[0], unit.blobs[1])
@@ -128,9 +129,9 @@ def _check_features(unit: Unit, static: bool) -> None:
             )
 
 
-def _check_sizes(unit: Unit, bottoms: Sequence[Tensor]) -> None:
+def _check_sizes(unit: Unit, steps: int, bottoms: Sequence[Tensor]) -> None:
     """Refuse bottoms that do not fit together, and other time steps than the net's: Caffe unrolls them once."""
-    steps, found = unit.bottoms[0][0], bottoms[0].shape[0]
+    found = bottoms[0].shape[0]
     if found != steps:
         raise unit.error(f"{found} time steps, where the net is made for {steps} (Caffe cannot change them either)")
     RULES[unit.layer.type](unit.layer, [tuple(bottom.shape) for bottom in bottoms])
