@@ -34,8 +34,7 @@ def concat(unit: Unit) -> Run:
 def slices(unit: Unit) -> Run:
     param = unit.param.slice_param
     axis = unit.axis(param.slice_dim if param.HasField("slice_dim") else param.axis)
-    sizes = [top[axis] for top in unit.tops]
-    return lambda x: torch.split(x, sizes, axis)
+    return lambda x: torch.split(x, [top[axis] for top in unit.tops], axis)
 
 
 @builds("Tile")

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net import Layer
-from rootgen.shapes import Shape
+from rootgen.shape_rules import RULES
+from rootgen.shapes import Shape, text
 
 Run = Callable[..., Any]  # bottoms -> one top, or a tuple of tops
 Build = Callable[["Unit"], Run]
@@ -19,6 +20,8 @@ Build = Callable[["Unit"], Run]
 BUILDERS: dict[str, Build] = {}
 FILLERS: dict[str, Callable[[Any], list[Any]]] = {}
 _OWN_OUTPUT = ("Convolution", "Deconvolution", "InnerProduct", "BatchNorm", "Scale", "Bias", "Concat")
+# What Caffe divides by the number of images, and ends the process where there are none.
+_DIVIDES_BY_IMAGES = ("Accuracy", "Filter", "HingeLoss", "MultinomialLogisticLoss", "MVN", "SoftmaxWithLoss")
 
 
 @dataclass
@@ -64,12 +67,30 @@ class Unit:
             raise self.error(f"axis {axis} of a blob with {count} axes")
         return axis % count
 
+    def fit(self, bottoms: Sequence[Tensor]) -> None:
+        """Take on the shapes of blobs that came otherwise than the net says, as Caffe does before each pass.
+
+        So in another batch size, and after a Filter. RootgenError where they break a rule of the layer, would
+        change its learnable blobs, or leave nothing to divide by.
+        """
+        shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
+        if shapes == self.bottoms:
+            return
+        if self.layer.type in _DIVIDES_BY_IMAGES and not shapes[0][0]:
+            raise self.error(f"has no image in this batch: bottom '{self.layer.bottoms[0]}' is {text(shapes[0])}")
+        try:
+            found = RULES[self.layer.type](self.layer, shapes)
+        except ZeroDivisionError:
+            raise self.error(f"cannot work out its top's shape from an empty bottom, {text(shapes[0])}") from None
+        for i, (shape, blob) in enumerate(zip(found.params, self.blobs, strict=True)):
+            if shape != blob.shape:
+                came = ", ".join(map(text, shapes))
+                raise self.error(f"learnable blob {i} is {text(blob.shape)}, but bottoms of {came} need {text(shape)}")
+        self.bottoms, self.tops = shapes, found.tops
+
     def reshaped(self, x: Tensor, top: int = 0) -> Tensor:
-        """`x` in the shape of a top, for whatever batch size `x` came with."""
-        declared, shape = self.bottoms[0], self.tops[top]
-        if declared[:1] == shape[:1]:
-            shape = (x.shape[0], *shape[1:])
-        return x.reshape(shape)
+        """`x` in the shape of a top."""
+        return x.reshape(self.tops[top])
 
 
 def builds(*types: str, fillers: Callable[[Any], list[Any]] | None = None) -> Callable[[Build], Build]:
