@@ -401,8 +401,13 @@ def test_other_losses():
 
 
 def test_an_unimplemented_type_is_named_with_its_place():
-    with pytest.raises(RootgenError, match=r"<text>:2: layer 'y': the embedded engine has no layer type 'Im2col'"):
-        one_layer('type: "Im2col" convolution_param { kernel_size: 3 }', 1, 1, 5, 5)
+    text = (
+        input_layer("x", 1, 2)
+        + input_layer("z", 1)
+        + ('layer { name: "y" type: "HDF5Output" bottom: "x" bottom: "z" hdf5_output_param { file_name: "y.h5" } }')
+    )
+    with pytest.raises(RootgenError, match=r"<text>:3: layer 'y': the embedded engine has no layer type 'HDF5Output'"):
+        network(text)
 
 
 def test_shared_parameters_are_one_blob():

@@ -13,7 +13,6 @@ from rootgen.engine import blobs
 from rootgen.engine.locate import locate
 from rootgen.engine.torch.losses import _labels, _normalization, _normalizer
 from rootgen.engine.torch.unit import Run, Unit, builds
-from rootgen.shape_rules import RULES
 from rootgen.shapes import text
 
 _VALID = 1  # LossParameter.NormalizationMode
@@ -37,7 +36,6 @@ def infogain_loss(unit: Unit) -> Run:
     stored = _matrix(unit, classes) if len(unit.bottoms) < 3 else None
 
     def run(x: Tensor, label: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        RULES["InfogainLoss"](unit.layer, [tuple(bottom.shape) for bottom in (x, label, *given)])
         log_probability = F.log_softmax(x, axis)
         index, valid = labels_of(x, label)
         matrix = given[0].detach().reshape(classes, classes) if stored is None else stored.to(x)

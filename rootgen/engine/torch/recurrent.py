@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rootgen.engine.torch.unit import Run, Unit, builds
-from rootgen.shape_rules import RULES
 from rootgen.shapes import text
 
 Step = Callable[[Tensor, Tensor, list[Tensor]], list[Tensor]]  # sums, cont, states -> states, the output's first
@@ -74,7 +73,10 @@ def _over_time(unit: Unit, *, states: int, step: Step, output: Callable[[Tensor]
     _check_features(unit, static)
 
     def run(x: Tensor, cont: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
-        _check_sizes(unit, steps, (x, cont, *more))
+        if len(x) != steps:
+            raise unit.error(
+                f"{len(x)} time steps, where the net is made for {steps} (Caffe cannot change them either)"
+            )
         flags = cont.detach().unsqueeze(2)
         current = [state.detach() for state in more[static:]] if param.expose_hidden else memory.recall(x)
         sums = F.linear(x.flatten(2), unit.blobs[0], unit.blobs[1])
@@ -129,23 +131,11 @@ def _check_features(unit: Unit, static: bool) -> None:
             )
 
 
-def _check_sizes(unit: Unit, steps: int, bottoms: Sequence[Tensor]) -> None:
-    """Refuse bottoms that do not fit together, and other time steps than the net's: Caffe unrolls them once."""
-    found = bottoms[0].shape[0]
-    if found != steps:
-        raise unit.error(f"{found} time steps, where the net is made for {steps} (Caffe cannot change them either)")
-    RULES[unit.layer.type](unit.layer, [tuple(bottom.shape) for bottom in bottoms])
-
-
 @builds("LSTMUnit")
-def lstm_unit(unit: Unit) -> Run:
+def lstm_unit(_: Unit) -> Run:
     """One time step: from the cell state (1 x N x D), gates (1 x N x 4D) and cont (1 x N) to cell and hidden state."""
 
-    def run(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
-        RULES["LSTMUnit"](unit.layer, [tuple(bottom.shape) for bottom in (cell, gates, cont)])
-        return _lstm_cell(cell, gates, cont.detach().unsqueeze(2))
-
-    return run
+    return lambda cell, gates, cont: _lstm_cell(cell, gates, cont.detach().unsqueeze(2))
 
 
 def _lstm_cell(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from rootgen.engine.torch.unit import Run, Unit, builds
-from rootgen.shape_rules import RULES
 
 
 @builds("Filter")
@@ -20,7 +19,6 @@ def selected(unit: Unit) -> Run:
 
     def run(*bottoms: Tensor) -> tuple[Tensor, ...]:
         *data, selector = bottoms
-        RULES["Filter"](unit.layer, [tuple(bottom.shape) for bottom in bottoms])
         places = selector.flatten().nonzero().flatten()
         if not len(places) and torch.is_grad_enabled() and any(x.requires_grad for x in data):
             raise unit.error(
