@@ -71,7 +71,6 @@ def _layers(
     times = []
     for unit in network.units:
         bottoms = [values[name] for name in unit.layer.bottoms]
-        unit.fit(bottoms)
         runs = [_layer(network, unit, bottoms, backward) for _ in range(warmup + iterations)][warmup:]
         with torch.no_grad():
             tops = unit.run(*[bottom.clone() for bottom in bottoms])
