@@ -80,6 +80,12 @@ def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
     return [rename, _after(text, layer, f"{block(layer.name, relu)}\n{block(layer.name, mixing)}")]
 
 
+def set_string(field: Field, value: str) -> Edit:
+    """Give a field that is a string another value."""
+    start, end = _scalar(field)
+    return Edit(start, end, quoted(value))
+
+
 def remove(text: str, field: Field) -> Edit:
     """Take `field` out: with its lines where nothing else stands on them, comments at their ends included."""
     begin = text.rfind("\n", 0, field.start) + 1
