@@ -64,7 +64,7 @@ class Transformer:
         if mean_path and param.mean_value:
             raise RootgenError("has both mean_file and mean_value (Caffe takes one)", where=where)
         self.mean_path = mean_path
-        self.mean = _read_mean(mean_path) if mean_path else None
+        self.mean = read_mean(mean_path) if mean_path else None
 
     def output_shape(self, image: Shape) -> Shape:
         """channels x height x width after the crop; RootgenError where image, crop and mean do not fit."""
@@ -102,7 +102,7 @@ class Transformer:
             out *= self.param.scale
 
 
-def _read_mean(path: Path) -> np.ndarray:
+def read_mean(path: Path) -> np.ndarray:
     """The mean image, channels x height x width, of a .binaryproto."""
     mean = blobs.to_array(schema.read_binary(path, schema.BlobProto), path).astype(np.float32)
     if mean.ndim == 4 and mean.shape[0] == 1:
