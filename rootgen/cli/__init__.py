@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from rootgen import __version__
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError, UnknownNameError, did_you_mean
 
 COMMANDS = {
     "list": "architectures of the paper, their rows and their groups",
@@ -103,7 +103,7 @@ def _exit_code(prog: str, call: Callable[[], int]) -> int:
         sys.stdout.flush()
     except RootgenError as error:
         print(f"{prog}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, (UsageError, UnknownNameError)) else 1
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from rootgen import paths
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import UnknownNameError
 from rootgen.grouping import Plan
 from rootgen.text import read_csv
 
@@ -120,7 +120,7 @@ def architecture(name: str) -> Arch:
     """The architecture called `name`."""
     known = architectures()
     if name not in known:
-        raise RootgenError(f"no architecture '{name}'", hint=did_you_mean(name, known))
+        raise UnknownNameError(f"no architecture '{name}'", name, known)
     return known[name]
 
 

@@ -9,7 +9,7 @@ import json
 import sys
 
 from rootgen.cli import UsageError, refuse_idle, write_out
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import UnknownNameError
 from rootgen.generator.architectures import Arch, architectures
 from rootgen.paper import counts
 
@@ -46,7 +46,7 @@ def _chosen(names: list[str]) -> list[Arch]:
     known = {name: arch for name, arch in architectures().items() if arch.results}
     for name in names:
         if name not in known:
-            raise RootgenError(f"the paper has no table of results for '{name}'", hint=did_you_mean(name, known))
+            raise UnknownNameError(f"the paper has no table of results for '{name}'", name, known)
     return [known[name] for name in names or known]
 
 
