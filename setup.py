@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-FOLDERS = ("templates", "prototxt", "caffe_patches")
+FOLDERS = ("templates", "caffe_patches")  # prototxt/ is for reading; `rootgen emit` makes it
 
 
 def files(folder: str) -> list[str]:

@@ -42,6 +42,7 @@ class Arch:
     """One architecture: its title, where its groups come from, template, blocks per stage (ResNets), recipe, crop.
 
     `results` is the paper's table of its results, "" if none; FLOPs there are in 10^flops_unit, and so on.
+    `rendered`: its nets are kept in prototxt/, and not just emitted on demand.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Arch:
     results: str
     flops_unit: int
     params_unit: int
+    rendered: bool
 
     @property
     def miscounted(self) -> bool:
@@ -111,6 +113,7 @@ def architectures() -> dict[str, Arch]:
             results=row["results"],
             flops_unit=int(row["flops_unit"] or 0),
             params_unit=int(row["params_unit"] or 0),
+            rendered=row["rendered"] == "yes",
         )
         for row in _read("architectures.csv")
     }

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 
 from rootgen import paths
 from rootgen.generator.architectures import architecture
 from rootgen.text import read_csv
+
+RECORDS = "networks.csv"
 
 
 @cache
@@ -52,6 +54,39 @@ def author_counts() -> dict[tuple[str, str], tuple[int, int]]:
     """
     rows = _read("author_counts.csv")
     return {(row["arch"], row["model"]): (int(row["flops"]), int(row["params"])) for row in rows}
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """One row of networks.csv: parameters and multiply-adds per image of the deploy net, sha256 of the three files."""
+
+    arch: str
+    row: str
+    params: int
+    macs: int
+    train_val: str
+    deploy: str
+    solver: str
+
+    @classmethod
+    def header(cls) -> str:
+        """The first line of networks.csv."""
+        return ",".join(cls.__dataclass_fields__) + "\n"
+
+    @property
+    def line(self) -> str:
+        """The record as a line of networks.csv."""
+        return ",".join(map(str, asdict(self).values())) + "\n"
+
+
+@cache
+def recorded() -> dict[tuple[str, str], NetworkRecord]:
+    """(architecture, row) -> its record in networks.csv."""
+    found = {}
+    for cells in _read(RECORDS):
+        counts = {name: int(cells.pop(name)) for name in ("params", "macs")}
+        found[cells["arch"], cells["row"]] = NetworkRecord(**cells, **counts)  # type: ignore[arg-type]
+    return found
 
 
 @cache

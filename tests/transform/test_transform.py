@@ -340,7 +340,7 @@ def test_foreign_layers_stay_as_they_are():
         ),
         (chain(IMAGE, POINT), root(2), "has no spatial convolution to give groups to"),
         (chain("type: 'ReLU'"), root(2), "has no spatial convolution to give groups to"),
-        (chain(IMAGE, SPATIAL), by_hand(l3=2), r"no convolution 'l3' to give groups to \(known: l1\)"),
+        (chain(IMAGE, SPATIAL), by_hand(l3=2), r"no convolution 'l3' to give groups to \(known: l0, l1\)"),
         (chain(IMAGE, SPATIAL), by_hand(l1=5), "<text>:3: layer 'l1': 5 groups do not divide its 16 input channels"),
         ("layer { name: 'x'", root(2), "no closing '}'"),
         (chain("num_output: 3 kernel_size: 0"), root(2), "kernel_size is 0"),

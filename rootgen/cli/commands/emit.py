@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     net.add_argument("--test-source", metavar="LMDB", help=f"test set, instead of DIR/{render.TEST_LMDB}")
     net.add_argument("--mean", help="mean to subtract: a .binaryproto file, values such as 104,117,123, or none")
     every = parser.add_argument_group("every network of the paper")
-    every.add_argument("--all", action="store_true", help="render all rows of all tables into prototxt/ (or -o DIR)")
+    every.add_argument("--all", action="store_true", help="render the paper's rows into prototxt/ (or -o DIR)")
     every.add_argument("--check", action="store_true", help="with --all: write nothing, show what is stale, exit 1")
 
 
@@ -68,18 +68,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _gallery(args: argparse.Namespace) -> int:
-    """Render every row into -o DIR (prototxt/ if none is given), or show what is stale there."""
+    """Render every row into -o DIR (a checkout's prototxt/ if none is given), or show what is stale there."""
+    from rootgen import paths
     from rootgen.cli.progress_bars import bars
-    from rootgen.paper import gallery
+    from rootgen.paper import gallery, tables
 
-    folder = Path(args.out) if args.out else gallery.folder()
-    if not args.check:
-        with bars("networks") as report:
-            changed = gallery.write(folder, report)
-        print(f"{folder}: {changed} files written", file=sys.stderr)
-        return 0
-    found = gallery.staleness(folder)
+    own = gallery.folder()
+    folder = Path(args.out) if args.out else own
+    if folder is None:
+        raise UsageError("--all needs -o DIR: there is no checkout with a prototxt/ to render into")
+    with bars("networks") as report:
+        if not args.check:
+            records = None if args.out else paths.PACKAGE / "data" / tables.RECORDS
+            changed = gallery.write(folder, report, records=records)
+            print(f"{folder}: {changed} files written", file=sys.stderr)
+            return 0
+        found = gallery.staleness(folder, report)
     write_out(found.diff, None)
     told = f"{found.files} files, {len(found.stale)} stale, {len(found.extra)} too many"
-    print(f"{folder}: {told}", file=sys.stderr)
-    return 1 if found.stale or found.extra else 0
+    print(f"{folder}: {told}; {tables.RECORDS}: {len(found.records)} rows stale", file=sys.stderr)
+    return 1 if found else 0
