@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rootgen.errors import UnknownNameError
-from rootgen.net.graph import Net
+from rootgen.net.graph import Layer, Net
+from rootgen.net.layers.registry import of
+from rootgen.net.layers.utility import joined_axis
 
-ACTIVATIONS = {"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Swish", "Clip"}
-PER_CHANNEL = {"BatchNorm", "Scale", "Bias", "MVN", "Power"}  # may stand between a convolution and its activation
-SAME_CHANNELS = ACTIVATIONS | PER_CHANNEL | {"Pooling", "LRN", "Dropout", "Split", "Eltwise"}
+AXES = 4  # of a response: N x C x H x W; what has others is refused when it is measured
+CHANNELS = 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,21 @@ def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
     convolution alone (a residual sum comes first, or the net ends), as near to them as it goes. A residual
     sum joins the convolutions it adds, not those that only reach it through another sum.
     """
-    return _Graph(net).pairs()
+    found: dict[tuple[str, str], AdjacentPair] = {}
+    for index, later in enumerate(net.layers):
+        if later.type != "Convolution" or not net.makers[index]:
+            continue
+        for source, before in _convolutions(net, net.makers[index][0]):
+            earlier = net.layers[source]
+            pair = AdjacentPair(
+                layers=(earlier.name, later.name),
+                blobs=(_response(net, source), _response(net, index)),
+                group=later.param.convolution_param.group,
+                input=later.bottoms[0],
+                before=before,
+            )
+            found.setdefault(pair.layers, pair)
+    return tuple(found.values())
 
 
 def choose_pairs(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[AdjacentPair, ...]:
@@ -50,61 +65,40 @@ def choose_pairs(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[A
     return tuple(known[name] for name in names)
 
 
-class _Graph:
-    """Who makes what each layer reads, with layers that work in place told apart."""
+def _convolutions(
+    net: Net, index: int, before: tuple[str, ...] = (), summed: bool = False
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The convolutions whose responses layer `index` hands on, each with the blobs concatenated ahead of it."""
+    layer, sources = net.layers[index], net.makers[index]
+    if layer.type == "Convolution":
+        yield index, before
+    elif layer.type == "Concat" and joined_axis(layer, AXES) == CHANNELS:
+        for position, source in enumerate(sources):
+            yield from _convolutions(net, source, (*before, *layer.bottoms[:position]), summed)
+    elif layer.type == "Eltwise":
+        for source in () if summed else sources:
+            yield from _convolutions(net, source, before, True)
+    elif sources and _keeps_channels(layer):  # a second bottom says factors or a size
+        yield from _convolutions(net, sources[0], before, summed)
 
-    def __init__(self, net: Net) -> None:
-        self.layers = net.layers
-        self.sources: list[tuple[int, ...]] = []
-        self.readers: list[list[int]] = [[] for _ in net.layers]
-        maker: dict[str, int] = {}
-        for index, layer in enumerate(net.layers):
-            self.sources.append(tuple(maker[blob] for blob in layer.bottoms if blob in maker))
-            for source in self.sources[-1]:
-                self.readers[source].append(index)
-            maker.update(dict.fromkeys(layer.tops, index))
 
-    def pairs(self) -> tuple[AdjacentPair, ...]:
-        found: list[AdjacentPair] = []
-        for index, later in enumerate(self.layers):
-            if later.type != "Convolution" or not self.sources[index]:
-                continue
-            for source, before in self._convolutions(self.sources[index][0]):
-                earlier = self.layers[source]
-                pair = AdjacentPair(
-                    layers=(earlier.name, later.name),
-                    blobs=(self._response(source), self._response(index)),
-                    group=later.param.convolution_param.group,
-                    input=later.bottoms[0],
-                    before=before,
-                )
-                if pair.layers not in {other.layers for other in found}:
-                    found.append(pair)
-        return tuple(found)
+def _keeps_channels(layer: Layer) -> bool:
+    """Whether each channel of a layer's top comes of the same channel of its first bottom."""
+    if layer.type == "Crop":
+        return bool(layer.param.crop_param.axis % AXES > CHANNELS)
+    return of(layer).keeps_channels
 
-    def _convolutions(
-        self, index: int, before: tuple[str, ...] = (), summed: bool = False
-    ) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """The convolutions whose responses layer `index` hands on, each with the blobs concatenated ahead of it."""
-        layer = self.layers[index]
-        if layer.type == "Convolution":
-            yield index, before
-        elif layer.type == "Concat" and layer.param.concat_param.axis == 1:
-            for position, source in enumerate(self.sources[index]):
-                yield from self._convolutions(source, (*before, *layer.bottoms[:position]), summed)
-        elif layer.type in SAME_CHANNELS and not (layer.type == "Eltwise" and summed):
-            for source in self.sources[index]:
-                yield from self._convolutions(source, before, summed or layer.type == "Eltwise")
 
-    def _response(self, index: int) -> str:
-        """The blob of convolution `index` after its normalisation and activation."""
-        blob = self.layers[index].tops[0]
-        while len(self.readers[index]) == 1:
-            index = self.readers[index][0]
-            layer = self.layers[index]
-            if layer.type not in ACTIVATIONS | PER_CHANNEL:
-                break
-            blob = layer.tops[0]
-            if layer.type in ACTIVATIONS:
-                break
-        return blob
+def _response(net: Net, index: int) -> str:
+    """The blob of convolution `index` after its normalisation and activation."""
+    blob = net.layers[index].tops[0]
+    while len(net.readers[index]) == 1:
+        index = net.readers[index][0]
+        layer = net.layers[index]
+        kind = of(layer).kind
+        if kind not in ("activation", "per channel") or layer.bottoms[0] != blob:
+            break
+        blob = layer.tops[0]
+        if kind == "activation":
+            break
+    return blob

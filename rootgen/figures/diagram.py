@@ -13,6 +13,7 @@ from math import prod
 from rootgen.errors import RootgenError
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
+from rootgen.net.layers.vision import Geometry, conv_geometry, pool_geometry
 
 CONVOLUTIONS = ("Convolution", "Deconvolution")
 NOT_DRAWN = ("measure", "sink")
@@ -49,8 +50,14 @@ class Node:
     @property
     def kernel(self) -> int:
         """Longer side of a convolution's kernel in pixels; 1 for what is no convolution."""
-        param = self.layer.param.convolution_param
-        return max(*param.kernel_size, param.kernel_h, param.kernel_w, 1, 1)
+        return max(self.window.kernel, default=1) if self.layer.type in CONVOLUTIONS else 1
+
+    @property
+    def window(self) -> Geometry:
+        """Kernel, stride and pad of a convolution."""
+        bottom = self.layer.shapes.bottoms[0]
+        first = self.layer.param.convolution_param.axis % len(bottom) + 1
+        return conv_geometry(self.layer, len(bottom) - first)
 
     @property
     def details(self) -> list[str]:
@@ -58,20 +65,17 @@ class Node:
         kind, param = self.layer.type, self.layer.param
         outputs = str(self.output[1]) if len(self.output) > 1 else ""
         if kind in CONVOLUTIONS:
-            size = param.convolution_param
-            sides = size.kernel_h or size.kernel_size[0], size.kernel_w or size.kernel_size[-1]
-            stride = max(*size.stride, size.stride_h, size.stride_w, 1, 1)
-            return [f"{sides[0]} × {sides[1]}, {outputs}" + (f", stride {stride}" if stride > 1 else "")]
+            window = self.window
+            stride = _sides(window.stride) if max(window.stride, default=1) > 1 else ""
+            return [f"{' × '.join(map(str, window.kernel))}, {outputs}" + (f", stride {stride}" if stride else "")]
         if kind == "InnerProduct":
             return [f"fc, {outputs}"]
         if kind == "Pooling":
-            pool = param.pooling_param
-            how = ("max", "average", "stochastic")[pool.pool]
-            return [
-                f"{how}, global"
-                if pool.global_pooling
-                else f"{how} {pool.kernel_size or pool.kernel_h}/{pool.stride_h or pool.stride}"
-            ]
+            how = ("max", "average", "stochastic")[param.pooling_param.pool]
+            if param.pooling_param.global_pooling:
+                return [f"{how}, global"]
+            window = pool_geometry(self.layer, self.layer.shapes.bottoms[0])
+            return [f"{how} {_sides(window.kernel)}/{_sides(window.stride)}"]
         if not self.edges:
             return [" × ".join(map(str, self.output[1:]))]
         return [] if kind in ("Eltwise", "Concat") else [kind]
@@ -259,3 +263,8 @@ def _stages(nodes: Sequence[Node]) -> tuple[list[int], list[Shape]]:
             resolutions.append(largest[rank])
         stages.append(len(resolutions) - 1)
     return stages, resolutions
+
+
+def _sides(sizes: Shape) -> str:
+    """A window's sizes as a label has them: 3 for a square one, else 1×3."""
+    return str(sizes[0]) if len(set(sizes)) == 1 else "×".join(map(str, sizes))

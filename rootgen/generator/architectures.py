@@ -41,8 +41,9 @@ class GroupTable:
 class Arch:
     """One architecture: its title, where its groups come from, template, blocks per stage (ResNets), recipe, crop.
 
-    `results` is the paper's table of its results, "" if none; FLOPs there are in 10^flops_unit, and so on.
-    `rendered`: its nets are kept in prototxt/, and not just emitted on demand.
+    `results` is the paper's table of its results, "" if none; FLOPs there are in 10^flops_unit, and so on; `miscounted`
+    is whether that table is a miscount (see docs/errata.md). `rendered`: its nets are kept in prototxt/, and not just
+    emitted on demand.
     """
 
     name: str
@@ -56,12 +57,8 @@ class Arch:
     results: str
     flops_unit: int
     params_unit: int
+    miscounted: bool
     rendered: bool
-
-    @property
-    def miscounted(self) -> bool:
-        """Whether the paper's table of results is a miscount (see docs/errata.md)."""
-        return self.results == "Table 5"
 
     @property
     def groups(self) -> GroupTable:
@@ -71,11 +68,12 @@ class Arch:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an architecture is trained: data, batch sizes, and the learning-rate schedule with its source.
+    """How an architecture is trained: images (the set's name), data, batch sizes, the learning rate with its source.
 
     The learning rate falls tenfold at each of `drops` and training ends at `stop`, both counted in `unit`s.
     """
 
+    images: str
     data: str
     train_images: int
     test_images: int
@@ -113,7 +111,8 @@ def architectures() -> dict[str, Arch]:
             results=row["results"],
             flops_unit=int(row["flops_unit"] or 0),
             params_unit=int(row["params_unit"] or 0),
-            rendered=row["rendered"] == "yes",
+            miscounted=bool(row["miscounted"]),
+            rendered=bool(row["rendered"]),
         )
         for row in _read("architectures.csv")
     }
@@ -144,6 +143,7 @@ def recipe(name: str) -> Recipe:
     """The recipe called `name` in data/recipes.csv."""
     row = next(row for row in _read("recipes.csv") if row["recipe"] == name)
     return Recipe(
+        images=row["images"],
         data=row["data"],
         train_images=int(row["train_images"]),
         test_images=int(row["test_images"]),

@@ -26,6 +26,8 @@ class NetOptions:
 
     `data` is a folder as `rootgen data` makes it; `mean` a .binaryproto file, values such as "104,117,123",
     or "none". `batch_size` is that of the TRAIN phase in a train_val net, and the first dim of a deploy net.
+    `moving_average_fraction` is that of every BatchNorm; None leaves Caffe's. `pool_pad` is the pad of GoogLeNet's
+    pools after inception 3b and 4e: 1 in the paper's network, 0 in Szegedy's.
     """
 
     phase: str = "train_val"
@@ -38,11 +40,18 @@ class NetOptions:
     train_source: str | None = None
     test_source: str | None = None
     mean: str | None = None
+    moving_average_fraction: float | None = None
+    pool_pad: int = 1
 
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """What a solver's text depends on besides the architecture's recipe; None takes the recipe's own."""
+    """What a solver's text depends on besides the architecture's recipe; None takes the recipe's own.
+
+    `epochs` makes a short run of it: so many passes over the training images, the rate falling in a line from base_lr
+    to zero (lr_policy "poly", power 1), with a test at its end alone. The long schedules' tenfold drops would leave a
+    run this short far from where it could end. `snapshot` is in iterations.
+    """
 
     net: str = "train_val.prototxt"
     snapshot_prefix: str | None = None
@@ -53,6 +62,8 @@ class SolverOptions:
     iter_size: int | None = None
     base_lr: float | None = None
     max_iter: int | None = None
+    epochs: float | None = None
+    snapshot: int | None = None
     random_seed: int | None = None
     solver_mode: str | None = None
 
@@ -80,7 +91,10 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
     split = f" ({iter_size} of {batch_size}, by iter_size)" if iter_size > 1 else ""
     images = options.train_images or its.train_images
     epoch = -(-images // batch)
-    stop = options.max_iter or its.stop * (epoch if its.unit == "epoch" else 1)
+    short = options.epochs is not None
+    recipe_stop = its.stop * (epoch if its.unit == "epoch" else 1)
+    short_stop = max(1, round((options.epochs or 0) * images / batch))
+    stop = options.max_iter or (short_stop if short else recipe_stop)
     test_images = options.test_images or its.test_images
     test_batch_size = options.test_batch_size or its.test_batch_size
     folder = options.net.rpartition("/")[0]
@@ -90,6 +104,7 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
         .render(
             banner=_banner(arch, plan, "solver"),
             source=its.source,
+            epochs=f"{options.epochs:g}" if short else "",
             by_hand=[name for name in ("base_lr", "max_iter") if getattr(options, name) is not None],
             schedule=f"{images} training images in batches of {batch}{split}: {epoch} iterations an epoch",
             test_images=test_images,
@@ -98,15 +113,19 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
                 "net": options.net,
                 "snapshot_prefix": options.snapshot_prefix or "/".join(filter(None, [folder, _file_name(arch, plan)])),
                 "test_iter": -(-test_images // test_batch_size),
-                "test_interval": min(epoch, stop),
+                "test_interval": stop if short else min(epoch, stop),
+                "test_initialization": not short,
+                "lr_policy": "poly" if short else "multistep",
                 "base_lr": its.base_lr if options.base_lr is None else f"{options.base_lr!r}",
                 # A run made shorter or longer by hand keeps the recipe's proportions.
-                "stepvalue": [drop * stop // its.stop for drop in its.drops if drop * stop >= its.stop],
+                "stepvalue": []
+                if short
+                else [drop * stop // its.stop for drop in its.drops if drop * stop >= its.stop],
                 "max_iter": stop,
                 "weight_decay": its.weight_decay,
                 "iter_size": iter_size,
                 "display": 100,
-                "snapshot": min(10 * epoch, stop),
+                "snapshot": options.snapshot or min(10 * epoch, stop),
                 "random_seed": options.random_seed,
                 "solver_mode": options.solver_mode,
             },
@@ -155,6 +174,8 @@ def _net_fields(arch: Arch, plan: Plan, options: NetOptions) -> dict[str, object
         "test_source": options.test_source or f"{folder}/{TEST_LMDB}",
         "mean_file": mean_file,
         "mean_values": mean_values,
+        "moving_average_fraction": options.moving_average_fraction,
+        "pool_pad": options.pool_pad,
     }
 
 

@@ -1,4 +1,4 @@
-"""The paper's printed figures beside what its networks really count: every cell, and every percentage in the text.
+"""Every printed cell of the paper's tables beside what its networks really count.
 
 Networks are rendered to prototxt and that text is counted, so that neither the generator nor the counter
 knows of the other.
@@ -17,7 +17,7 @@ from rootgen.generator.architectures import Arch, architecture
 from rootgen.grouping import Plan
 from rootgen.net import cost
 from rootgen.net.load import load_text
-from rootgen.paper.tables import Claim, claims, reported
+from rootgen.paper.tables import reported
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Counts:
 
     `weights` are convolution and fc weights and biases, which is all that the paper means by parameters. They
     differ from `params` in ResNet-200 alone, whose table is a miscount. `conv_weights` are without biases.
+    `convolutions` are how many there are, `spatial` those of them with kernels above 1x1, and `filters` the most that
+    one of these has.
     """
 
     flops: int
@@ -33,6 +35,9 @@ class Counts:
     macs: int
     weights: int
     conv_weights: int
+    convolutions: int
+    spatial: int
+    filters: int
 
 
 @dataclass(frozen=True)
@@ -56,27 +61,6 @@ class CountedRow:
         return rounds_to(self.counts.params, self.arch.params_unit, self.params_paper)
 
 
-@dataclass(frozen=True)
-class Percentage:
-    """A claim of the text beside the same figure `found`: counted, or for times and accuracies from the table.
-
-    `printed` is the figure that the paper's own table gives, None where it prints none.
-    """
-
-    claim: Claim
-    printed: float | None
-    found: float
-
-    @property
-    def verdict(self) -> str:
-        """confirmed: rounds to what is claimed; rounding: off by less than one unit of its last digit; else wrong."""
-        places = -int(Decimal(self.claim.percent).as_tuple().exponent)
-        claimed = float(self.claim.percent)
-        if round(self.found, places) == claimed:
-            return "confirmed"
-        return "rounding" if abs(self.found - claimed) < 10**-places else "wrong"
-
-
 def rows(arch: Arch) -> Iterator[CountedRow]:
     """The rows of an architecture's results table, in the paper's order; none where the paper has no such table."""
     for model, cells in reported(arch.name).items():
@@ -93,7 +77,10 @@ def counted(arch: str, model: str) -> Counts:
 
 def count_text(text: str, crop: int, *, miscounted: bool = False) -> Counts:
     """The train_val net `text` counted for images of 3 x crop x crop; `miscounted` as Table 5 does."""
-    total = cost.count(load_text(text, "TRAIN", input_shape=(3, crop, crop)), "paper")
+    net = load_text(text, "TRAIN", input_shape=(3, crop, crop))
+    total = cost.count(net, "paper")
+    shapes = [layer.shapes.params[0] for layer in net.layers if layer.type == "Convolution"]
+    spatial = [shape for shape in shapes if max(shape[2:]) > 1]
     flops, params = _miscount(total) if miscounted else (total.macs, total.params)
     return Counts(
         flops,
@@ -101,6 +88,9 @@ def count_text(text: str, crop: int, *, miscounted: bool = False) -> Counts:
         macs=sum(layer.macs - layer.biases for layer in total.layers),
         weights=total.params,
         conv_weights=sum(layer.weights for layer in total.layers if layer.type == "Convolution"),
+        convolutions=len(shapes),
+        spatial=len(spatial),
+        filters=max((shape[0] for shape in spatial), default=0),
     )
 
 
@@ -115,36 +105,6 @@ def _miscount(total: cost.Cost) -> tuple[int, int]:
     convolutions = [layer for layer in total.layers if layer.type == "Convolution"]
     flops = sum(layer.weights * prod(layer.output or ()) for layer in convolutions)
     return flops + fc, sum(layer.weights for layer in convolutions) + fc
-
-
-def percentages() -> Iterator[Percentage]:
-    """Every percentage of the paper's text, in its order."""
-    for claim in claims():
-        printed = None
-        if claim.row in reported(claim.arch) and claim.against in reported(claim.arch):
-            printed = _compare(claim, *(float(_cell(claim, row)) for row in (claim.row, claim.against)))
-        if claim.quantity in ("flops", "params"):
-            yield Percentage(
-                claim, printed, _compare(claim, *(_count(claim, row) for row in (claim.row, claim.against)))
-            )
-        elif printed is not None:
-            yield Percentage(claim, printed, printed)
-
-
-def _cell(claim: Claim, row: str) -> str:
-    return reported(claim.arch)[row][claim.quantity]
-
-
-def _count(claim: Claim, row: str) -> float:
-    counts = counted(claim.arch, row)
-    return float(counts.macs if claim.quantity == "flops" else counts.weights)
-
-
-def _compare(claim: Claim, value: float, base: float) -> float:
-    """`value` against `base` in the way that the claim speaks."""
-    if claim.kind == "more":
-        return round(100 * (value - base), 6)  # of decimals: 0.1 is to be 0.1
-    return 100 * value / base if claim.kind == "of" else saved(value, base)
 
 
 def saved(value: float, base: float) -> float:

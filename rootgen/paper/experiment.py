@@ -10,7 +10,7 @@ import csv
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ from rootgen.grouping import ORIGINAL, Plan
 from rootgen.net import cost
 from rootgen.net.load import load
 from rootgen.paper import plot, results
-from rootgen.paper.schedules import Short, net_text, solver_text
 from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
@@ -38,6 +37,9 @@ ARCHITECTURES = ("nin",)
 SETS = ("fashion-mnist-sample", "fashion-mnist", "cifar10")  # ten classes of 32 x 32
 PLANS = (ORIGINAL, Plan("root", 4), Plan("root", 8), Plan("root", 16))
 PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
+# Caffe's BatchNorm averages its statistics over about 1000 iterations, far more than a short run has.
+SHORT_AVERAGE = 0.9
+SNAPSHOTS_EVERY = 50  # iterations of a short run; minutes on a CPU
 TIMED_BATCH = 32
 TIMED_ROUNDS = 3
 
@@ -127,20 +129,32 @@ class Experiment:
 
     def emit(self) -> None:
         """Nets and solvers, one folder per model; paths in them are seen from the working folder, as in Caffe."""
-        short = None
-        if self.settings.epochs is not None:
-            short = Short(self.settings.epochs, self.settings.batch_size, self.settings.base_lr)
+        train_val, solver = self._options()
         for model in self.models:
-            solver = render.SolverOptions(
-                net=str(model.train_val),
-                snapshot_prefix=str(model.folder / self.arch.name),
-                random_seed=self.settings.seed,
-            )
-            train_val = net_text(self.arch, model.plan, str(self.data), short)
-            _write_if_new(model.train_val, train_val)
-            _write_if_new(model.solver, solver_text(self.arch, model.plan, solver, self._counts(), short))
+            own = replace(solver, net=str(model.train_val), snapshot_prefix=str(model.folder / self.arch.name))
+            _write_if_new(model.train_val, render.net(self.arch, model.plan, train_val))
+            _write_if_new(model.solver, render.solver(self.arch, model.plan, own))
             deploy = render.NetOptions(phase="deploy", batch_size=TIMED_BATCH)
             _write_if_new(model.deploy, render.net(self.arch, model.plan, deploy))
+
+    def _options(self) -> tuple[render.NetOptions, render.SolverOptions]:
+        """What all models' nets and solvers share: the paper's schedule, or that of a short run."""
+        settings, (train_images, test_images) = self.settings, self._counts()
+        net = render.NetOptions(data=str(self.data))
+        solver = render.SolverOptions(train_images=train_images, test_images=test_images, random_seed=settings.seed)
+        if settings.epochs is None:
+            return net, solver
+        iterations = max(1, round(settings.epochs * train_images / settings.batch_size))
+        return (
+            replace(net, batch_size=settings.batch_size, moving_average_fraction=SHORT_AVERAGE),
+            replace(
+                solver,
+                batch_size=settings.batch_size,
+                base_lr=settings.base_lr,
+                epochs=settings.epochs,
+                snapshot=min(SNAPSHOTS_EVERY, iterations),
+            ),
+        )
 
     def train(self, model: Model, stop: train.Stop) -> None:
         """Train `model` from its newest snapshot, if it has one; KeyboardInterrupt where `stop` ended it."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rootgen.errors import UnknownNameError
 from rootgen.figures import save as figures
 from rootgen.files import write_text
-from rootgen.generator.architectures import ORIGINAL_ROW, architecture, architectures
+from rootgen.generator.architectures import ORIGINAL_ROW, architecture, architectures, recipe
 from rootgen.paper import tables
 from rootgen.paper.results import RunResult
 
@@ -28,7 +28,6 @@ FORMATS = ("png", "pdf", "svg")
 
 
 ACCURACIES = {"accuracy": "error (%)", "top5": "top-5 error (%)"}  # columns of the tables, and what to call 1 - them
-IMAGES = {"cifar10": "CIFAR-10", "ilsvrc12": "ILSVRC"}
 AXES = {
     "params": "parameters",
     "flops": "FLOPs as printed",
@@ -71,7 +70,7 @@ def reported(family: str) -> PanelRow:
         points[model] = point | {column: float(cells[column]) for column in ("gpu_ms", "cpu_ms") if cells.get(column)}
     columns = tuple(column for column in AXES if all(column in point for point in points.values()))
     miscount = ", a miscount: see docs/errata.md" if arch.miscounted else ""
-    title = f"reported: {arch.title} on {IMAGES[arch.recipe]} ({arch.results}{miscount})"
+    title = f"reported: {arch.title} on {recipe(arch.recipe).images} ({arch.results}{miscount})"
     return PanelRow(title, ACCURACIES[accuracy], columns, points)
 
 

@@ -25,9 +25,10 @@ def reported(arch: str) -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True)
 class Claim:
-    """A percentage in the paper's text: `row` compared with the row `against`, in one quantity.
+    """A percentage or a figure in the paper's text: `row` compared with the row `against`, in one quantity.
 
-    kind "less": so many percent less; "of": so many percent of; "more": so many points of percent more.
+    kind "less": so many percent less; "of": so many percent of; "more": so many points of percent more; "within": no
+    more points apart than that; "count": a number by itself. `note` says what the reader should know.
     """
 
     place: str
@@ -36,24 +37,25 @@ class Claim:
     against: str
     quantity: str
     kind: str
-    percent: str
+    claimed: str
+    note: str
 
 
 @cache
 def claims() -> tuple[Claim, ...]:
-    """The percentages claimed in the paper's text, in its order."""
+    """What the paper's text claims in figures, in its order (data/claims.csv)."""
     return tuple(Claim(**row) for row in _read("claims.csv"))
 
 
 @cache
-def author_counts() -> dict[tuple[str, str], tuple[int, int]]:
-    """(architecture, row) -> whole FLOPs and params, from the data behind the first author's thesis.
+def author_figures() -> dict[tuple[str, str], dict[str, str]]:
+    """(architecture, row) -> column -> digits: data/author_figures.csv, the data behind the first author's thesis.
 
-    The thesis reprints the paper's tables (github.com/yanii/phd-thesis, rootdata/ at 201de2b and dfd0b3d) and
-    adds NiN's column and tree variants, which the paper only plots (Fig. 5).
+    The thesis reprints the paper's tables (github.com/yanii/phd-thesis, rootdata/) and adds NiN's column and tree
+    variants and AlexNet's, which the paper only plots (Figs. 5 and 2). `top1_deviation` is the standard deviation over
+    five initialisations, Fig. 5's error bar. What is shown from here and not from the paper's tables has to say so.
     """
-    rows = _read("author_counts.csv")
-    return {(row["arch"], row["model"]): (int(row["flops"]), int(row["params"])) for row in rows}
+    return {(row["arch"], row["model"]): row for row in _read("author_figures.csv")}
 
 
 @dataclass(frozen=True)

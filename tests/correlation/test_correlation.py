@@ -251,6 +251,64 @@ def test_pairs_through_a_concat_know_their_channels() -> None:
     assert (second.layers, second.before) == (("b", "c"), ("a",))
 
 
+def one(kind: str, name: str, *bottoms: str, param: str = "") -> str:
+    """A layer whose top has its name."""
+    reads = " ".join(f'bottom: "{bottom}"' for bottom in bottoms)
+    return f'layer {{ name: "{name}" type: "{kind}" {reads} top: "{name}" {param} }}'
+
+
+@pytest.mark.parametrize(
+    ("param", "pairs"),
+    [
+        ("concat_param { axis: 1 }", ["a-c", "b-c"]),
+        ("concat_param { axis: -3 }", ["a-c", "b-c"]),
+        ("concat_param { concat_dim: 1 }", ["a-c", "b-c"]),
+        ("concat_param { concat_dim: 2 }", []),
+        ("concat_param { axis: -1 }", []),
+        ("concat_param { axis: 0 }", []),
+    ],
+)
+def test_a_concat_joins_channels_by_whichever_name_its_axis_has(param: str, pairs: list[str]) -> None:
+    net = parse(
+        INPUT + conv("a", "data") + conv("b", "data") + one("Concat", "x", "a", "b", param=param) + conv("c", "x")
+    )
+    assert [str(pair) for pair in adjacent(net)] == pairs
+
+
+@pytest.mark.parametrize(
+    ("between", "found"),
+    [
+        *(
+            (one(kind, "x", "a"), True)
+            for kind in ("Exp", "Log", "Threshold", "Clip", "Swish", "Power", "Split", "LRN")
+        ),
+        (one("PReLU", "x", "a") + one("Pooling", "y", "x", param="pooling_param { kernel_size: 2 }"), True),
+        (one("Crop", "x", "a", "data"), True),
+        (one("Crop", "x", "a", "data", param="crop_param { axis: 1 }"), False),
+        (one("Crop", "x", "a", "data", param="crop_param { axis: -3 }"), False),
+        (one("Softmax", "x", "a"), False),
+        (one("Slice", "x", "a"), False),
+        (one("Flatten", "x", "a"), False),
+    ],
+)
+def test_what_may_stand_between_two_convolutions(between: str, found: bool) -> None:
+    last = "y" if 'top: "y"' in between else "x"
+    net = parse(INPUT + conv("a", "data") + between + conv("b", last))
+    assert [str(pair) for pair in adjacent(net)] == ["a-b"] * found
+
+
+def test_a_gate_is_no_response() -> None:
+    """What scales channels (a squeeze-and-excitation's gate) does not hand its own channels on."""
+    net = parse(
+        INPUT
+        + conv("a", "data")
+        + conv("gate", "data")
+        + one("Scale", "x", "a", "gate", param="scale_param { axis: 0 }")
+        + conv("b", "x")
+    )
+    assert [str(pair) for pair in adjacent(net)] == ["a-b"]
+
+
 def test_residual_sums_join_only_what_they_add() -> None:
     net = parse(
         INPUT

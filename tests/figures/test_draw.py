@@ -148,3 +148,23 @@ def test_nothing_to_draw():
     graph = net.parse('layer { name: "a" type: "DummyData" top: "a" } layer { name: "s" type: "Silence" bottom: "a" }')
     with pytest.raises(RootgenError, match="nothing to draw"):
         diagram(graph)
+
+
+@pytest.mark.parametrize(
+    ("body", "details"),
+    [
+        ("type: 'Pooling' pooling_param { kernel_h: 1 kernel_w: 3 stride_h: 1 stride_w: 2 }", "max 1×3/1×2"),
+        ("type: 'Pooling' pooling_param { pool: AVE kernel_size: 3 stride: 2 }", "average 3/2"),
+        ("type: 'Pooling' pooling_param { kernel_size: 3 stride_h: 2 stride_w: 1 }", "max 3/2×1"),
+        ("type: 'Convolution' convolution_param { num_output: 4 kernel_size: 3 stride: 2 }", "3 × 3, 4, stride 2"),
+        ("type: 'Convolution' convolution_param { num_output: 4 kernel_size: [3, 1] }", "3 × 1, 4"),
+        (
+            "type: 'Convolution' convolution_param { num_output: 4 kernel_h: 1 kernel_w: 3 stride_h: 1 stride_w: 2 }",
+            "1 × 3, 4, stride 1×2",
+        ),
+    ],
+)
+def test_windows_are_labelled_as_they_are(body, details):
+    text = "layer { name: 'd' type: 'Input' top: 'd' input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }"
+    found = diagram(shapes.infer(net.parse(f"{text} layer {{ name: 'x' bottom: 'd' top: 'x' {body} }}")))
+    assert found.nodes[-1].details == [details]

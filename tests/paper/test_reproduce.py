@@ -21,7 +21,7 @@ from rootgen.generator import render
 from rootgen.grouping import Plan
 from rootgen.net import read as net
 from rootgen.paper import experiment as reproduce
-from rootgen.paper import results, schedules
+from rootgen.paper import results
 from rootgen.proto import prototxt, schema
 
 IMAGES = 24
@@ -149,14 +149,17 @@ def test_other_settings_and_other_folders_are_refused(
 
 def test_a_short_schedule_is_as_long_as_its_epochs() -> None:
     arch = tables.architecture("nin")
-    short = schedules.Short(epochs=2, batch_size=64, base_lr=0.05)
-    options = render.SolverOptions(net="net.prototxt")
-    solver = prototxt.parse(
-        schedules.solver_text(arch, Plan("root", 8), options, (5000, 1000), short), schema.SolverParameter
-    )
+    options = render.SolverOptions(train_images=5000, test_images=1000, batch_size=64, base_lr=0.05, epochs=2)
+    text = render.solver(arch, Plan("root", 8), options)
+    assert "A short run of 2 epochs" in text
+    solver = prototxt.parse(text, schema.SolverParameter)
     assert (solver.max_iter, solver.lr_policy, solver.power, solver.base_lr) == (156, "poly", 1, pytest.approx(0.05))
     assert list(solver.test_iter) == [10]
-    text = schedules.net_text(arch, Plan("root", 8), "data", short)
+    assert (solver.test_interval, solver.test_initialization) == (156, False)
+    assert not solver.HasField("gamma")
+    assert not solver.stepvalue
+    short = render.NetOptions(batch_size=64, data="data", moving_average_fraction=0.9)
+    text = render.net(arch, Plan("root", 8), short)
     layers = {layer.name: layer for layer in net.parse(text, "TRAIN").layers}
     assert layers["data"].param.data_param.batch_size == 64
     assert layers["data"].param.data_param.source == "data/train_lmdb"
@@ -168,10 +171,8 @@ def test_a_short_schedule_is_as_long_as_its_epochs() -> None:
 
 def test_the_full_schedule_is_the_recipes_own() -> None:
     arch = tables.architecture("nin")
-    options = render.SolverOptions(net="net.prototxt")
-    assert "moving_average_fraction" not in schedules.net_text(arch, Plan("root", 8), "data", None)
-    text = schedules.solver_text(arch, Plan("root", 8), options, (50_000, 10_000), None)
-    solver = prototxt.parse(text, schema.SolverParameter)
+    assert "moving_average_fraction" not in render.net(arch, Plan("root", 8))
+    solver = prototxt.parse(render.solver(arch, Plan("root", 8)), schema.SolverParameter)
     assert (solver.max_iter, list(solver.stepvalue)) == (64_000, [32_000, 48_000])
 
 

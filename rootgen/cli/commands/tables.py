@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     write = {"csv": _csv, "json": _json}.get(args.format, _table)
     text = write(rows)
     if write is _table and not args.arch:
-        text += "\n" + _percentages()
+        text += "\n" + _claims()
     write_out(text, args.out)
     return _check(rows) if args.check else 0
 
@@ -116,9 +116,9 @@ def _met(match: bool) -> str:
     return "yes" if match else "NO"
 
 
-def _percentages() -> str:
+def _claims() -> str:
     from rootgen.paper import errata
     from rootgen.text import table
 
-    header = ["where", "model", "claim", "by the tables", "found", "verdict"]
-    return table(header, errata.percentage_rows(), title="Percentages of the text")
+    header = ["where", "model", "claim", "by the tables", "found", "verdict", "note"]
+    return table(header, errata.claim_rows(), title="Percentages and figures of the text")

@@ -14,11 +14,13 @@ from rootgen.text import SIZE_MAX, shape_text
 MAX_AXES = 32
 
 
-def axis(layer: Layer, index: int, shape: Shape, name: str = "axis") -> int:
-    """`index` as a place in `shape`, negative ones counted from the end, as Caffe's CanonicalAxisIndex does."""
-    if not -len(shape) <= index < len(shape):
-        raise layer.error(f"{name} {index} is out of range for a bottom of {len(shape)} axes ({shape_text(shape)})")
-    return index % len(shape)
+def axis(layer: Layer, index: int, shape: Shape | int, name: str = "axis") -> int:
+    """`index` as a place in `shape`, or among so many axes; negative ones count from the end (CanonicalAxisIndex)."""
+    axes = shape if isinstance(shape, int) else len(shape)
+    if not -axes <= index < axes:
+        sizes = "" if isinstance(shape, int) else f" ({shape_text(shape)})"
+        raise layer.error(f"{name} {index} is out of range for a bottom of {axes} axes{sizes}")
+    return index % axes
 
 
 def size(layer: Layer, name: str, value: int, least: int = 1) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Any
 
 from rootgen.net.graph import Layer, Shape
 from rootgen.net.layers.checks import axis, blob_shape, same, size
@@ -88,7 +87,7 @@ def split(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 @layer_type("Concat", "arrange", "blobs side by side along one axis", bottoms=(1, MANY), v1="CONCAT")
 def concat(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     first = bottoms[0]
-    at = axis_or_dim(layer, layer.param.concat_param, "concat_dim", first)
+    at = joined_axis(layer, first)
     for name, shape in zip(layer.bottoms, bottoms, strict=True):
         if len(shape) != len(first) or shape[:at] + shape[at + 1 :] != first[:at] + first[at + 1 :]:
             raise layer.error(
@@ -102,7 +101,7 @@ def concat(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 def slices(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     bottom = bottoms[0]
     param = layer.param.slice_param
-    at = axis_or_dim(layer, param, "slice_dim", bottom)
+    at = joined_axis(layer, bottom)
     count, length = len(layer.tops), bottom[at]
     if param.slice_point:
         points = [0, *param.slice_point, length]
@@ -119,8 +118,10 @@ def slices(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return Shaped(tuple((*bottom[:at], part, *bottom[at + 1 :]) for part in lengths))
 
 
-def axis_or_dim(layer: Layer, param: Any, old: str, shape: Shape) -> int:
-    """The axis of a Concat or Slice, given as `axis` or by its old name."""
+def joined_axis(layer: Layer, shape: Shape | int) -> int:
+    """The axis that a Concat joins or a Slice cuts, of a bottom of `shape` or so many axes; also by its old name."""
+    concat = layer.type == "Concat"
+    param, old = (layer.param.concat_param, "concat_dim") if concat else (layer.param.slice_param, "slice_dim")
     if not param.HasField(old):
         return axis(layer, param.axis, shape)
     if param.HasField("axis"):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rootgen.engine.torch.layer import Run, Unit, builds
+from rootgen.net.layers.utility import joined_axis
 
 
 @builds("Flatten", "Reshape")
@@ -28,15 +29,13 @@ def silence(_: Unit) -> Run:
 
 @builds("Concat", output_is_free=True)
 def concat(unit: Unit) -> Run:
-    param = unit.param.concat_param
-    axis = unit.axis(param.concat_dim if param.HasField("concat_dim") else param.axis)
+    axis = joined_axis(unit.layer, unit.bottoms[0])
     return lambda *bottoms: torch.cat(bottoms, axis)
 
 
 @builds("Slice")
 def slices(unit: Unit) -> Run:
-    param = unit.param.slice_param
-    axis = unit.axis(param.slice_dim if param.HasField("slice_dim") else param.axis)
+    axis = joined_axis(unit.layer, unit.bottoms[0])
     sizes = [top[axis] for top in unit.tops]
     return lambda x: torch.split(x, sizes, axis)
 
