@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rootgen.errors import RootgenError
-from rootgen.grouping import RULES, Plan, parse_by_hand
+from rootgen.grouping import Plan, parse_by_hand
 from rootgen.net.graph import PHASES
-from rootgen.text import parse_shape, percent_change, table
+from rootgen.text import parse_shape
 
 if TYPE_CHECKING:
     from rootgen.engine.train import Stop
-    from rootgen.net.cost import Cost
     from rootgen.net.graph import Net, Shape
 
 log = logging.getLogger("rootgen")
@@ -65,12 +64,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> Plan:
     """The plan that the parsed options ask for; the original network where they ask for nothing."""
-    by_hand = parse_by_hand(args.group)
-    for kind in RULES:
-        n = getattr(args, kind)
-        if n is not None:
-            return Plan(kind, n, by_hand)
-    return Plan(by_hand=by_hand)
+    return Plan.of(root=args.root, column=args.column, tree=args.tree, group=dict(parse_by_hand(args.group)))
 
 
 def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) -> None:
@@ -129,18 +123,6 @@ def given(args: argparse.Namespace) -> dict[str, Shape]:
             raise RootgenError(f"--shape {word}: not of the form BLOB=AxBxC", hint="as in --shape pool5=1x256x7x7")
         found[name] = parse_shape(shape)
     return found
-
-
-def totals(before: Cost, after: Cost, title: str) -> str:
-    """Table of the parameters and multiply-adds of two nets."""
-    rows = [
-        [name, f"{old:,}", f"{new:,}", percent_change(old, new)]
-        for name, old, new in (
-            ("params", before.params, after.params),
-            ("macs per image", before.macs, after.macs),
-        )
-    ]
-    return table([title, "before", "after", "change"], rows)
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:

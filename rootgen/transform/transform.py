@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.grouping import Plan, no_layer
@@ -18,6 +19,7 @@ from rootgen.net.graph import PHASES, Layer, Net, Shape
 from rootgen.net.load import load_text
 from rootgen.net.read import layer_fields
 from rootgen.proto.scanner import scan
+from rootgen.text import Shown, Table, shape_text
 from rootgen.transform import edit
 from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions
 
@@ -65,8 +67,8 @@ class TransformOptions:
     beside: Path | None = None
 
 
-@dataclass(frozen=True)
-class Transformed:
+@dataclass(frozen=True, repr=False)
+class Transformed(Shown):
     """The new text, what changed and was kept, what to look at, and the costs of both in the phase counted."""
 
     text: str
@@ -74,6 +76,41 @@ class Transformed:
     warnings: tuple[str, ...]
     before: cost.Cost
     after: cost.Cost
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict per convolution that the plan concerns, for pandas.DataFrame."""
+        return [
+            {
+                "name": change.layer.name,
+                "stage": change.stage,
+                "output": change.output[1:],
+                "channels": change.channels,
+                "before": change.before,
+                "after": change.after,
+                "kept": change.kept,
+            }
+            for change in self.changes
+        ]
+
+    def tables(self) -> list[Table]:
+        """What happens to each convolution that the plan concerns, and what that saves."""
+        rows = [
+            [
+                change.layer.name,
+                "-" if change.stage is None else change.stage + 1,
+                shape_text(change.output[1:]),
+                change.channels,
+                change.before if change.before == change.after else f"{change.before} -> {change.after}",
+                f"kept: {change.kept}" if change.kept else "",
+            ]
+            for change in self.changes
+        ]
+        title = f"{self.before.net} ({self.before.phase})"
+        return [
+            Table(["convolution", "stage", "output", "channels in", "group", ""], rows),
+            cost.totals(self.before, self.after, title),
+        ]
 
 
 def transform(text: str, plan: Plan, where: object = "<text>", options: TransformOptions | None = None) -> Transformed:
