@@ -81,6 +81,20 @@ class Plan:
         return [self.n] * stages
 
 
+def chosen(
+    plan: object, root: int | None, column: int | None, tree: int | None, group: Mapping[str, int] | None
+) -> Plan:
+    """The argument `plan` of a call, or what the other four ask for (see Plan.of); both is an error."""
+    asked = Plan.of(root=root, column=column, tree=tree, group=group)
+    if plan is None:
+        return asked
+    if not isinstance(plan, Plan):
+        raise wrong_type("plan", plan, "a rootgen.Plan")
+    if asked != Plan():
+        raise RootgenError(f"plan is {plan}, and {asked} is asked for too", hint="put all of it into the plan")
+    return plan
+
+
 def parse_by_hand(settings: Iterable[str]) -> tuple[tuple[str, int], ...]:
     """(layer, groups) of each `LAYER=N`, as `--group` takes them; a layer name may itself hold a `=`."""
     groups: dict[str, int] = {}

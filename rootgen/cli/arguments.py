@@ -18,7 +18,8 @@ from rootgen.text import parse_shape
 
 if TYPE_CHECKING:
     from rootgen.engine.train import Stop
-    from rootgen.net.graph import Net, Shape
+    from rootgen.net.graph import Shape
+    from rootgen.net.load import LoadedNet
 
 log = logging.getLogger("rootgen")
 
@@ -87,7 +88,7 @@ def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) ->
     )
 
 
-def read_net(path: str, args: argparse.Namespace) -> Net:
+def read_net(path: str, args: argparse.Namespace) -> LoadedNet:
     """The net at `path` with its shapes; what was assumed, and what is not known, goes to the log."""
     from rootgen.net.load import load
 
