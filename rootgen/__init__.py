@@ -60,18 +60,20 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """A name of the face, from the module that has it (PEP 562)."""
-    from importlib import import_module
+if not TYPE_CHECKING:  # a checker would take any name for one of the face
 
-    if name == "transform":  # a room that can be called: see rootgen/transform
-        return import_module("rootgen.transform")
-    if name not in _MODULES:
-        raise AttributeError(f"module 'rootgen' has no attribute '{name}'")
-    found = getattr(import_module(f"rootgen.{_MODULES[name]}"), name)
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> Any:
+        """A name of the face, from the module that has it (PEP 562)."""
+        from importlib import import_module
+
+        if name == "transform":  # a room that can be called: see rootgen/transform
+            return import_module("rootgen.transform")
+        if name not in _MODULES:
+            raise AttributeError(f"module 'rootgen' has no attribute '{name}'")
+        found = getattr(import_module(f"rootgen.{_MODULES[name]}"), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

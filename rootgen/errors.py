@@ -101,6 +101,16 @@ def path(name: str, value: object) -> str | None:
     return found
 
 
+def needed_path(name: str, value: object) -> str:
+    """The argument `name` as a path; prototxt given for one is told apart from a file that is not there."""
+    place = path(name, value)
+    if place is None:
+        raise wrong_type(name, value, "a path")
+    if "\n" in place and "{" in place:
+        raise RootgenError(f"{name} is text and no path", hint="rootgen.parse takes the text of a net")
+    return place
+
+
 def flag(name: str, value: object) -> bool:
     """The argument `name` as a bool."""
     if not isinstance(value, bool):

@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rootgen.errors import RootgenError
@@ -17,7 +14,6 @@ from rootgen.net.graph import PHASES
 from rootgen.text import parse_shape
 
 if TYPE_CHECKING:
-    from rootgen.engine.train import Stop
     from rootgen.net.graph import Shape
     from rootgen.net.load import LoadedNet
 
@@ -145,17 +141,3 @@ def limit_threads(count: int | None) -> None:
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
-
-
-@contextmanager
-def signals(stop: Stop) -> Iterator[None]:
-    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

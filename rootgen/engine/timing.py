@@ -12,7 +12,6 @@ from rootgen import errors
 from rootgen.engine import open_network
 from rootgen.engine.api import ENGINES, NetTime
 from rootgen.net.graph import PHASES
-from rootgen.net.open import needed_path
 from rootgen.text import Shown, Table
 
 
@@ -84,7 +83,7 @@ def measure(
 
     The layers' times are taken one layer at a time and need not add up to the net's.
     """
-    path = needed_path("net", net)
+    path = errors.needed_path("net", net)
     count, before = errors.integer("iterations", iterations), errors.integer("warmup", warmup)
     errors.whole("iterations", count)
     errors.whole("warmup", before, 0)

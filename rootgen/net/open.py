@@ -36,7 +36,20 @@ def parse(
         raise errors.wrong_type("text", text, "the text of a prototxt (rootgen.read takes a path)")
     if text.endswith((".prototxt", ".caffemodel")) and "\n" not in text:
         raise errors.RootgenError(f"'{text}' is a path and no prototxt", hint="rootgen.read takes a path")
-    return _told(load_text(text, **_options(input, phase, batch_size, level, stages, shapes, lenient)))
+    return _told(
+        load_text(
+            text,
+            **_options(
+                input=input,
+                phase=phase,
+                batch_size=batch_size,
+                level=level,
+                stages=stages,
+                shapes=shapes,
+                lenient=lenient,
+            ),
+        )
+    )
 
 
 def read(
@@ -51,8 +64,21 @@ def read(
     lenient: bool = False,
 ) -> LoadedNet:
     """The net in the .prototxt or .caffemodel `path`, with its shapes: see `parse`."""
-    place = needed_path("path", path)
-    return _told(load(place, **_options(input, phase, batch_size, level, stages, shapes, lenient)))
+    place = errors.needed_path("path", path)
+    return _told(
+        load(
+            place,
+            **_options(
+                input=input,
+                phase=phase,
+                batch_size=batch_size,
+                level=level,
+                stages=stages,
+                shapes=shapes,
+                lenient=lenient,
+            ),
+        )
+    )
 
 
 def diff(a: LoadedNet | str | PathLike[str], b: LoadedNet | str | PathLike[str], *, convention: str = "macs") -> Diff:
@@ -61,7 +87,7 @@ def diff(a: LoadedNet | str | PathLike[str], b: LoadedNet | str | PathLike[str],
 
 
 def net_of(name: str, value: object, **options: Any) -> LoadedNet:
-    """The argument `name` as a net: one that was read, or the path of one, which is read with the `options` of `read`."""
+    """The argument `name` as a net: one that was read, or the path of one, which is read with `options`."""
     if isinstance(value, LoadedNet):
         if options:
             told = ", ".join(options)
@@ -74,18 +100,8 @@ def net_of(name: str, value: object, **options: Any) -> LoadedNet:
     return read(value, **options)
 
 
-def needed_path(name: str, value: object) -> str:
-    """The argument `name` as a path; prototxt given for one is told apart from a file that is not there."""
-    place = errors.path(name, value)
-    if place is None:
-        raise errors.wrong_type(name, value, "a path")
-    if "\n" in place and "{" in place:
-        raise errors.RootgenError(f"{name} is text and no path", hint="rootgen.parse takes the text of a net")
-    return place
-
-
 def _options(
-    input: object, phase: object, batch_size: object, level: object, stages: object, shapes: object, lenient: object
+    *, input: object, phase: object, batch_size: object, level: object, stages: object, shapes: object, lenient: object
 ) -> dict[str, Any]:
     """The options of `load`, from arguments that may be anything."""
     if shapes is not None and not isinstance(shapes, Mapping):
