@@ -1,10 +1,16 @@
-"""The one exception that reaches the person at the terminal, and how it is worded."""
+"""The one exception that reaches the person at the terminal, and how it is worded; arguments of Python calls held
+against what they have to be: another kind is a TypeError that names the argument, a value out of range a RootgenError.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from numbers import Real
+from operator import index
+from os import PathLike, fspath
+from typing import Any
 
 _LIKELY = 0.75  # of difflib's ratio, 2 M / T: below it, guesses are more often wrong than right
 _LEAST = 0.66  # one slip in a name of three letters
@@ -77,3 +83,90 @@ def _one_slip(a: str, b: str) -> bool:
 def _same(a: str, b: str) -> int:
     """How many letters `a` and `b` have in common from the start."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+MOST = 2**31 - 1  # what Caffe's int32 fields hold
+
+
+def wrong_type(name: str, value: object, wanted: str) -> TypeError:
+    """The error for an argument of a Python call that is of another kind than `wanted`; it names the argument."""
+    article = "an" if type(value).__name__[0].lower() in "aeiou" else "a"
+    return TypeError(f"{name} is {article} {type(value).__name__}, not {wanted}")
+
+
+def integer(name: str, value: Any) -> int:
+    """The argument `name` as an int: NumPy's count, True and 8.0 do not."""
+    try:
+        if not isinstance(value, bool):
+            return index(value)
+    except TypeError:
+        pass
+    raise wrong_type(name, value, "a whole number")
+
+
+def whole(name: str, value: object, least: int = 1, most: int = MOST) -> int | None:
+    """The argument `name` as an int from `least` to `most`; None, which leaves it open, stays None."""
+    if value is None:
+        return None
+    number = integer(name, value)
+    if not least <= number <= most:
+        raise RootgenError(f"{name} is {number}, but has to be from {least} to {most}")
+    return number
+
+
+def above_zero(name: str, value: object) -> float | None:
+    """The argument `name` as a finite float above 0; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise wrong_type(name, value, "a number")
+    if not 0 < float(value) < float("inf"):
+        raise RootgenError(f"{name} is {value}, but has to be a number above 0")
+    return float(value)
+
+
+def word(name: str, value: object, choices: Collection[str] = ()) -> str | None:
+    """The argument `name` as text, one of `choices` where there are any; None stays None."""
+    if value is not None and not isinstance(value, str):
+        raise wrong_type(name, value, "text")
+    if choices and value is not None and value not in choices:
+        raise RootgenError(f"no {name} '{value}'", hint=did_you_mean(value, choices))
+    return value
+
+
+def path(name: str, value: object) -> str | None:
+    """The argument `name` as a path; None stays None."""
+    if value is None:
+        return None
+    found = fspath(value) if isinstance(value, (str, PathLike)) else None
+    if not isinstance(found, str):
+        raise wrong_type(name, value, "a path")
+    return found
+
+
+def needed_path(name: str, value: object) -> str:
+    """The argument `name` as a path; prototxt given for one is told apart from a file that is not there."""
+    place = path(name, value)
+    if place is None:
+        raise wrong_type(name, value, "a path")
+    if "\n" in place and "{" in place:
+        raise RootgenError(f"{name} is text and no path", hint="rootgen.parse takes the text of a net")
+    return place
+
+
+def flag(name: str, value: object) -> bool:
+    """The argument `name` as a bool."""
+    if not isinstance(value, bool):
+        raise wrong_type(name, value, "True or False")
+    return value
+
+
+def several(name: str, value: object, wanted: str = "a list of names") -> tuple[str, ...]:
+    """The argument `name` as strings: a sequence of them and not one string, whose letters it would be."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise wrong_type(name, value, wanted)
+    words = tuple(value)
+    for one in words:
+        if not isinstance(one, str):
+            raise wrong_type(f"an element of {name}", one, "text")
+    return words

@@ -117,6 +117,27 @@ class Table:
         return [i > 0 and all(_numeric(row[i]) for row in cells) for i in range(len(self.header))]
 
 
+class Shown:
+    """What a call gives back to look at: `str` and `repr` are its tables as text, and a notebook shows them as HTML."""
+
+    def tables(self) -> list[Table]:
+        """The tables that show it."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return joined(self.tables()).rstrip("\n")
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "\n".join(table.html() for table in self.tables())
+
+
+def joined(tables: Iterable[Table]) -> str:
+    """Tables as plain text, an empty line between."""
+    return "\n".join(table.plain() for table in tables)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> str:
     """The plain text of a Table."""
     return Table(header, list(rows), title).plain()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from rootgen.text import Table, table
 

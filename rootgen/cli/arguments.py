@@ -5,21 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rootgen.errors import RootgenError
-from rootgen.grouping import RULES, Plan, parse_by_hand
+from rootgen.grouping import Plan, parse_by_hand
 from rootgen.net.graph import PHASES
-from rootgen.text import parse_shape, percent_change, table
+from rootgen.text import parse_shape
 
 if TYPE_CHECKING:
-    from rootgen.engine.train import Stop
-    from rootgen.net.cost import Cost
-    from rootgen.net.graph import Net, Shape
+    from rootgen.net.graph import Shape
+    from rootgen.net.load import LoadedNet
 
 log = logging.getLogger("rootgen")
 
@@ -65,12 +61,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> Plan:
     """The plan that the parsed options ask for; the original network where they ask for nothing."""
-    by_hand = parse_by_hand(args.group)
-    for kind in RULES:
-        n = getattr(args, kind)
-        if n is not None:
-            return Plan(kind, n, by_hand)
-    return Plan(by_hand=by_hand)
+    return Plan.of(root=args.root, column=args.column, tree=args.tree, group=dict(parse_by_hand(args.group)))
 
 
 def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) -> None:
@@ -93,7 +84,7 @@ def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) ->
     )
 
 
-def read_net(path: str, args: argparse.Namespace) -> Net:
+def read_net(path: str, args: argparse.Namespace) -> LoadedNet:
     """The net at `path` with its shapes; what was assumed, and what is not known, goes to the log."""
     from rootgen.net.load import load
 
@@ -131,18 +122,6 @@ def given(args: argparse.Namespace) -> dict[str, Shape]:
     return found
 
 
-def totals(before: Cost, after: Cost, title: str) -> str:
-    """Table of the parameters and multiply-adds of two nets."""
-    rows = [
-        [name, f"{old:,}", f"{new:,}", percent_change(old, new)]
-        for name, old, new in (
-            ("params", before.params, after.params),
-            ("macs per image", before.macs, after.macs),
-        )
-    ]
-    return table([title, "before", "after", "change"], rows)
-
-
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """--engine, --device and --threads."""
     from rootgen.engine.api import ENGINES
@@ -162,17 +141,3 @@ def limit_threads(count: int | None) -> None:
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
-
-
-@contextmanager
-def signals(stop: Stop) -> Iterator[None]:
-    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.cli.arguments import limit_threads
     from rootgen.cli.progress_bars import bars
     from rootgen.correlation.study import CorrelationOptions
-    from rootgen.text import table
+    from rootgen.text import joined
 
     limit_threads(args.threads)
     model = Path(args.model)
@@ -59,11 +58,7 @@ def run(args: argparse.Namespace) -> None:
     begin = time.perf_counter()
     with bars() as report:
         outcome = correlation.run(args.model, out, options, report)
-    rows = [
-        (score.pair, score.images, score.group, "-" if math.isnan(score.score) else f"{score.score:.2f}", score.samples)
-        for score in outcome.scores
-    ]
-    write_out(table(("pair", "images", "group", "block score", "samples"), rows), None)
+    write_out(joined(outcome.tables()), None)
     write_out(f"{out}: {len(outcome.files)} files in {time.perf_counter() - begin:.1f} s\n", None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rootgen.cli import arguments, write_out
 from rootgen.net import cost, diff
-from rootgen.text import shape_text, table
+from rootgen.text import joined, shape_text
 
 HELP = "Compare two networks layer by layer: groups, output shapes, parameters, multiply-adds per image."
 _COLUMNS = ("type", "group", "output", "params", "macs")
@@ -51,7 +51,7 @@ def _json(found: diff.Diff, args: argparse.Namespace) -> str:
             "after": row.after and _cells(row.after),
             "fields": list(row.fields),
         }
-        for row in found.rows
+        for row in found.layers
     ]
     sides = {"before": side(args.before, found.before), "after": side(args.after, found.after)}
     return json.dumps({"phase": args.phase, "convention": args.convention, **sides, "layers": rows}) + "\n"
@@ -64,7 +64,7 @@ def _csv(found: diff.Diff, args: argparse.Namespace) -> str:
     writer = csv.writer(out, lineterminator="\n")
     header = [f"{name}_{side}" for name in _COLUMNS for side in ("before", "after")]
     writer.writerow(["name", "status", *header, "fields"])
-    for row in found.rows:
+    for row in found.layers:
         before, after = _cells(row.before), _cells(row.after)
         cells = [_plain(side[name]) for name in _COLUMNS for side in (before, after)]
         writer.writerow([row.name, row.status, *cells, "; ".join(row.fields)])
@@ -73,27 +73,9 @@ def _csv(found: diff.Diff, args: argparse.Namespace) -> str:
 
 def _text(found: diff.Diff, args: argparse.Namespace) -> str:
     """A table of the layers that differ, what else differs in them, and the totals."""
-    shown = found.rows if args.all else found.changes
-    parts = [f"{args.before} -> {args.after} ({args.phase})\n"]
-    if shown:
-        rows = [[row.name, row.status, *(_change(row, name) for name in _COLUMNS)] for row in shown]
-        parts.append(table(["layer", "", *_COLUMNS], rows))
-    fields = [f"{row.name}: {field}" for row in shown for field in row.fields]
-    if fields:
-        parts.append("\n".join(["fields", "------", *fields]) + "\n")
-    same = sum(row.status == "same" for row in found.rows)
-    parts.append(arguments.totals(found.before, found.after, f"total ({same} layers are the same)"))
-    return "\n".join(parts)
-
-
-def _change(row: diff.LayerDiff, name: str) -> str:
-    """One column of a row: the value, or both where they differ."""
-    values = [_plain(_cells(layer)[name]) for layer in (row.before, row.after) if layer is not None]
-    if name in ("params", "macs"):
-        values = [f"{int(value):,}" for value in values]
-    return values[0] if len(set(values)) == 1 else " -> ".join(values)
+    return f"{args.before} -> {args.after} ({args.phase})\n\n{joined(found.tables(args.all))}"
 
 
 def _plain(value: Any) -> str:
-    """A value as a table shows it; an output as 64x56x56."""
+    """A value as CSV has it; an output as 64x56x56."""
     return "" if value is None else shape_text(value) if isinstance(value, tuple) else str(value)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from rootgen.cli import arguments
-from rootgen.figures import diagram, draw
-from rootgen.net import cost
+from rootgen.figures.open import draw
 
 HELP = "Draw a network as SVG, PNG or PDF: filters as blocks, one per group; stages from left to right."
 
@@ -19,7 +18,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    net = arguments.read_net(args.net, args)
-    total = cost.count(net)
-    title = f"{total.net}: {total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"
-    draw.draw(diagram.diagram(net, fold_repeats=not args.all_blocks), title, args.out)
+    draw(arguments.read_net(args.net, args), args.out, all_blocks=args.all_blocks)

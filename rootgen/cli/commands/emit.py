@@ -11,10 +11,9 @@ from rootgen.cli.arguments import positive
 from rootgen.generator import render
 from rootgen.generator.architectures import architecture
 from rootgen.grouping import Plan
-from rootgen.paper.emit import checked_net
+from rootgen.paper.emit import OF_DATA, checked_net
 
 HELP = "Write a network as Caffe prototxt, with filter groups: the train_val net unless --phase deploy."
-OF_DATA = ("test_batch_size", "data", "train_source", "test_source", "mean")  # what a deploy net has not
 OF_A_NET = ("phase", "name", "classes", "batch_size", "crop", *OF_DATA)
 
 

@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from rootgen.cli import write_out
-    from rootgen.cli.arguments import limit_threads, signals
+    from rootgen.cli.arguments import limit_threads
     from rootgen.cli.progress_bars import bars
-    from rootgen.engine.train import Stop
+    from rootgen.engine.train import Stop, signals
     from rootgen.paper.experiment import Experiment
 
     limit_threads(args.threads)

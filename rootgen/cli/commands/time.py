@@ -10,10 +10,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rootgen.engine.timing import TimedLayer, Timing
+    from rootgen.engine.timing import Timing
 
 HELP = "Median milliseconds of nets and their layers, forward and backward, on inputs made up in memory."
-_HEADER = ("layer", "type", "forward ms", "backward ms")
 _CSV = ("net", "engine", "device", "batch", "iterations", "layer", "type", "forward_ms", "backward_ms")
 
 
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         measure(
             net,
             phase=args.phase,
-            batch=args.batch,
+            batch_size=args.batch,
             iterations=args.iterations,
             warmup=args.warmup,
             backward=not args.forward_only,
@@ -59,32 +58,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _tables(timings: list[Timing], total: bool) -> str:
     """A table per net, or one of all nets where only their totals are wanted."""
-    from rootgen.text import table
+    from rootgen.engine.timing import summary
+    from rootgen.text import joined
 
-    if total:
-        header = ("net", "batch", "forward ms", "backward ms", "images/s")
-        totals = [(t.net, t.batch, *_cells(t.whole), f"{_speed(t):.1f}") for t in timings]
-        return table(header, totals, title=_title(timings[0]))
-    parts = []
-    for timing in timings:
-        rows = [(row.layer or "whole net", row.type, *_cells(row)) for row in (*timing.layers, timing.whole)]
-        title = f"{timing.net}: batch {timing.batch}, {_speed(timing):.1f} images/s; {_title(timing)}"
-        parts.append(table(_HEADER, rows, title=title))
-    return "\n".join(parts)
-
-
-def _title(timing: Timing) -> str:
-    return f"{timing.engine}, {timing.device}; medians of {timing.iterations} passes"
-
-
-def _cells(row: TimedLayer) -> tuple[str, str]:
-    return f"{row.forward:.3f}", "-" if row.backward is None else f"{row.backward:.3f}"
-
-
-def _speed(timing: Timing) -> float:
-    """Images per second through the whole net."""
-    milliseconds = timing.whole.forward + (timing.whole.backward or 0.0)
-    return timing.batch * 1e3 / milliseconds if milliseconds else float("inf")
+    return summary(timings).plain() if total else joined(table for one in timings for table in one.tables())
 
 
 def _csv(timings: list[Timing], total: bool) -> str:

@@ -11,7 +11,6 @@ from rootgen.cli import UsageError, arguments, write_out
 from rootgen.errors import RootgenError
 from rootgen.net.read import is_binary
 from rootgen.proto import prototxt
-from rootgen.text import shape_text, table
 from rootgen.transform import transform
 
 HELP = (
@@ -59,9 +58,9 @@ def run(args: argparse.Namespace) -> None:
     found = transform.transform(_text(args.net), plan, where, options)
     for warning in found.warnings:
         log.warning(warning)
-    saving = arguments.totals(found.before, found.after, f"{found.before.net} ({found.before.phase})")
+    planned, saving = (table.plain() for table in found.tables())
     if args.dry_run:
-        write_out(f"{_plan(found)}\n{saving}", None)
+        write_out(f"{planned}\n{saving}", None)
         return
     for change in found.changes:
         if change.kept and change.kept != "on the image":
@@ -80,19 +79,3 @@ def _text(path: str) -> str:
     if is_binary(path):
         raise RootgenError("a caffemodel has no text to change", where=path, hint="pass the net's prototxt")
     return prototxt.read_source(path)
-
-
-def _plan(found: transform.Transformed) -> str:
-    """What happens to each convolution that the plan concerns."""
-    rows = [
-        [
-            change.layer.name,
-            "-" if change.stage is None else change.stage + 1,
-            shape_text(change.output[1:]),
-            change.channels,
-            change.before if change.before == change.after else f"{change.before} -> {change.after}",
-            f"kept: {change.kept}" if change.kept else "",
-        ]
-        for change in found.changes
-    ]
-    return table(["convolution", "stage", "output", "channels in", "group", ""], rows)
