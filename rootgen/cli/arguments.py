@@ -6,7 +6,8 @@ import argparse
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rootgen.errors import RootgenError
 from rootgen.grouping import Plan, parse_by_hand
@@ -65,7 +66,7 @@ def plan(args: argparse.Namespace) -> Plan:
 
 
 def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) -> None:
-    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, `--lenient`, and `--batch` where it matters."""
+    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, `--lenient`, and `--batch-size` where it matters."""
     parser.add_argument("--phase", choices=PHASES, default="TEST", help="layers of this phase (default: TEST)")
     parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that the layers' rules speak of")
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="a stage of the rules; repeatable")
@@ -74,7 +75,7 @@ def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) ->
         "--lenient", action="store_true", help="pass over fields that Caffe 1.0 does not have (nets of its forks)"
     )
     if batch:
-        parser.add_argument("--batch", type=positive, metavar="N", help="images per batch")
+        add_batch_size(parser, help="images per batch, whatever the net says")
     parser.add_argument(
         "--shape",
         action="append",
@@ -84,20 +85,29 @@ def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) ->
     )
 
 
-def read_net(path: str, args: argparse.Namespace) -> LoadedNet:
-    """The net at `path` with its shapes; what was assumed, and what is not known, goes to the log."""
-    from rootgen.net.load import load
-
-    net = load(
-        path,
-        args.phase,
-        level=args.level,
-        stages=args.stage,
-        lenient=args.lenient,
-        input_shape=input_shape(args),
-        batch=args.batch,
-        given=given(args),
+def add_batch_size(parser: argparse._ActionsContainer, *, help: str, default: int | None = None) -> None:
+    """`--batch-size`, and `--batch`, as earlier releases had it in some verbs."""
+    parser.add_argument("--batch-size", type=positive, default=default, metavar="N", help=help)
+    parser.add_argument(
+        "--batch", dest="batch_size", type=positive, default=argparse.SUPPRESS, metavar="N", help=argparse.SUPPRESS
     )
+
+
+def read_net(path: str, args: argparse.Namespace) -> LoadedNet:
+    """The net at `path` (`-`: on stdin) with its shapes; what was assumed, or is not known, goes to the log."""
+    from rootgen.cli import stdin
+    from rootgen.net.load import load, load_text
+
+    how: dict[str, Any] = {
+        "phase": args.phase,
+        "level": args.level,
+        "stages": args.stage,
+        "lenient": args.lenient,
+        "input_shape": input_shape(args),
+        "batch": args.batch_size,
+        "given": given(args),
+    }
+    net = load_text(stdin.read(), where=stdin.STDIN, beside=Path(), **how) if path == "-" else load(path, **how)
     for note in net.notes:
         log.warning(note)
     return net

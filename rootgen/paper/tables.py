@@ -13,6 +13,8 @@ from rootgen.generator.architectures import architecture
 from rootgen.text import read_csv
 
 RECORDS = "networks.csv"
+ACCURACIES = {"accuracy": "accuracy", "top1": "top-1", "top5": "top-5"}  # columns, and what tables call them
+TIMES = {"cpu_ms": "CPU ms", "gpu_ms": "GPU ms"}
 
 
 @cache

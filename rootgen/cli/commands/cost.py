@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import logging
 from typing import Any
 
-from rootgen.cli import arguments, write_out
+from rootgen.cli import arguments, output, stdin
 from rootgen.net import cost
-from rootgen.text import joined, shape_text
+from rootgen.text import Table, shape_text
 
 HELP = "Count the learnable parameters and the multiply-adds per image of prototxt or caffemodel files, without Caffe."
 log = logging.getLogger("rootgen")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("nets", nargs="+", metavar="NET", help="a .prototxt or .caffemodel")
-    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument("nets", nargs="+", metavar="NET", help="a .prototxt or .caffemodel; - is stdin")
+    output.add_format_arguments(parser)
     parser.add_argument(
         "--convention",
         choices=cost.CONVENTIONS,
@@ -31,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    stdin.check_once(args.nets)
     counted = []
     for path in args.nets:
         net = arguments.read_net(path, args)
@@ -38,17 +36,16 @@ def run(args: argparse.Namespace) -> None:
         if total.unknown:
             log.warning("%s: %d layers counted as zero", path, len(total.unknown))
         counted.append((path, total))
-    write = {"json": _json, "csv": _csv, "table": _table}[args.format]
-    write_out(write(counted, args.all), None)
+    if args.format == "json":  # one object per net, and no list
+        text = "".join(output.json_object(_object(*each)) for each in counted)
+    elif args.format == "csv":
+        text = output.csv_table(_rows(counted))
+    else:
+        text = output.for_people(_tables(counted, args.all), args.format)
+    output.write_out(text, args.out)
 
 
 Counted = list[tuple[str, cost.Cost]]
-
-
-def _json(counted: Counted, every: bool) -> str:
-    """One object per net, one per line."""
-    del every
-    return "".join(json.dumps(_object(*each)) + "\n" for each in counted)
 
 
 def _object(path: str, total: cost.Cost) -> dict[str, Any]:
@@ -75,30 +72,33 @@ def _object(path: str, total: cost.Cost) -> dict[str, Any]:
                 "type": layer.type,
                 "group": layer.group,
                 "output": None if layer.output is None else list(layer.output),
-                "params": layer.params,
-                "macs": layer.macs,
+                "params": layer.params if layer.known else None,
+                "macs": layer.macs if layer.known else None,
             }
             for layer in total.layers
         ],
     }
 
 
-def _csv(counted: Counted, every: bool) -> str:
-    """One line per layer of each net."""
-    del every
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["net", "file", "phase", "name", "type", "group", "output", "params", "macs"])
-    for path, total in counted:
-        for layer in total.layers:
-            output = "" if layer.output is None else shape_text(layer.output)
-            place = [total.net, path, total.phase]
-            writer.writerow([*place, layer.name, layer.type, layer.group, output, layer.params, layer.macs])
-    return out.getvalue()
+def _rows(counted: Counted) -> list[dict[str, Any]]:
+    """A row per layer of each net."""
+    return [
+        {
+            "net": total.net,
+            "file": path,
+            "phase": total.phase,
+            "name": layer.name,
+            "type": layer.type,
+            "group": layer.group,
+            "output": None if layer.output is None else shape_text(layer.output),
+            "params": layer.params if layer.known else None,
+            "macs": layer.macs if layer.known else None,
+        }
+        for path, total in counted
+        for layer in total.layers
+    ]
 
 
-def _table(counted: Counted, every: bool) -> str:
+def _tables(counted: Counted, every: bool) -> list[Table]:
     """Layers, stages and totals of one net; of several, one line each."""
-    if len(counted) > 1:
-        return cost.summary(counted).plain()
-    return joined(counted[0][1].tables(every))
+    return [cost.summary(counted)] if len(counted) > 1 else counted[0][1].tables(every)

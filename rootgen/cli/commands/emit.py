@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rootgen.cli import UsageError, arguments, refuse_idle, write_out
+from rootgen.cli import UsageError, arguments, output, refuse_idle, write_out
 from rootgen.cli.arguments import positive
 from rootgen.generator import render
 from rootgen.generator.architectures import architecture
@@ -21,11 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arch", nargs="?", help="architecture, one of those that `rootgen list` shows")
     arguments.add_plan_arguments(parser)
     parser.add_argument("--phase", choices=render.PHASES, help=f"default: {render.PHASES[0]}")
-    parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout")
+    output.add_out_argument(parser)
     net = parser.add_argument_group("the net")
     net.add_argument("--name", help="the net's name")
     net.add_argument("--classes", type=positive, metavar="N", help="outputs of the last layer")
-    net.add_argument("--batch-size", type=positive, metavar="N", help="images a step; of a deploy net, its dim")
+    arguments.add_batch_size(net, help="images a step; of a deploy net, its dim")
     net.add_argument("--test-batch-size", type=positive, metavar="N", help="images a batch in the TEST phase")
     net.add_argument("--crop", type=positive, metavar="PIXELS", help="height and width of the input")
     net.add_argument("--data", metavar="DIR", help="folder that `rootgen data` made: LMDBs and mean")

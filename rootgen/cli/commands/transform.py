@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
-from rootgen.cli import UsageError, arguments, write_out
+from rootgen.cli import UsageError, arguments, stdin, write_out
 from rootgen.errors import RootgenError
 from rootgen.net.read import is_binary
 from rootgen.proto import prototxt
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
         args.lenient,
         None if args.net == "-" else Path(args.net).parent,
     )
-    where = "<stdin>" if args.net == "-" else args.net
+    where = stdin.STDIN if args.net == "-" else args.net
     found = transform.transform(_text(args.net), plan, where, options)
     for warning in found.warnings:
         log.warning(warning)
@@ -72,10 +71,7 @@ def run(args: argparse.Namespace) -> None:
 def _text(path: str) -> str:
     """The net's text, from a file or from stdin."""
     if path == "-":
-        try:
-            return sys.stdin.buffer.read().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise RootgenError(f"{error.reason} at byte {error.start}: no UTF-8 text", where="<stdin>") from None
+        return stdin.read()
     if is_binary(path):
         raise RootgenError("a caffemodel has no text to change", where=path, hint="pass the net's prototxt")
     return prototxt.read_source(path)
