@@ -38,6 +38,7 @@ setup(
         "pillow>=9",
         "lmdb>=1.4",
         "rich>=13",
+        "shtab>=1.9",  # completion: fish since then
     ],
     extras_require={
         "torch": ["torch>=2.2"],

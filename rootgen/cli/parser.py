@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         sys.stdout.flush()
         super().exit(status, message)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """As argparse's, but an option that is not known is told before what else it makes wrong."""
         words = list(sys.argv[1:] if args is None else args)
         known = set(options(self))

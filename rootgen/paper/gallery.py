@@ -122,5 +122,5 @@ def _content(path: Path) -> str | None:
 
 
 def _diff(old: str, new: str, name: str) -> str:
-    lines = (text.splitlines(keepends=True) for text in (old, new))
-    return "".join(difflib.unified_diff(*lines, name, "rendered now"))
+    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    return "".join(difflib.unified_diff(before, after, name, "rendered now"))

@@ -216,4 +216,4 @@ def test_list(capsys):
     assert main(["list"]) == 0
     assert "inception_4?/5x5" in capsys.readouterr().out
     assert main(["list", "alexnet", "--format", "csv"]) == 0
-    assert "alexnet,column-4,conv5,4\n" in capsys.readouterr().out
+    assert "\nalexnet,column-4,conv5,4," in capsys.readouterr().out
