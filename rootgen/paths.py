@@ -1,7 +1,7 @@
-"""Where the templates, the rendered nets, the patches and the tables lie, and where caches go.
+"""Where the templates, the patches and the tables lie, and where caches go.
 
-A wheel carries templates/, prototxt/ and caffe_patches/ inside the package; an editable install or a
-checkout has them beside it. Both are looked for, in that order.
+A wheel carries templates/ and caffe_patches/ inside the package; an editable install or a checkout has them beside
+it. Both are looked for, in that order. prototxt/, the rendered nets, is in checkouts alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def resource(name: str) -> Path:
-    """Folder `name` (templates, prototxt, caffe_patches, data) of this installation."""
+    """Folder `name` (templates, caffe_patches, data; in a checkout prototxt) of this installation."""
     for parent in (PACKAGE, PACKAGE.parent):
         folder = parent / name
         if folder.is_dir():

@@ -16,10 +16,11 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NoReturn
 
 from rootgen import __version__
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.cli.output import write_out as write_out
+from rootgen.cli.parser import Parser
+from rootgen.errors import RootgenError, UnknownNameError, did_you_mean
 
 COMMANDS = {
     "list": "architectures of the paper, their rows and their groups",
@@ -37,22 +38,8 @@ COMMANDS = {
     "plot": "the paper's figures, reported and measured",
     "caffe": "build, check or use a patched Caffe",
     "reproduce": "emit, data, train, correlate and plot in one command",
+    "completion": "a script that completes rootgen's words in bash, zsh or fish",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that prints wrong usage as one line and exits with 2."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(2)
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        sys.stdout.flush()
-        super().exit(status, message)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        print(message, end="", file=file or sys.stderr)  # argparse's own hides that it could not be written
 
 
 class UsageError(RootgenError):
@@ -86,6 +73,10 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
 
 def _general(words: Sequence[str]) -> int:
     """What `rootgen` does without a command: help, version, or wrong usage."""
+    if words[:1] == ["help"] and len(words) > 1 and not words[1].startswith("-"):
+        if words[1] in COMMANDS:
+            return run_command(words[1], [*words[2:], "--help"])
+        raise UsageError(f"no command '{words[1]}'", hint=did_you_mean(words[1], COMMANDS))
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
@@ -103,7 +94,7 @@ def _exit_code(prog: str, call: Callable[[], int]) -> int:
         sys.stdout.flush()
     except RootgenError as error:
         print(f"{prog}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, (UsageError, UnknownNameError)) else 1
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
@@ -127,16 +118,6 @@ def refuse_idle(args: argparse.Namespace, names: Sequence[str], why: str, hint: 
             raise UsageError(f"--{name.replace('_', '-')} {why}", hint=hint)
 
 
-def write_out(text: str, path: str | None) -> None:
-    """Put `text` on stdout, or whole into the file `path` (`-` is stdout)."""
-    if path in (None, "-", "/dev/stdout"):  # which may be a file that is appended to
-        sys.stdout.write(text)
-    else:
-        from rootgen.files import write_text
-
-        write_text(str(path), text)
-
-
 def _settle_streams() -> None:
     """Prototxt is UTF-8 whatever the locale says; bytes of a file's name come out as they are; closed streams drop."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -155,7 +136,7 @@ def _drop_stdout() -> None:
 def _usage() -> str:
     width = max(map(len, COMMANDS), default=0)
     lines = [f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()]
-    return "usage: rootgen COMMAND ...   (rootgen COMMAND --help tells more)\n\n" + "\n".join(lines) + "\n"
+    return "usage: rootgen COMMAND ...   (rootgen help COMMAND tells more)\n\n" + "\n".join(lines) + "\n"
 
 
 def _log_to_stderr() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import UnknownNameError
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
 from rootgen.net.layers.utility import joined_axis
@@ -61,7 +61,7 @@ def choose_pairs(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[A
     known = {str(pair): pair for pair in pairs}
     for name in names:
         if name not in known:
-            raise RootgenError(f"no pair '{name}' of adjacent convolutions", hint=did_you_mean(name, known))
+            raise UnknownNameError(f"no pair '{name}' of adjacent convolutions", name, known)
     return tuple(known[name] for name in names)
 
 

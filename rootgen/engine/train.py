@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
-from rootgen.engine.api import StepResult, Trainer
-from rootgen.engine.train_log import TrainLog
+from rootgen import errors
+from rootgen.engine.api import ENGINES, StepResult, Trainer
+from rootgen.engine.open import open_trainer
+from rootgen.engine.train_log import TrainLog, log_rows
 from rootgen.engine.trainer import DivergedError, snapshots
 from rootgen.errors import RootgenError
 from rootgen.files import check_writable
+from rootgen.text import Shown, Table
 
 log = logging.getLogger("rootgen")
 
 
-@dataclass
-class TrainOutcome:
+@dataclass(repr=False)
+class TrainOutcome(Shown):
     """What a run did: the iterations it ended at and made, and where its model and state lie.
 
     `tests` are the results of the last test, one dict per test net; `stopped` is whether it was asked to stop
@@ -41,6 +49,26 @@ class TrainOutcome:
     model: Path | None = None
     solver_state: Path | None = None
     log_file: Path | None = None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The log's rows, for pandas.DataFrame: one per iteration and per test, of earlier runs it went on from too."""
+        return [] if self.log_file is None else log_rows(self.log_file)
+
+    def tables(self) -> list[Table]:
+        """What the run came to."""
+        rows: list[list[object]] = [["iterations made", self.steps]]
+        if self.steps:
+            rows.append(["loss", f"{self.loss:.4f}"])
+        for number, outputs in enumerate(self.tests):
+            name = f"test {number}" if number else "test"
+            rows += [[f"{name}: {output}", f"{value:.4f}"] for output, value in outputs.items()]
+        if self.seconds:
+            rows.append(["images/s", f"{self.images / self.seconds:.1f}"])
+            rows.append(["waiting for data", f"{self.data_seconds / self.seconds:.1%}"])
+        files = (("model", self.model), ("solver state", self.solver_state), ("log", self.log_file))
+        rows += [[name, path] for name, path in files if path is not None]
+        return [Table(["run", "stopped" if self.stopped else "done"], rows, f"iteration {self.iteration}")]
 
 
 class Watcher:
@@ -72,6 +100,70 @@ class Stop:
         if again or self.at_once:
             raise KeyboardInterrupt
         log.warning("%s: ending this iteration, then a snapshot (again: stop at once)", signal.Signals(number).name)
+
+
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    solver: str | PathLike[str],
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    weights: str | PathLike[str] | Iterable[str | PathLike[str]] | None = None,
+    snapshot: str | PathLike[str] | None = None,
+    max_iter: int | None = None,
+    log: str | PathLike[str] | None = None,
+    watcher: Watcher | None = None,
+) -> TrainOutcome:
+    """Train the net of a solver.prototxt, as `rootgen train` does: see `run`.
+
+    Starts from the weights of .caffemodel (or .h5) files, or goes on from the .solverstate `snapshot`; "auto" is the
+    newest under the solver's snapshot_prefix, if there is one. `watcher` is told what happens. An interrupt (Ctrl-C,
+    a notebook's stop button) ends the iteration, writes a snapshot and returns an outcome that says `stopped`.
+    """
+    files = _files("weights", weights)
+    state = errors.path("snapshot", snapshot)
+    end = errors.whole("max_iter", max_iter, 0)
+    log_file = errors.path("log", log)
+    if files and state:
+        raise RootgenError("weights and a snapshot to go on from", hint="a snapshot has its own weights: keep one")
+    if watcher is not None and not isinstance(watcher, Watcher):
+        raise errors.wrong_type("watcher", watcher, "a rootgen.engine.train.Watcher")
+    trainer = open_trainer(
+        errors.needed_path("solver", solver),
+        engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
+        device=errors.word("device", device) or "auto",
+    )
+    newest = newest_snapshot(trainer) if state == "auto" else state
+    if newest:
+        trainer.restore(newest)
+    if files:
+        trainer.load_weights(files)
+    stop = Stop()
+    main = threading.current_thread() is threading.main_thread()  # the only one that may take signals
+    with signals(stop) if main else nullcontext():
+        return run(trainer, watcher=watcher, stop=stop, log_file=log_file, max_iter=end)
+
+
+def _files(name: str, value: object) -> list[str]:
+    """The argument `name`, a path or several, as paths."""
+    if value is None:
+        return []
+    if isinstance(value, (str, PathLike)) or not isinstance(value, Iterable):
+        return [errors.needed_path(name, value)]
+    return [errors.needed_path(f"an element of {name}", one) for one in value]
 
 
 def run(

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rootgen.engine.api import StepResult
 from rootgen.errors import RootgenError
@@ -141,3 +141,17 @@ class TrainLog:
         except (OSError, UnicodeDecodeError, csv.Error):
             return []
         return [row for row in rows if row["iteration"].isdecimal() and int(row["iteration"]) < iteration]
+
+
+def log_rows(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a log, its numbers as such; what a row does not have is None. None where the file is no log."""
+    if not Path(path).is_file():
+        return []
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return [{name: _value(name, cell) for name, cell in row.items() if name} for row in csv.DictReader(file)]
+
+
+def _value(name: str, cell: str | None) -> object:
+    if not cell:
+        return None
+    return cell if name == "phase" else int(cell) if name == "iteration" else float(cell)

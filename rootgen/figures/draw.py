@@ -11,14 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
-from pathlib import Path
 from typing import Any
 
-from rootgen.errors import RootgenError
-from rootgen.figures import save as files
 from rootgen.figures.diagram import CONVOLUTIONS, Diagram, Node
+from rootgen.figures.save import DPI, Drawing
 
-FORMATS = (".svg", ".png", ".pdf")
 ONE_LINE = 16  # ranks: a longer net gets a column per stage
 PNG_PIXELS = 20_000  # the longer side of a PNG; larger pictures get fewer dots per inch
 SPATIAL, POINTWISE, FC, OTHER, LINE, BAND = "#5b7fa6", "#b4c5d8", "#7d9b76", "#e9e6df", "#8a8a8a", "#f5f6f8"
@@ -28,11 +25,8 @@ SMALL, LARGE = 7.0, 9.5  # points
 Point = tuple[float, float]
 
 
-def draw(diagram: Diagram, title: str, path: str | Path) -> None:
-    """Write the picture of `diagram` under `title` to `path`, whose suffix says the format."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise RootgenError(f"cannot draw '{suffix or Path(path).name}'", where=path, hint="use .svg, .png or .pdf")
+def picture(diagram: Diagram, title: str) -> Drawing:
+    """The picture of `diagram` under `title`."""
     from matplotlib.figure import Figure
 
     place = _Layout(diagram)
@@ -43,7 +37,7 @@ def draw(diagram: Diagram, title: str, path: str | Path) -> None:
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.axis("off")
     _Picture(axes, diagram, place).draw(title)
-    files.write(figure, path, min(files.DPI, PNG_PIXELS / max(width, height)))
+    return Drawing(figure, min(DPI, PNG_PIXELS / max(width, height)))
 
 
 @dataclass(frozen=True)

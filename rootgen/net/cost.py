@@ -15,13 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
+from rootgen.net.memory import FLOAT_BYTES, Memory, activations
+from rootgen.text import Shown, Table, byte_size, percent_change, shape_text
 
 CONVENTIONS = ("macs", "paper")
-FLOAT_BYTES = 4  # single precision
+COLUMNS = ("name", "type", "group", "output", "params", "macs")  # of a layer, wherever rows are given out
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,12 @@ class LayerCost:
         return self.output is not None
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Totals of a net and the rows they are made of; `input` is one image, `batch` the images of a batch."""
+@dataclass(frozen=True, repr=False)
+class Cost(Shown):
+    """Totals of a net and the rows they are made of; `input` is one image, `batch` the images of a batch.
+
+    `memory` are the bytes of its activations.
+    """
 
     net: str
     phase: str
@@ -59,6 +65,7 @@ class Cost:
     input: Shape
     batch: int
     layers: tuple[LayerCost, ...]
+    memory: Memory
 
     @property
     def params(self) -> int:
@@ -85,6 +92,15 @@ class Cost:
         """Names of the layers counted as zero because their shapes are not known."""
         return tuple(layer.name for layer in self.layers if not layer.known)
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict per layer, for pandas.DataFrame: name, type, group, output (or None), params, macs."""
+        return [{name: getattr(layer, name) for name in COLUMNS} for layer in self.layers]
+
+    def tables(self, every: bool = False) -> list[Table]:
+        """Layers that cost something (or `every` one), stages of one output size, and totals."""
+        return [_layers_table(self, every), _stages_table(self), _totals_table(self)]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -105,7 +121,7 @@ def count(net: Net, convention: str = "macs") -> Cost:
     rows = []
     for layer in net.layers:
         rows.append(_row(layer, _owned(layer, shared), batch, convention))
-    return Cost(net.name or net.source, net.phase, convention, image, batch, tuple(rows))
+    return Cost(net.name or net.source, net.phase, convention, image, batch, tuple(rows), activations(net, batch))
 
 
 def stages(cost: Cost) -> list[Stage]:
@@ -118,6 +134,73 @@ def stages(cost: Cost) -> list[Stage]:
         Stage(resolution, len(rows), sum(row.params for row in rows), sum(row.macs for row in rows))
         for resolution, rows in groups.items()
     ]
+
+
+def summary(costs: Sequence[tuple[str, Cost]]) -> Table:
+    """One row per net of several: the file that it is from, and its totals."""
+    rows = [
+        [path, one.net, shape_text(one.input), f"{one.params:,}", f"{one.macs:,}", byte_size(one.memory.forward)]
+        for path, one in costs
+    ]
+    return Table(["file", "net", "input", "params", _macs_word(costs[0][1]), "activations"], rows)
+
+
+def totals(before: Cost, after: Cost, title: str) -> Table:
+    """Parameters and multiply-adds of two nets, and how they change."""
+    rows = [
+        [name, f"{old:,}", f"{new:,}", percent_change(old, new)]
+        for name, old, new in (
+            ("params", before.params, after.params),
+            ("macs per image", before.macs, after.macs),
+        )
+    ]
+    return Table([title, "before", "after", "change"], rows)
+
+
+def _layers_table(cost: Cost, every: bool) -> Table:
+    rows = [
+        [
+            layer.name,
+            layer.type,
+            layer.group,
+            "not known" if layer.output is None else shape_text(layer.output),
+            f"{layer.params:,}",
+            f"{layer.macs:,}",
+        ]
+        for layer in cost.layers
+        if every or layer.params or layer.macs or not layer.known
+    ]
+    title = f"{cost.net} ({cost.phase}, input {shape_text(cost.input)})"
+    return Table(["layer", "type", "group", "output", "params", _macs_word(cost)], rows, title)
+
+
+def _stages_table(cost: Cost) -> Table:
+    rows = [
+        [
+            shape_text(stage.resolution),
+            stage.layers,
+            f"{stage.params:,}",
+            f"{stage.macs:,}",
+            f"{100 * stage.macs / cost.macs:.1f}%" if cost.macs else "-",
+        ]
+        for stage in stages(cost)
+    ]
+    return Table(["output size", "layers", "params", _macs_word(cost), "share"], rows)
+
+
+def _totals_table(cost: Cost) -> Table:
+    rows: list[list[object]] = [
+        ["params", f"{cost.params:,}"],
+        ["BatchNorm statistics", f"{cost.statistics:,}"],
+        ["bytes of all blobs", byte_size(cost.weight_bytes)],
+        [f"{_macs_word(cost)} per image", f"{cost.macs:,}"],
+        *cost.memory.cells(),
+    ]
+    return Table(["total", ""], rows)
+
+
+def _macs_word(cost: Cost) -> str:
+    return "FLOPs" if cost.convention == "paper" else "macs"
 
 
 def _input(net: Net) -> tuple[int, Shape]:

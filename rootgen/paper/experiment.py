@@ -19,7 +19,7 @@ import numpy as np
 from rootgen import correlation, datasets
 from rootgen.correlation import block_score
 from rootgen.engine import timing, train
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import read_bytes, write_text
 from rootgen.generator import render
 from rootgen.generator.architectures import architecture, row_folder
@@ -97,9 +97,9 @@ class Experiment:
 
     def __init__(self, settings: Settings, out: str | Path, report: Report | None = None) -> None:
         if settings.arch not in ARCHITECTURES:
-            raise RootgenError(f"'{settings.arch}' cannot be reproduced yet", hint=f"known: {', '.join(ARCHITECTURES)}")
+            raise UnknownNameError(f"'{settings.arch}' cannot be reproduced yet", settings.arch, ARCHITECTURES)
         if settings.dataset not in SETS:
-            raise RootgenError(f"no images '{settings.dataset}' for this", hint=did_you_mean(settings.dataset, SETS))
+            raise UnknownNameError(f"no images '{settings.dataset}' for this", settings.dataset, SETS)
         self.settings = settings
         self.out = Path(out)
         self.report = report

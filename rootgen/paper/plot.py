@@ -14,7 +14,7 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import UnknownNameError
 from rootgen.figures import save as figures
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, architecture, architectures, recipe
@@ -56,7 +56,7 @@ def families() -> list[str]:
 def reported(family: str) -> PanelRow:
     """The points that the paper reports for the architecture `family`."""
     if family not in families():
-        raise RootgenError(f"no figure '{family}'", hint=did_you_mean(family, families()))
+        raise UnknownNameError(f"no figure '{family}'", family, families())
     arch = architecture(family)
     printed = tables.reported(family)
     accuracy = next(column for column in ACCURACIES if column in next(iter(printed.values())))

@@ -13,37 +13,15 @@ from pathlib import Path
 
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.grouping import Plan, no_layer
-from rootgen.net import cost
 from rootgen.net.graph import PHASES, Layer, Net, Shape
-from rootgen.net.load import load_text
+from rootgen.net.load import LoadedNet, load_text
 from rootgen.net.read import layer_fields
 from rootgen.proto.scanner import scan
 from rootgen.transform import edit
+from rootgen.transform.result import Change, Transformed
 from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions
 
 STAGE_BY = tuple(STEPS)
-
-
-@dataclass(frozen=True)
-class Change:
-    """The groups of one convolution before and after; `kept` says why a rule leaves it as it is, else "".
-
-    `index` is `Layer.index`; `unmixed` is `Spatial.unmixed`, "" where nothing needs saying.
-    """
-
-    layer: Layer
-    stage: int | None
-    output: Shape
-    channels: int
-    before: int
-    after: int
-    kept: str = ""
-    unmixed: str = ""
-
-    @property
-    def needs_mixing(self) -> bool:
-        """Whether the layer gets groups whose outputs no later layer mixes in time."""
-        return self.after > 1 and bool(self.unmixed) and not self.kept
 
 
 @dataclass(frozen=True)
@@ -65,17 +43,6 @@ class TransformOptions:
     beside: Path | None = None
 
 
-@dataclass(frozen=True)
-class Transformed:
-    """The new text, what changed and was kept, what to look at, and the costs of both in the phase counted."""
-
-    text: str
-    changes: tuple[Change, ...]
-    warnings: tuple[str, ...]
-    before: cost.Cost
-    after: cost.Cost
-
-
 def transform(text: str, plan: Plan, where: object = "<text>", options: TransformOptions | None = None) -> Transformed:
     """`text`, a net's prototxt, with the groups of `plan`; RootgenError where nothing can take them."""
     options = options or TransformOptions()
@@ -95,10 +62,10 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
     changed, _ = _read(new, where, options, phases=tuple(nets))
     phase = next(iter(nets))
     warnings = [*notes, *_warnings(ordered, inserted, nets if options.insert_1x1 else {})]
-    return Transformed(new, ordered, tuple(warnings), cost.count(nets[phase]), cost.count(changed[phase]))
+    return Transformed(new, ordered, tuple(warnings), nets[phase].cost(), changed[phase].cost(), changed[phase])
 
 
-Nets = dict[str, Net]
+Nets = dict[str, LoadedNet]
 
 
 def _read(text: str, where: object, options: TransformOptions, phases: Sequence[str] = ()) -> tuple[Nets, list[str]]:

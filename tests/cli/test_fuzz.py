@@ -183,7 +183,7 @@ def through_everything(rng: random.Random, outcomes: Counter[str], graph: net.Ne
     held = memory.activations(found, total.batch)
     assert 0 <= held.forward <= held.forward_backward
     there = shapes.infer(other, input_shape=(3, 40, 40), partial=True)
-    assert len(diff.compare(found, there).rows) >= len(graph.layers)
+    assert len(diff.compare(found, there).layers) >= len(graph.layers)
 
 
 def through_transform(rng: random.Random, outcomes: Counter[str], text: str) -> None:

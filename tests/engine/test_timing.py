@@ -48,7 +48,7 @@ def test_every_layer_and_the_whole_are_timed_without_any_data(net):
 
 
 def test_forward_only_and_another_batch(net):
-    timing = measure(net, engine="torch", device="cpu", iterations=1, batch=9, backward=False)
+    timing = measure(net, engine="torch", device="cpu", iterations=1, batch_size=9, backward=False)
     assert timing.batch == 9
     assert {row.backward for row in (*timing.layers, timing.whole)} == {None}
 

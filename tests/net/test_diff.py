@@ -28,13 +28,13 @@ def compared(a: str, b: str) -> diff.Diff:
 
 
 def statuses(a: str, b: str) -> dict[str, str]:
-    return {row.name: row.status for row in compared(a, b).rows}
+    return {row.name: row.status for row in compared(a, b).layers}
 
 
 def test_a_net_is_the_same_as_itself():
     found = compared(A, A)
     assert found.changes == ()
-    assert [row.name for row in found.rows] == ["d", "a", "b", "c"]
+    assert [row.name for row in found.layers] == ["d", "a", "b", "c"]
 
 
 def test_groups_change_one_layer():
@@ -65,7 +65,7 @@ def test_added_and_removed_layers_stand_where_they_are():
     assert statuses(A, b) == {
         "e": "added", "d": "same", "a": "same", "x": "added", "b": "removed", "c": "same"
     }  # fmt: skip
-    assert [row.name for row in compared(A, b).rows] == ["e", "d", "a", "x", "b", "c"]
+    assert [row.name for row in compared(A, b).layers] == ["e", "d", "a", "x", "b", "c"]
 
 
 def test_repeated_names_are_matched_in_order():

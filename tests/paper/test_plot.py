@@ -113,7 +113,7 @@ def test_bad_results(text: str, message: str, tmp_path: Path) -> None:
 
 def test_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, code, message in (
-        (["resnet5"], 1, "did you mean 'resnet50'?"),
+        (["resnet5"], 2, "did you mean 'resnet50'?"),
         (["--measured", "x.csv"], 2, "--measured needs a FAMILY"),
         (["nin", "--measured", str(tmp_path / "none.csv")], 1, "cannot read"),
     ):

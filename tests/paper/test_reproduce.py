@@ -132,10 +132,10 @@ def test_other_settings_and_other_folders_are_refused(
     with pytest.raises(RootgenError, match="not JSON"):
         reproduce.Experiment(settings, out)
     for words, code, message in (
-        (["resnet50"], 1, "'resnet50' cannot be reproduced yet"),
+        (["resnet50"], 2, "'resnet50' cannot be reproduced yet"),
         (["nin", "--full", "--epochs", "3"], 2, "--full has its own schedule and takes no --epochs"),
-        (["nin", "--data", "fashion", "--out", str(tmp_path / "new")], 1, "did you mean 'fashion-mnist'?"),
-        (["nin", "--data", "folder", "--out", str(tmp_path / "new")], 1, "no images 'folder' for this"),
+        (["nin", "--data", "fashion-minst", "--out", str(tmp_path / "new")], 2, "did you mean 'fashion-mnist'?"),
+        (["nin", "--data", "folder", "--out", str(tmp_path / "new")], 2, "no images 'folder' for this"),
     ):
         assert main(["reproduce", *words]) == code
         error = capsys.readouterr().err

@@ -303,9 +303,7 @@ def test_a_net_that_is_whole_in_one_phase_only():
 
 def test_fields_of_forks_are_passed_over_on_request(caplog):
     text = chain(IMAGE, "type: 'Pooling' pooling_param { kernel_size: 3 stride: 2 ceil_mode: false }", SPATIAL)
-    with pytest.raises(
-        RootgenError, match=r"PoolingParameter has no field 'ceil_mode' \(did you mean 'round_mode'\?\)"
-    ):
+    with pytest.raises(RootgenError, match=r"PoolingParameter has no field 'ceil_mode' \(known: engine, "):
         transform.transform(text, root(4))
     found = transform.transform(text, root(4), options=transform.TransformOptions(lenient=True))
     assert found.text.replace(" group: 4", "") == text
@@ -342,7 +340,7 @@ def test_foreign_layers_stay_as_they_are():
         ),
         (chain(IMAGE, POINT), root(2), "has no spatial convolution to give groups to"),
         (chain("type: 'ReLU'"), root(2), "has no spatial convolution to give groups to"),
-        (chain(IMAGE, SPATIAL), by_hand(l3=2), r"no convolution 'l3' to give groups to \(did you mean 'l.'\?\)"),
+        (chain(IMAGE, SPATIAL), by_hand(l3=2), r"no convolution 'l3' to give groups to \(known: l0, l1\)"),
         (chain(IMAGE, SPATIAL), by_hand(l1=5), "<text>:3: layer 'l1': 5 groups do not divide its 16 input channels"),
         ("layer { name: 'x'", root(2), "no closing '}'"),
         (chain("num_output: 3 kernel_size: 0"), root(2), "kernel_size is 0"),

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("family", nargs="?", metavar="FAMILY", help=f"{', '.join(families())} (default: all)")
     parser.add_argument("--measured", metavar="CSV", help="results.csv of a run of rootgen reproduce, drawn as well")
-    parser.add_argument("--out", default="plots", metavar="DIR", help="where the figures go (default: plots)")
+    parser.add_argument("-o", "--out", default="plots", metavar="DIR", help="where the figures go (default: plots)")
     parser.add_argument(
         "--format", nargs="+", choices=FORMATS, default=FORMATS, help=f"formats to write (default: {' '.join(FORMATS)})"
     )

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rootgen.cli.arguments import limit_threads, signals
+    from rootgen.cli.arguments import limit_threads
     from rootgen.engine import open_trainer, train
 
     limit_threads(args.threads)
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     _begin(trainer, args, end)
     stop = Stop()
     try:
-        with _bar() as bar, signals(stop):
+        with _bar() as bar, train.signals(stop):
             watcher = _Teller(trainer, bar, end)
             outcome = train.run(trainer, watcher=watcher, stop=stop, log_file=args.log, max_iter=end)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ from rootgen.net.shapes import infer
 from rootgen.proto import prototxt, schema
 
 _SOURCES = ("data_param", "image_data_param", "window_data_param", "hdf5_data_param", "infogain_loss_param")
-_NEEDS = {"ImageData": "--opencv", "WindowData": "--opencv"}  # layer type -> the option of `rootgen caffe build`
+NEEDS = {"ImageData": "--opencv", "WindowData": "--opencv"}  # layer type -> the option of `rootgen caffe build`
 LMDB = 1
 
 
@@ -42,7 +42,7 @@ def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, r
     records, outside = {}, []
     for layer in net.layers:
         if layer.type not in known:
-            option = _NEEDS.get(layer.type)
+            option = NEEDS.get(layer.type)
             hint = f"rootgen caffe build {option}" if option else None
             raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
         for filler in fillers_in(layer.param):

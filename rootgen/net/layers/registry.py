@@ -6,6 +6,7 @@ The chapters (data, vision, recurrent, ...) register theirs with `layer_type`; w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -150,11 +151,12 @@ def layer_type(
     only_caffe: str = "",
 ) -> Callable[[Callable[..., Shaped]], Callable[..., Shaped]]:
     """Register the decorated function as the shape rule of the layer type `name`; see LayerType for the rest."""
+    chapter = sys._getframe(1).f_globals["__name__"].rpartition(".")[2]  # the rule may be one that chapters share
 
     def register(function: Callable[..., Shaped]) -> Callable[..., Shaped]:
         TYPES[name] = LayerType(
             name=name,
-            chapter=function.__module__.rpartition(".")[2],
+            chapter=chapter,
             kind=kind,
             about=about,
             bottoms=_arity(bottoms),

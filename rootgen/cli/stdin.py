@@ -1,0 +1,46 @@
+"""`-` in place of a net's file: what stdin holds, which can be read once."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rootgen.cli import UsageError
+from rootgen.errors import RootgenError
+
+STDIN = "<stdin>"  # what errors call it
+
+
+def read() -> str:
+    """The text that stdin holds."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        hint = "give a caffemodel by its name"
+        raise RootgenError(f"{error.reason} at byte {error.start}: no UTF-8 text", where=STDIN, hint=hint) from None
+
+
+def check_once(nets: Sequence[str]) -> None:
+    """Wrong usage where several of `nets` are `-`."""
+    if list(nets).count("-") > 1:
+        raise UsageError("- stands for one net: stdin can be read once")
+
+
+@contextmanager
+def net_file(path: str) -> Iterator[str]:
+    """The file of a net: `path`, or for `-` a file with what stdin holds; errors call that <stdin>."""
+    if path != "-":
+        yield path
+        return
+    text = read()
+    with tempfile.TemporaryDirectory(prefix="rootgen-") as folder:
+        file = str(Path(folder) / "stdin.prototxt")
+        Path(file).write_text(text, encoding="utf-8")
+        try:
+            yield file
+        except RootgenError as error:
+            where = None if error.where is None else error.where.replace(file, STDIN)
+            raise RootgenError(error.what.replace(file, STDIN), where=where, hint=error.hint) from error
