@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rootgen.cli import UsageError
 from rootgen.errors import RootgenError
+from rootgen.net.read import is_binary
+from rootgen.proto import prototxt
 
 STDIN = "<stdin>"  # what errors call it
 
@@ -21,6 +23,15 @@ def read() -> str:
     except UnicodeDecodeError as error:
         hint = "give a caffemodel by its name"
         raise RootgenError(f"{error.reason} at byte {error.start}: no UTF-8 text", where=STDIN, hint=hint) from None
+
+
+def text_of(path: str) -> str:
+    """The text of a net, from its file or, for `-`, from stdin."""
+    if path == "-":
+        return read()
+    if is_binary(path):
+        raise RootgenError("a caffemodel has no text to change", where=path, hint="pass the net's prototxt")
+    return prototxt.read_source(path)
 
 
 def check_once(nets: Sequence[str]) -> None:

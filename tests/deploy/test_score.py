@@ -46,7 +46,9 @@ def trained(tmp_path):
     path.write_text(NET.format(folder=tmp_path))
     net = load(path)
     blobs = {
-        one.name: [random.standard_normal(s) for s in one.shapes.params] for one in net.layers if one.shapes.params
+        one.name: [0.05 * random.standard_normal(s) for s in one.shapes.params]
+        for one in net.layers
+        if one.shapes.params
     }
     weights.write(tmp_path / "net.caffemodel", "small", "TRAIN", read(path, "TRAIN").layers, blobs)
     return path, tmp_path / "net.caffemodel"

@@ -7,9 +7,6 @@ import logging
 from pathlib import Path
 
 from rootgen.cli import UsageError, arguments, stdin, write_out
-from rootgen.errors import RootgenError
-from rootgen.net.read import is_binary
-from rootgen.proto import prototxt
 from rootgen.transform import transform
 
 HELP = (
@@ -54,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         None if args.net == "-" else Path(args.net).parent,
     )
     where = stdin.STDIN if args.net == "-" else args.net
-    found = transform.transform(_text(args.net), plan, where, options)
+    found = transform.transform(stdin.text_of(args.net), plan, where, options)
     for warning in found.warnings:
         log.warning(warning)
     planned, saving = (table.plain() for table in found.tables())
@@ -66,12 +63,3 @@ def run(args: argparse.Namespace) -> None:
             log.info("%s: kept as it is: %s", change.layer.where, change.kept)
     write_out(found.text, args.out)
     log.info("%s: %s\n%s", where, plan, saving.rstrip())
-
-
-def _text(path: str) -> str:
-    """The net's text, from a file or from stdin."""
-    if path == "-":
-        return stdin.read()
-    if is_binary(path):
-        raise RootgenError("a caffemodel has no text to change", where=path, hint="pass the net's prototxt")
-    return prototxt.read_source(path)
