@@ -16,7 +16,7 @@ from rootgen.net import forks, wiring
 from rootgen.net.graph import PHASES, Layer, Net
 from rootgen.net.layers.registry import v1_names
 from rootgen.proto import prototxt, schema, upgrade
-from rootgen.proto.scanner import Field, Source, scan
+from rootgen.proto.scanner import Field, Source, Token, scan
 
 
 def read(
@@ -111,7 +111,8 @@ def upgraded(net_param: Any, where: object) -> Any:
 
 def layer_fields(fields: Sequence[Field]) -> list[Field]:
     """The layers among the fields of a net's text, in order: `Layer.index` is a place in this list."""
-    return [field for field in fields if field.name in ("layer", "layers")]
+    named = (field for field in fields if field.name in ("layer", "layers"))
+    return [field for field in named if not isinstance(field.value, Token)]
 
 
 def is_binary(path: str | Path) -> bool:
