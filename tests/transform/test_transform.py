@@ -170,7 +170,6 @@ def chain_tail() -> str:
         ("{\r\n  @\r\n  pad: 1 # a\r\n}", "{\r\n  @\r\n  pad: 1 # a\r\n  group: 4\r\n}"),
         ("{\n bias_term: false\n pad: 1\n @\n}", "{\n bias_term: false\n pad: 1\n @ group: 4\n}"),
         ("{ num_output: 16 kernel_size: [3, 3] }", "{ num_output: 16 group: 4 kernel_size: [3, 3] }"),
-        ("{ num_output: [16] kernel_size: [3, 3] }", "{ num_output: [16] kernel_size: [3, 3]  group: 4 }"),
         ("< @ >", "< @ group: 4 >"),
         ("{ group: 1 @ }", "{ group: 4 @ }"),
         ("{ @ group # of two\n : 0x2 }", "{ @ group # of two\n : 4 }"),

@@ -73,10 +73,7 @@ def run(args: argparse.Namespace) -> None:
 def _text(path: str) -> str:
     """The net's text, from a file or from stdin."""
     if path == "-":
-        try:
-            return sys.stdin.buffer.read().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise RootgenError(f"{error.reason} at byte {error.start}: no UTF-8 text", where="<stdin>") from None
+        return prototxt.decoded(sys.stdin.buffer.read(), "<stdin>")
     if is_binary(path):
         raise RootgenError("a caffemodel has no text to change", where=path, hint="pass the net's prototxt")
     return prototxt.read_source(path)

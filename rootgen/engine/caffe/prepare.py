@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rootgen.engine.caffe.runtime import pycaffe
-from rootgen.engine.checks import check_filler, check_multipliers, fillers_in
+from rootgen.engine.checks import check_filler, fillers_in
 from rootgen.engine.feed import Feed
 from rootgen.files import locate
 from rootgen.net.graph import Layer, Net, Shape
@@ -47,7 +47,6 @@ def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, r
             raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
         for filler in fillers_in(layer.param):
             check_filler(filler, layer.where)
-        check_multipliers(layer)
         if layer.type == "Input" or (layer.type == "Data" and not _reads(layer, beside, read_data)):
             outside.append(layer)
         if layer.type != "Data" or layer in outside or layer.param.data_param.backend != LMDB:
