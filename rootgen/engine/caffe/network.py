@@ -123,8 +123,8 @@ class CaffeNetwork:
 
     @property
     def batch_size(self) -> int:
-        """Images per batch: the first axis of the first blob that comes from outside."""
-        return images_per_batch(self.feeders, self.blobs)
+        """Images per batch, of the first blob that comes from outside."""
+        return images_per_batch(self.feeders, self.blobs, self.net.layers)
 
     def _maker(self, blob: str) -> int:
         """Place of the last layer that writes `blob`."""

@@ -13,7 +13,7 @@ from rootgen.engine.caffe import prepare, runtime
 from rootgen.engine.caffe.network import CaffeNetwork
 from rootgen.engine.caffe.trainer import CaffeTrainer, Scratch
 from rootgen.files import locate
-from rootgen.net.read import is_binary, read
+from rootgen.net.read import is_binary, read, upgraded
 from rootgen.proto import prototxt, schema
 
 log = logging.getLogger("rootgen")
@@ -100,4 +100,5 @@ def _for_caffe(solver: Any, beside: Path, scratch: Path) -> Any:
 
 
 def _read_net(name: str, beside: Path, into: Any) -> None:
-    into.CopyFrom(prototxt.read(locate(name, beside), schema.NetParameter))
+    path = locate(name, beside)
+    into.CopyFrom(upgraded(prototxt.read(path, schema.NetParameter), path))  # Caffe upgrades files alone

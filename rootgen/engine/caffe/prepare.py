@@ -12,7 +12,7 @@ from rootgen.engine.checks import check_filler, fillers_in
 from rootgen.engine.feed import Feed
 from rootgen.files import locate
 from rootgen.net.graph import Layer, Net, Shape
-from rootgen.net.read import is_binary
+from rootgen.net.read import is_binary, upgraded
 from rootgen.net.shapes import infer
 from rootgen.proto import prototxt, schema
 
@@ -102,7 +102,7 @@ def net_text(path: str | Path, checked: Checked) -> str:
             param.layer.add().CopyFrom(_as_input(layer, checked) if layer in checked.outside else layer.param)
             param.layer[-1].ClearField("blobs")
     else:
-        param = prototxt.read(path, schema.NetParameter)
+        param = upgraded(prototxt.read(path, schema.NetParameter), path)
     settle(param, beside)
     return prototxt.format(param)
 

@@ -148,8 +148,8 @@ class TorchNetwork:
 
     @property
     def batch_size(self) -> int:
-        """Images per batch: the first axis of the first blob that comes from outside."""
-        return images_per_batch(self.feeders, self.blobs)
+        """Images per batch, of the first blob that comes from outside."""
+        return images_per_batch(self.feeders, self.blobs, self.net.layers)
 
     @property
     def data_seconds(self) -> float:

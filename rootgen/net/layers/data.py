@@ -65,7 +65,8 @@ def _listed(layer: Layer, options: InputOptions, messages: list[Any]) -> Shaped:
         if options.input_shape and i == 0 and len(shape) == 4:
             shape = (shape[0], *options.input_shape)
         if options.batch and shape:
-            shape = (options.batch, *shape[1:])
+            axis = 1 if top in options.sequences and len(shape) > 1 else 0
+            shape = (*shape[:axis], options.batch, *shape[axis + 1 :])
         shapes.append(shape)
     return Shaped(tuple(shapes))
 
