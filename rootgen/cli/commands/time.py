@@ -63,12 +63,12 @@ def _tables(timings: list[Timing], total: bool) -> str:
 
     if total:
         header = ("net", "batch", "forward ms", "backward ms", "images/s")
-        totals = [(t.net, t.batch, *_cells(t.whole), f"{_speed(t):.1f}") for t in timings]
+        totals = [(t.net, t.batch, *_cells(t.whole), _speed(t)) for t in timings]
         return table(header, totals, title=_title(timings[0]))
     parts = []
     for timing in timings:
         rows = [(row.layer or "whole net", row.type, *_cells(row)) for row in (*timing.layers, timing.whole)]
-        title = f"{timing.net}: batch {timing.batch}, {_speed(timing):.1f} images/s; {_title(timing)}"
+        title = f"{timing.net}: batch {timing.batch}, {_speed(timing)} images/s; {_title(timing)}"
         parts.append(table(_HEADER, rows, title=title))
     return "\n".join(parts)
 
@@ -81,10 +81,10 @@ def _cells(row: TimedLayer) -> tuple[str, str]:
     return f"{row.forward:.3f}", "-" if row.backward is None else f"{row.backward:.3f}"
 
 
-def _speed(timing: Timing) -> float:
+def _speed(timing: Timing) -> str:
     """Images per second through the whole net."""
     milliseconds = timing.whole.forward + (timing.whole.backward or 0.0)
-    return timing.batch * 1e3 / milliseconds if milliseconds else float("inf")
+    return f"{timing.batch * 1e3 / milliseconds:.1f}" if milliseconds else "-"
 
 
 def _csv(timings: list[Timing], total: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, r
             raise layer.error("has the name of a layer above, so files could not tell their blobs apart", "rename it")
         if found.params:
             params[layer.name] = list(found.params)
-    return Checked(net, net.blobs, params, records, tuple(outside))
+    fed = {id(layer.param) for layer in outside}  # a layer with its shapes is no longer equal to the one without
+    return Checked(net, net.blobs, params, records, tuple(layer for layer in net.layers if id(layer.param) in fed))
 
 
 def _reads(layer: Layer, beside: Path, read_data: bool) -> bool:
@@ -89,18 +90,19 @@ def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:
         yield layer.transform_param, "mean_file"
 
 
-def net_text(path: str | Path, checked: Checked) -> str:
-    """The prototxt to give to Caffe for the net in `path`.
+def net_text(path: str | Path, checked: Checked, losses: Mapping[str, Sequence[float]] | None = None) -> str:
+    """The prototxt to give to Caffe for the net in `path`, with the loss_weight of `losses` for layers of that name.
 
     It is the file's own, with its files found; Data layers that do not read become Input layers, and a
     .caffemodel gives its layers without their blobs.
     """
     beside = Path(path).parent
-    if is_binary(path) or checked.outside:
+    if is_binary(path) or checked.outside or losses:
         param = schema.NetParameter(name=checked.net.name)
         for layer in checked.net.layers:
             param.layer.add().CopyFrom(_as_input(layer, checked) if layer in checked.outside else layer.param)
             param.layer[-1].ClearField("blobs")
+            param.layer[-1].loss_weight.extend((losses or {}).get(layer.name, ()))
     else:
         param = upgraded(prototxt.read(path, schema.NetParameter), path)
     settle(param, beside)
