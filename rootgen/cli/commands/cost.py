@@ -7,9 +7,11 @@ import csv
 import io
 import json
 import logging
+import sys
 from typing import Any
 
 from rootgen.cli import arguments, write_out
+from rootgen.errors import RootgenError
 from rootgen.net import cost, memory
 from rootgen.text import byte_size, shape_text, table
 
@@ -31,15 +33,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    counted = []
+    counted, refused = [], []
     for path in args.nets:
-        net = arguments.read_net(path, args)
-        total = cost.count(net, args.convention)
+        try:
+            net = arguments.read_net(path, args)
+            total = cost.count(net, args.convention)
+        except RootgenError as error:
+            refused.append(error)
+            continue
         if total.unknown:
             log.warning("%s: %d layers counted as zero", path, len(total.unknown))
         counted.append((path, total, memory.activations(net, total.batch)))
-    write = {"json": _json, "csv": _csv, "table": _table}[args.format]
-    write_out(write(counted, args.all), None)
+    if counted:
+        write = {"json": _json, "csv": _csv, "table": _table}[args.format]
+        write_out(write(counted, args.all), None)
+        sys.stdout.flush()  # the numbers first, where both go to one place
+    for error in refused[:-1]:
+        log.error("%s", error)
+    if refused:
+        raise refused[-1]
 
 
 Counted = list[tuple[str, cost.Cost, memory.Memory]]
