@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from rootgen.errors import RootgenError, did_you_mean
+from rootgen.proto import schema
 from rootgen.proto.scanner import Field, Source, Token, scan, short, string_bodies
 
 MAX_BYTES = 16 * 2**20  # ten times the largest network known; a caffemodel passed by mistake is often larger
@@ -77,8 +78,26 @@ def parse(text: str, cls: type[Message], where: object = "<text>") -> Any:
 def build(fields: list[Field], cls: type[Message], source: Source) -> Any:
     """A `cls` message from the `fields` that `scan` read from `source`."""
     msg = cls()
+    _refuse_another_kind(fields, cls, source)
     _fill(msg, fields, source, _fields(msg.DESCRIPTOR))
     return msg
+
+
+def _refuse_another_kind(fields: list[Field], cls: type[Message], source: Source) -> None:
+    """Say so where a solver is given for a net, or a net for a solver: the fields tell."""
+    names, mine = {field.name for field in fields}, _fields(cls.DESCRIPTOR)
+    if cls is schema.NetParameter and not names & {"layer", "layers"}:
+        if len(names & set(_fields(schema.SolverParameter.DESCRIPTOR)) - set(mine)) > len(names) / 2:
+            nets = [field.value.text for field in fields if field.name in ("net", "train_net") and _is_string(field)]
+            hint = f"pass its net, {short(nets[0])}" if nets else "pass the net's prototxt"
+            raise RootgenError("a solver's prototxt, not a net's", where=source.where, hint=hint)
+    if cls is schema.SolverParameter and names & {"layer", "layers", "input"}:
+        hint = "pass the solver's prototxt, which names the net"
+        raise RootgenError("a net's prototxt, not a solver's", where=source.where, hint=hint)
+
+
+def _is_string(field: Field) -> bool:
+    return isinstance(field.value, Token) and field.value.kind == "string"
 
 
 def drop_unknown(fields: list[Field], descriptor: Descriptor) -> list[Field]:
