@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_LONG_WORD = re.compile(r"(\S{300})\S{100,}")
 
 
 class RootgenError(Exception):
@@ -20,8 +23,9 @@ class RootgenError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        text = self.what if self.where is None else f"{self.where}: {self.what}"
-        text = text if self.hint is None else f"{text} ({self.hint})"
+        text = self.what if self.hint is None else f"{self.what} ({self.hint})"
+        text = _LONG_WORD.sub(r"\1...", text)  # a name in a file may be as long as the file
+        text = text if self.where is None else f"{self.where}: {text}"
         # A name in a damaged file may hold anything; a line break or a control code would not stay one line.
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

@@ -1,4 +1,4 @@
-"""Which axis of a blob counts the images of a batch: the first, but the second in front of and behind a recurrent layer.
+"""Which axis of a blob counts the images of a batch: the first, but the second before and behind recurrent layers.
 
 Recurrent layers take T x N x ...: N sequences side by side, T steps each. There a sequence is what elsewhere is an
 image: costs are per sequence, and a batch of N has N of them.

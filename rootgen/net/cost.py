@@ -150,9 +150,7 @@ def _owned(layer: Layer, shared: set[str]) -> list[bool]:
     return owned
 
 
-def _row(
-    layer: Layer, owned: Sequence[bool], batch: int, convention: str, steps_first: frozenset[str]
-) -> LayerCost:
+def _row(layer: Layer, owned: Sequence[bool], batch: int, convention: str, steps_first: frozenset[str]) -> LayerCost:
     """The cost of one layer, whose blobs count where they are `owned`."""
     found, uses = layer.shapes, of(layer).uses
     positions = uses(layer) if uses and found.known else {}

@@ -22,12 +22,12 @@ def is_saved(net: Net) -> bool:
 def as_written(net: Net) -> Net:
     """`net` without the additions; blobs have their own names again."""
     renamed: dict[str, str] = {}  # a Split's top -> the blob that it was made of
-    weights: dict[str, float] = {}  # blob -> the loss_weight that its Split took over
+    weights: dict[str, float] = {}  # a Split's name -> the loss_weight that it took over
     inserted = list(_splits(net))
     for layer in inserted:
         renamed.update(dict.fromkeys(layer.tops, layer.bottoms[0]))
         if layer.param.loss_weight:
-            weights[layer.bottoms[0]] = layer.param.loss_weight[0]
+            weights[layer.name] = layer.param.loss_weight[0]
     gone = {id(layer) for layer in inserted}
     kept = (layer for layer in net.layers if id(layer) not in gone)
     return replace(net, layers=tuple(_restored(layer, renamed, weights) for layer in kept))
@@ -39,10 +39,15 @@ def _splits(net: Net) -> Iterator[Layer]:
     for layer in net.layers:
         if layer.type == "Split" and layer.bottoms[0] in makers:
             maker = makers[layer.bottoms[0]]
-            name = f"{layer.bottoms[0]}_{maker.name}_{maker.tops.index(layer.bottoms[0])}_split"
+            name = _split_name(layer.bottoms[0], maker, maker.tops.index(layer.bottoms[0]))
             if layer.name == name and layer.tops == tuple(f"{name}_{i}" for i in range(len(layer.tops))):
                 yield layer
         makers.update(dict.fromkeys(layer.tops, layer))
+
+
+def _split_name(blob: str, maker: Layer, place: int) -> str:
+    """The name that Caffe gives to the Split of the top `blob` at `place` of the layer `maker`."""
+    return f"{blob}_{maker.name}_{place}_split"
 
 
 def _restored(layer: Layer, renamed: dict[str, str], weights: dict[str, float]) -> Layer:
@@ -52,8 +57,9 @@ def _restored(layer: Layer, renamed: dict[str, str], weights: dict[str, float]) 
     bottoms = [renamed.get(name, name) for name in layer.bottoms]
     param.ClearField("bottom")
     param.bottom.extend(bottoms)
-    if any(top in weights for top in layer.tops) and not param.loss_weight and not set(layer.tops) & set(bottoms):
-        param.loss_weight.extend(weights.get(top, 0) for top in layer.tops)
+    taken = [weights.get(_split_name(top, layer, i), 0) for i, top in enumerate(layer.tops)]
+    if any(taken) and not param.loss_weight:
+        param.loss_weight.extend(taken)
     if of(layer).is_loss and list(param.loss_weight) == [1]:
         param.ClearField("loss_weight")
     if of(layer).statistics and all(not spec.name and spec.lr_mult == 0 for spec in param.param):

@@ -34,7 +34,8 @@ def infer(
     a note; without it they are refused. RootgenError where a size breaks Caffe's rules, naming layer and line.
     """
     _check_options(net, input_shape, batch, given or {})
-    options = InputOptions(input_shape, batch, given or {}, _sequences(net, input_shape, given) if batch else frozenset())
+    by_sequence = _sequences(net, input_shape, given) if batch else frozenset[str]()
+    options = InputOptions(input_shape, batch, given or {}, by_sequence)
     blobs: dict[str, Shape] = {}
     layers = []
     shared: dict[str, _Shared] = {}
@@ -59,10 +60,8 @@ def infer(
     return replace(net, layers=tuple(layers), blobs=blobs, notes=tuple(options.notes))
 
 
-def _sequences(
-    net: Net, input_shape: tuple[int, int, int] | None, given: Mapping[str, Shape] | None
-) -> frozenset[str]:
-    """The blobs of T x N x ... at the net's own batch size; only recurrent layers make such, and tell by their shapes."""
+def _sequences(net: Net, input_shape: tuple[int, int, int] | None, given: Mapping[str, Shape] | None) -> frozenset[str]:
+    """The blobs of T x N x ..., told by their shapes at the net's own batch size; recurrent layers alone make such."""
     if all(layer.type not in RECURRENT for layer in net.layers):
         return frozenset()
     try:

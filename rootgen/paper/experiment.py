@@ -206,7 +206,8 @@ class Experiment:
         """results.csv and the figures; what is in results.csv."""
         found = [self._result(model) for model in self.models]
         results.save(self.results, found)
-        plot.draw([plot.reported(self.arch.name), plot.measured(self.arch.name, found)], self.out / "plots", self.arch.name)
+        name = self.arch.name
+        plot.draw([plot.reported(name), plot.measured(name, found)], self.out / "plots", name)
         return found
 
     @property

@@ -16,10 +16,10 @@ from rootgen.files import read_bytes, write_text
 class RunResult:
     """One trained and timed model.
 
-    architecture, model: the paper's network, and the row's name in its table. dataset: as `rootgen data` calls it. params and macs: counted by the "macs" convention. accuracy: top-1 on
-    `images` test images, 0 to 1. time_ms: forward time per image; comparable only within one run. block_score: of
-    conv2c-conv3a on test images, by the model's own groups; nan where it has one group. control_score: the
-    original model's, by the same groups.
+    architecture, model: the paper's network, and the row's name in its table. dataset: as `rootgen data` calls it.
+    params and macs: counted by the "macs" convention. accuracy: top-1 on `images` test images, 0 to 1. time_ms: forward
+    time per image; comparable only within one run. block_score: of conv2c-conv3a on test images, by the model's own
+    groups; nan where it has one group. control_score: the original model's, by the same groups.
     """
 
     architecture: str

@@ -86,18 +86,15 @@ def build(fields: list[Field], cls: type[Message], source: Source) -> Any:
 def _refuse_another_kind(fields: list[Field], cls: type[Message], source: Source) -> None:
     """Say so where a solver is given for a net, or a net for a solver: the fields tell."""
     names, mine = {field.name for field in fields}, _fields(cls.DESCRIPTOR)
-    if cls is schema.NetParameter and not names & {"layer", "layers"}:
-        if len(names & set(_fields(schema.SolverParameter.DESCRIPTOR)) - set(mine)) > len(names) / 2:
-            nets = [field.value.text for field in fields if field.name in ("net", "train_net") and _is_string(field)]
-            hint = f"pass its net, {short(nets[0])}" if nets else "pass the net's prototxt"
-            raise RootgenError("a solver's prototxt, not a net's", where=source.where, hint=hint)
+    foreign = names & set(_fields(schema.SolverParameter.DESCRIPTOR)) - set(mine)
+    if cls is schema.NetParameter and not names & {"layer", "layers"} and len(foreign) > len(names) / 2:
+        nets = [field.value for field in fields if field.name in ("net", "train_net")]
+        named = nets[0].text if nets and isinstance(nets[0], Token) else ""
+        hint = f"pass its net, {short(named)}" if named else "pass the net's prototxt"
+        raise RootgenError("a solver's prototxt, not a net's", where=source.where, hint=hint)
     if cls is schema.SolverParameter and names & {"layer", "layers", "input"}:
         hint = "pass the solver's prototxt, which names the net"
         raise RootgenError("a net's prototxt, not a solver's", where=source.where, hint=hint)
-
-
-def _is_string(field: Field) -> bool:
-    return isinstance(field.value, Token) and field.value.kind == "string"
 
 
 def drop_unknown(fields: list[Field], descriptor: Descriptor) -> list[Field]:
@@ -231,8 +228,8 @@ def _enum(token: Token, enum: Any, field: Field, source: Source) -> int:
     if token.text in names:
         return int(names[token.text].number)
     number = _whole(token.text) if token.kind == "number" else None
-    if number in enum.values_by_number:
-        return int(number)
+    if number is not None and number in enum.values_by_number:
+        return number
     raise source.error(
         token.start, f"'{field.name}' has no value {short(token.text)}", did_you_mean(token.text, names.keys())
     )
@@ -243,12 +240,14 @@ def _string(token: Token, field: Field, source: Source, as_bytes: bool) -> str |
 
     Bytes that are no UTF-8, which a message's strings cannot hold here as they can in Caffe, become \\x escapes.
     """
-    body = "".join(string_bodies(token.text)).encode("utf-8", "surrogateescape")
-    if b"\\" in body:
-        try:
+    try:
+        body = "".join(string_bodies(token.text)).encode("utf-8", "surrogateescape")
+        if b"\\" in body:
             body = _unescaped(body)
-        except ValueError:
-            raise source.error(token.start, f"'{field.name}' has a broken escape in its string") from None
+    except UnicodeEncodeError:  # not of a file
+        raise source.error(token.start, f"'{field.name}' holds half of a surrogate pair") from None
+    except ValueError:
+        raise source.error(token.start, f"'{field.name}' has a broken escape in its string") from None
     return body if as_bytes else body.decode("utf-8", "backslashreplace")
 
 

@@ -215,9 +215,7 @@ class _Scanner:
                 raise self.source.error(after.start, f"expected a number after '-', found {_shown(after)}")
             token = Token("number", f"-{after.text}", token.start, after.end)
         if token.kind in ("mark", "end"):
-            raise self.source.error(
-                token.start, f"expected a value for '{short(field.name)}', found {_shown(token)}"
-            )
+            raise self.source.error(token.start, f"expected a value for '{short(field.name)}', found {_shown(token)}")
         field.value = token
         field.end = token.end
 

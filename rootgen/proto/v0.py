@@ -1,4 +1,4 @@
-"""Nets of the V0 form (`layers { layer { ... } bottom ... top ... }`, before 2014) in the V1 form, as Caffe upgrades them.
+"""Nets of the V0 form (`layers { layer { ... } bottom ... top ... }`, before 2014) in the V1 form, as by Caffe.
 
 Padding was a layer of its own then: it becomes the pad of the convolution or pooling behind it. A setting that is
 not for its layer's type is left out, with a word, and so is what no V0 net had (rules, a state, `layer`).

@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> None:
         write = {"json": _json, "csv": _csv, "table": _table}[args.format]
         write_out(write(counted, args.all), None)
         sys.stdout.flush()  # the numbers first, where both go to one place
-    for error in refused[:-1]:
-        log.error("%s", error)
+    for other in refused[:-1]:
+        log.error("%s", other)
     if refused:
         raise refused[-1]
 

@@ -95,10 +95,11 @@ def runs_backward(network: Runs) -> set[int]:
     bottoms = [list(net._bottom_ids(place)) for place in range(count)]
     tops = [list(net._top_ids(place)) for place in range(count)]
     described = iter(network.net.layers)
-    params = [None if _inserted(net, place, network) else next(described).param for place in range(count)]
+    params: list[Any] = [None if _inserted(net, place, network) else next(described).param for place in range(count)]
     learns, needs = set[int](), set[int]()
     for place in range(count):
-        specs = params[place].param if params[place] is not None else ()
+        param = params[place]
+        specs = param.param if param is not None else ()
         blobs = range(len(net.layers[place].blobs))
         own = any(i >= len(specs) or specs[i].lr_mult != 0 for i in blobs)
         if own or learns.intersection(bottoms[place]):
