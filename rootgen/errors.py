@@ -16,6 +16,8 @@ _LIKELY = 0.75  # of difflib's ratio, 2 M / T: below it, guesses are more often 
 _LEAST = 0.66  # one slip in a name of three letters
 _NUMBER = re.compile(r"\d+")
 
+_LONG_WORD = re.compile(r"(\S{300})\S{100,}")
+
 
 class RootgenError(Exception):
     """One line a person can act on: where it is, what was found, what to do.
@@ -31,8 +33,9 @@ class RootgenError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        text = self.what if self.where is None else f"{self.where}: {self.what}"
-        text = text if self.hint is None else f"{text} ({self.hint})"
+        text = self.what if self.hint is None else f"{self.what} ({self.hint})"
+        text = _LONG_WORD.sub(r"\1...", text)  # a name in a file may be as long as the file
+        text = text if self.where is None else f"{self.where}: {text}"
         # A name in a damaged file may hold anything; a line break or a control code would not stay one line.
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

@@ -25,8 +25,8 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Put `text` (UTF-8) into the file `path`, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Put `text` (UTF-8; lone surrogates are the bytes they stand for) into the file `path`, whole or not at all."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

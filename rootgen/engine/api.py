@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rootgen.net.batch import images, sequences
 from rootgen.net.graph import Layer, Shape
 
 ENGINES = ("auto", "caffe", "torch")
@@ -100,10 +101,13 @@ class Trainer(Protocol):
         """Copy blobs from .caffemodel (or .h5) files into the layers of the same name."""
 
 
-def images_per_batch(feeders: Iterable[Layer], blobs: Mapping[str, Shape]) -> int:
-    """The first axis of the first top of `feeders`, the net's layers that are fed; else of the net's first blob."""
-    fed = [blobs[layer.tops[0]] for layer in feeders] or [next(iter(blobs.values()))]
-    return fed[0][0] if fed[0] else 1
+def images_per_batch(feeders: Iterable[Layer], blobs: Mapping[str, Shape], layers: Sequence[Layer]) -> int:
+    """Images in the first top of `feeders`, those of the net's `layers` that are fed; else in the net's first blob.
+
+    Of a blob of T x N x ..., the N sequences.
+    """
+    first = next((layer.tops[0] for layer in feeders), next(iter(blobs)))
+    return images(blobs[first], steps_first=first in sequences(layers, blobs))[0]
 
 
 def made_up(feeders: Iterable[Layer], blobs: Mapping[str, Shape]) -> dict[str, np.ndarray]:

@@ -1,7 +1,4 @@
-"""What Caffe asks of fillers and multipliers, for both engines: Caffe itself ends the process.
-
-Multipliers of blobs that layers share by name are compared in shapes.infer, which sees all of the net.
-"""
+"""What Caffe asks of fillers, for both engines: Caffe itself ends the process."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.net.graph import Layer
-from rootgen.net.layers.registry import of
 from rootgen.proto import schema
 
 FILLERS = ("constant", "uniform", "gaussian", "xavier", "msra", "positive_unitball", "bilinear")
@@ -38,10 +33,3 @@ def fillers_in(message: Any) -> Iterator[Any]:
                 yield inner
             else:
                 yield from fillers_in(inner)
-
-
-def check_multipliers(layer: Layer) -> None:
-    """RootgenError where the statistics of a BatchNorm layer, which are no weights, would be learnt."""
-    for spec in layer.param.param if of(layer).statistics else ():
-        if spec.lr_mult:
-            raise layer.error(f"has lr_mult {spec.lr_mult:g} (Caffe needs 0 on BatchNorm's statistics)")

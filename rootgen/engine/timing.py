@@ -38,10 +38,10 @@ class Timing(Shown):
     whole: TimedLayer
 
     @property
-    def speed(self) -> float:
-        """Images per second through the whole net."""
+    def speed(self) -> float | None:
+        """Images per second through the whole net; None where no time could be told."""
         milliseconds = self.whole.forward + (self.whole.backward or 0.0)
-        return self.batch * 1e3 / milliseconds if milliseconds else float("inf")
+        return self.batch * 1e3 / milliseconds if milliseconds else None
 
     @property
     def about(self) -> str:
@@ -56,13 +56,17 @@ class Timing(Shown):
     def tables(self) -> list[Table]:
         """Its layers, and the whole net last."""
         rows = [(row.layer or "whole net", row.type, *_cells(row)) for row in (*self.layers, self.whole)]
-        title = f"{self.net}: batch {self.batch}, {self.speed:.1f} images/s; {self.about}"
+        title = f"{self.net}: batch {self.batch}, {_per_second(self.speed)} images/s; {self.about}"
         return [Table(("layer", "type", "forward ms", "backward ms"), rows, title)]
+
+
+def _per_second(speed: float | None) -> str:
+    return "-" if speed is None else f"{speed:.1f}"
 
 
 def summary(timings: Sequence[Timing]) -> Table:
     """One row per net: its totals."""
-    rows = [(one.net, one.batch, *_cells(one.whole), f"{one.speed:.1f}") for one in timings]
+    rows = [(one.net, one.batch, *_cells(one.whole), _per_second(one.speed)) for one in timings]
     return Table(("net", "batch", "forward ms", "backward ms", "images/s"), rows, timings[0].about)
 
 

@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from rootgen.engine.api import StepResult
 from rootgen.errors import RootgenError
 from rootgen.files import check_writable, is_stream, write_text
@@ -60,7 +62,8 @@ class TrainLog:
         self.seconds += result.seconds
         speed = result.images / result.seconds if result.seconds else 0.0
         share = result.data_seconds / result.seconds if result.seconds else 0.0
-        values = (result.learning_rate, result.loss, result.smoothed_loss, round(speed, 2), round(share, 4))
+        single = map(_single, (result.learning_rate, result.loss, result.smoothed_loss))
+        values = (*single, round(speed, 2), round(share, 4))
         self._add(result.iteration, "train", dict(zip(FIXED[3:], values, strict=True)), result.outputs)
 
     def test(self, iteration: int, results: Sequence[dict[str, float]], seconds: float) -> None:
@@ -75,9 +78,9 @@ class TrainLog:
             self._file.close()
             self._file = None
 
-    def _add(self, iteration: int, phase: str, fixed: dict[str, float], outputs: dict[str, float]) -> None:
+    def _add(self, iteration: int, phase: str, fixed: dict[str, object], outputs: dict[str, float]) -> None:
         row: dict[str, object] = {"iteration": iteration, "phase": phase, "seconds": round(self.seconds, 3), **fixed}
-        row.update({self.blobs[name]: value for name, value in outputs.items() if name in self.blobs})
+        row.update({self.blobs[name]: _single(value) for name, value in outputs.items() if name in self.blobs})
         self._waiting.append(row)
         if phase != "train" and not self._begun:  # the first iteration may fail yet
             return
@@ -155,3 +158,8 @@ def _value(name: str, cell: str | None) -> object:
     if not cell:
         return None
     return cell if name == "phase" else int(cell) if name == "iteration" else float(cell)
+
+
+def _single(value: float) -> str:
+    """A value in the fewest digits that tell it from other single-precision ones, as nets compute: 0.05."""
+    return str(np.float32(value))

@@ -145,6 +145,9 @@ def _read_hdf5(path: str | Path, layers: Iterable[Layer]) -> dict[str, list[np.n
     found: dict[str, dict[int, np.ndarray]] = {}
     groups = set()  # a layer whose blobs are all another's stands there without any
     with reading_hdf5(path) as file:
+        if "data" not in file and "iter" in file:
+            hint = "pass its model, the .caffemodel.h5 beside it; --snapshot goes on from a state"
+            raise RootgenError("a solver's state (.solverstate.h5), not a model", where=path, hint=hint)
         if "data" not in file:
             raise RootgenError("no group 'data' in this file", where=path, hint="a .caffemodel.h5 is wanted")
 

@@ -1,5 +1,7 @@
 """What a net costs: learnable parameters and multiply-adds per image, per layer, by one of two conventions.
 
+Of a net whose input is the steps of sequences, T x N x ..., an image is a sequence of T steps (batch.py).
+
 * "macs" (what is true): the multiply-adds of weights, none for biases; every learnable blob is a parameter;
   the statistics of BatchNorm stand apart.
 * "paper" (Tables 2, 4 and 6 of the paper): convolutions and inner products alone; FLOPs are weights times output
@@ -18,6 +20,7 @@ from math import prod
 from typing import Any
 
 from rootgen.errors import RootgenError, did_you_mean
+from rootgen.net.batch import images, sequences
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
 from rootgen.net.memory import FLOAT_BYTES, Memory, activations
@@ -116,11 +119,12 @@ def count(net: Net, convention: str = "macs") -> Cost:
     """Parameters and multiply-adds per image of `net`, whose shapes were inferred, by `convention`."""
     if convention not in CONVENTIONS:
         raise RootgenError(f"no convention '{convention}'", hint=did_you_mean(convention, CONVENTIONS))
-    batch, image = _input(net)
+    steps_first = sequences(net.layers, net.blobs)
+    batch, image = _input(net, steps_first)
     shared: set[str] = set()
     rows = []
     for layer in net.layers:
-        rows.append(_row(layer, _owned(layer, shared), batch, convention))
+        rows.append(_row(layer, _owned(layer, shared), batch, convention, steps_first))
     return Cost(net.name or net.source, net.phase, convention, image, batch, tuple(rows), activations(net, batch))
 
 
@@ -203,13 +207,19 @@ def _macs_word(cost: Cost) -> str:
     return "FLOPs" if cost.convention == "paper" else "macs"
 
 
-def _input(net: Net) -> tuple[int, Shape]:
-    """(images per batch, shape of one image), from the first blob that comes in from outside."""
+def _input(net: Net, steps_first: frozenset[str]) -> tuple[int, Shape]:
+    """(images per batch, shape of one image), from the first blob that comes in from outside; or of sequences."""
     for layer in net.layers:
         tops = layer.shapes.tops
         if of(layer).kind in ("data", "code") and not layer.bottoms and tops and tops[0]:
-            return tops[0][0], tops[0][1:]
+            return images(tops[0], steps_first=layer.tops[0] in steps_first)
     return 1, ()
+
+
+def _output(layer: Layer, steps_first: frozenset[str]) -> Shape:
+    """Shape of the first top of one image, or of one sequence."""
+    tops = layer.shapes.tops
+    return images(tops[0], steps_first=bool(layer.tops) and layer.tops[0] in steps_first)[1] if tops else ()
 
 
 def _owned(layer: Layer, shared: set[str]) -> list[bool]:
@@ -223,7 +233,7 @@ def _owned(layer: Layer, shared: set[str]) -> list[bool]:
     return owned
 
 
-def _row(layer: Layer, owned: Sequence[bool], batch: int, convention: str) -> LayerCost:
+def _row(layer: Layer, owned: Sequence[bool], batch: int, convention: str, steps_first: frozenset[str]) -> LayerCost:
     """The cost of one layer, whose blobs count where they are `owned`."""
     found, uses = layer.shapes, of(layer).uses
     positions = uses(layer) if uses and found.known else {}
@@ -239,7 +249,7 @@ def _row(layer: Layer, owned: Sequence[bool], batch: int, convention: str) -> La
         layer.name,
         layer.type,
         layer.param.convolution_param.group if layer.param.HasField("convolution_param") else 1,
-        (found.tops[0][1:] if found.tops else ()) if found.known else None,
+        _output(layer, steps_first) if found.known else None,
         params=weights + (biases if paper else others - statistics),
         macs=macs + (biases if paper else 0),
         weights=weights,

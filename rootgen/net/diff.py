@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rootgen.net import cost
+from rootgen.net import cost, saved
 from rootgen.net.graph import Layer, Net
 from rootgen.text import Shown, Table, shape_text
 
@@ -80,7 +80,12 @@ class Diff(Shown):
 
 
 def compare(a: Net, b: Net, convention: str = "macs") -> Diff:
-    """`a` against `b`: layers are matched by name, the second of a name with the second."""
+    """`a` against `b`: layers are matched by name, the second of a name with the second.
+
+    Where Caffe saved one of them, what it puts into every net it builds is no difference.
+    """
+    if saved.is_saved(a) or saved.is_saved(b):
+        a, b = saved.as_written(a), saved.as_written(b)
     before, after = cost.count(a, convention), cost.count(b, convention)
     old, new = _keyed(a, before), _keyed(b, after)
     rows = []

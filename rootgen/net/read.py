@@ -16,7 +16,7 @@ from rootgen.net import forks, wiring
 from rootgen.net.graph import PHASES, Layer, Net
 from rootgen.net.layers.registry import v1_names
 from rootgen.proto import prototxt, schema, upgrade
-from rootgen.proto.scanner import Field, Source, scan
+from rootgen.proto.scanner import Field, Source, Token, scan
 
 
 def read(
@@ -84,12 +84,11 @@ def from_param(
     param = upgraded(net_param, where)
     if not param.layer:
         raise RootgenError("has no layers", where=where, hint="is it a net's prototxt, and not a solver's?")
-    written = len(net_param.layer) or len(net_param.layers)
-    made = len(param.layer) - written  # 1 where `input` became an Input layer, which comes first
-    numbers: list[int | None] = [*[1] * made, *lines] if lines else [None] * len(param.layer)
+    places = upgrade.places(net_param, param)
     state = _State(phase, level or param.state.level, frozenset(param.state.stage) | frozenset(stages))
     layers, left_out = [], []
-    for index, (proto, line) in enumerate(zip(param.layer, numbers, strict=True), -made):
+    for index, proto in zip(places, param.layer, strict=True):
+        line = None if not lines else 1 if index < 0 else lines[index]
         named = f"layer '{proto.name if len(proto.name) <= 80 else proto.name[:77] + '...'}'"
         place = f"{where}: {named}" if line is None else f"{where}:{line}: {named}"
         layer = Layer(proto.name, proto.type, tuple(proto.bottom), tuple(proto.top), proto, place, index)
@@ -110,8 +109,14 @@ def upgraded(net_param: Any, where: object) -> Any:
 
 
 def layer_fields(fields: Sequence[Field]) -> list[Field]:
-    """The layers among the fields of a net's text, in order: `Layer.index` is a place in this list."""
-    return [field for field in fields if field.name in ("layer", "layers")]
+    """The layers among the fields of a net's text, in order: `Layer.index` is a place in this list.
+
+    Where layers of the V0 form are among them, those called `layer` are not read, and are left out here too.
+    """
+    found = [field for field in fields if field.name in ("layer", "layers") and not isinstance(field.value, Token)]
+    if any(field.name == "layers" and field.inner("layer") for field in found):
+        return [field for field in found if field.name == "layers"]
+    return found
 
 
 def is_binary(path: str | Path) -> bool:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rootgen.progress import Report
 
 ARCHITECTURES = ("nin",)
-SETS = ("fashion-mnist-sample", "fashion-mnist", "cifar10")  # ten classes of 32 x 32
+SETS = results.IMAGE_SETS["cifar10"]
 PLANS = (ORIGINAL, Plan("root", 4), Plan("root", 8), Plan("root", 16))
 PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
 # Caffe's BatchNorm averages its statistics over about 1000 iterations, far more than a short run has.
@@ -220,7 +220,8 @@ class Experiment:
         """results.csv and the figures; what is in results.csv."""
         found = [self._result(model) for model in self.models]
         results.save(self.results, found)
-        plot.draw([plot.reported(self.arch.name), plot.measured(found)], self.out / "plots", self.arch.name)
+        name = self.arch.name
+        plot.draw([plot.reported(name), plot.measured(name, found)], self.out / "plots", name)
         return found
 
     @property
@@ -268,6 +269,7 @@ class Experiment:
         batch_size = load(model.train_val, "TRAIN").layers[0].param.data_param.batch_size
         group = next(layer for layer in graph.layers if layer.name == PAIR.split("-")[1]).param.convolution_param.group
         return results.RunResult(
+            architecture=self.arch.name,
             model=model.name,
             dataset=self.settings.dataset,
             images=test_images,

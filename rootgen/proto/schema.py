@@ -71,7 +71,24 @@ def read_binary(path: str | Path, cls: type[Message]) -> Any:
     content = read_bytes(path)
     if not content:
         raise RootgenError(f"empty file where a binary {cls.DESCRIPTOR.name} was expected", where=path)
+    if cls is message("NetParameter"):
+        _refuse_state(content, path)
     return parse_bytes(content, cls, path)
+
+
+def _refuse_state(content: bytes, path: str | Path) -> None:
+    """Say so where a solver's state is given for a net: its file is full of blobs too, and the model lies beside it."""
+    if content[:1] != b"\x08":  # the key of SolverState's first field, iter; a net's first is its name
+        return
+    state = message("SolverState")()
+    try:
+        state.ParseFromString(content)
+    except DecodeError:
+        return
+    if state.HasField("iter"):
+        model = state.learned_net or "the .caffemodel beside it"
+        hint = f"pass its model, {model}; --snapshot goes on from a state"
+        raise RootgenError("a solver's state (.solverstate), not a model", where=path, hint=hint)
 
 
 def to_bytes(msg: Message) -> bytes:

@@ -22,6 +22,7 @@ from rootgen.transform.result import Change, Transformed
 from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions
 
 STAGE_BY = tuple(STEPS)
+_SETTLED = ("on the image", "depthwise")  # why a layer is kept whatever the number of groups
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,11 @@ def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> 
             hint="say the size of the input with --input CxHxW, or of a blob with --shape" if unknown else None,
         )
     if all(change.kept for change in changes):
-        last = changes[-1]
+        last = next((change for change in reversed(changes) if change.kept not in _SETTLED), changes[-1])
         raise RootgenError(
             f"{plan} fits none of its spatial convolutions: '{last.layer.name}': {last.kept}",
             where=where,
-            hint="choose a number of groups that divides the channels",
+            hint=None if last.kept in _SETTLED else "choose a number of groups that divides the channels",
         )
 
 

@@ -199,3 +199,13 @@ def test_blobs_with_doubles_and_with_too_few_values():
     blob.shape.dim.append(3)
     with pytest.raises(RootgenError, match="here: blob of shape 2x3 holds 2 values"):
         blobs.to_array(blob, "here")
+
+
+@pytest.mark.parametrize("suffix", ["", ".h5"])
+def test_a_state_given_as_a_model_says_so(tmp_path, suffix):
+    if suffix:
+        pytest.importorskip("h5py")
+    path = tmp_path / f"x_iter_3.solverstate{suffix}"
+    state.write(path, state.State(3, "x_iter_3.caffemodel", 0, [np.ones((2, 3), np.float32)]))
+    with pytest.raises(RootgenError, match=r"a solver's state .*, not a model .pass its model, .*--snapshot"):
+        weights.read(path)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -112,3 +115,38 @@ def test_text_of_the_command(capsys):
 def test_a_missing_file(pair, capsys):
     assert main(["diff", *pair]) == 1
     assert capsys.readouterr().err == "rootgen diff: absent.prototxt: cannot read: No such file or directory\n"
+
+
+SAVED = """
+layer { name: "d" type: "DummyData" top: "x" top: "y" dummy_data_param {
+  shape { dim: 2 dim: 3 dim: 6 dim: 6 } shape { dim: 2 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" loss_weight: 0.5
+        convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "bn" type: "BatchNorm" bottom: "c" top: "bn" }
+layer { name: "r" type: "ReLU" bottom: "bn" top: "bn" }
+layer { name: "a" type: "Pooling" bottom: "bn" top: "a" pooling_param { kernel_size: 2 } }
+layer { name: "e" type: "Eltwise" bottom: "a" bottom: "a" top: "e" }
+layer { name: "s" type: "Split" bottom: "e" top: "s1" top: "s2" }
+layer { name: "ip" type: "InnerProduct" bottom: "s1" top: "ip" inner_product_param { num_output: 4 } }
+layer { name: "acc" type: "Accuracy" bottom: "ip" bottom: "y" top: "acc" include { phase: TEST } }
+layer { name: "l" type: "SoftmaxWithLoss" bottom: "ip" bottom: "y" }
+layer { name: "sc" type: "Scale" bottom: "bn" top: "sc" scale_param { bias_term: true } }
+"""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_what_caffe_puts_into_a_net_that_it_saves_is_no_difference(tmp_path, phase):
+    (tmp_path / "n.prototxt").write_text(SAVED)
+    script = (
+        f"import caffe; caffe.Net({str(tmp_path / 'n.prototxt')!r}, caffe.{phase})"
+        f".save({str(tmp_path / 'n.caffemodel')!r})"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "GLOG_minloglevel": "2"})
+    written = shapes.infer(net.read(tmp_path / "n.prototxt", phase))
+    saved = shapes.infer(net.read(tmp_path / "n.caffemodel", phase))
+    assert any(layer.name.endswith("_split") for layer in saved.layers)
+    assert diff.compare(written, saved).changes == ()
+    assert diff.compare(saved, saved).changes == ()
+    other = shapes.infer(net.parse(SAVED.replace("kernel_size: 3", "kernel_size: 5"), phase))
+    assert diff.compare(other, saved).changes[0].fields == ("convolution_param.kernel_size: [5] -> [3]",)

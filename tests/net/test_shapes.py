@@ -604,3 +604,21 @@ def test_parse_shape():
             parse_shape(word)
     with pytest.raises(RootgenError, match="'3x4' has 2 sizes, not 3"):
         parse_shape("3x4", 3)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "type: 'Data' data_param { source: 'x' }",
+        "type: 'ImageData' image_data_param { source: 'x' }",
+        "type: 'WindowData' window_data_param { source: 'x' }",
+        "type: 'MemoryData'",
+        "type: 'HDF5Data'",
+    ],
+)
+def test_data_without_a_batch_size_where_the_image_is_given(body):
+    graph = net.parse(f"layer {{ name: 'd' {body} top: 'x' top: 'y' }}")
+    assert shapes.infer(graph, input_shape=(3, 5, 6)).blobs["x"] == (1, 3, 5, 6)
+    assert shapes.infer(graph, input_shape=(3, 5, 6), batch=4).blobs["x"] == (4, 3, 5, 6)
+    with pytest.raises(RootgenError, match="batch_size is 0|no crop_size and no new_height"):  # ImageData's is 1
+        shapes.infer(graph)

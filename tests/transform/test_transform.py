@@ -170,7 +170,6 @@ def chain_tail() -> str:
         ("{\r\n  @\r\n  pad: 1 # a\r\n}", "{\r\n  @\r\n  pad: 1 # a\r\n  group: 4\r\n}"),
         ("{\n bias_term: false\n pad: 1\n @\n}", "{\n bias_term: false\n pad: 1\n @ group: 4\n}"),
         ("{ num_output: 16 kernel_size: [3, 3] }", "{ num_output: 16 group: 4 kernel_size: [3, 3] }"),
-        ("{ num_output: [16] kernel_size: [3, 3] }", "{ num_output: [16] kernel_size: [3, 3]  group: 4 }"),
         ("< @ >", "< @ group: 4 >"),
         ("{ group: 1 @ }", "{ group: 4 @ }"),
         ("{ @ group # of two\n : 0x2 }", "{ @ group # of two\n : 4 }"),
@@ -448,3 +447,45 @@ def test_the_model_zoo(folder, file, insert, caffe_tree):
     if not insert:
         added, removed = added_and_removed(text, found.text)
         assert all(line.strip().startswith("group:") for line in added + removed)
+
+
+OLDEST = b"""input: "x" input_dim: 1 input_dim: 4 input_dim: 8 input_dim: 8 # \xd5\xe2
+layers { layer { name: "a" type: "conv" num_output: 4 kernelsize: 3 } bottom: "x" top: "a" }
+layers { layer { name: "p" type: "padding" pad: 1 } bottom: "a" top: "p" }
+layers { layer { name: "b" type: "conv" num_output: 4 kernelsize: 3 # \xff
+  blobs_lr: 1 blobs_lr: 2 } bottom: "p" top: "\xd5" }
+layers { layer { name: "c" type: "conv" num_output: 4 kernelsize: 3 } bottom: "\xd5" top: "c" }
+"""
+LISTED = b"""input: "x" input_dim: 1 input_dim: 4 input_dim: 8 input_dim: 8
+layer: [ { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 4 kernel_size: 3 } },
+  { name: "b" type: "Convolution" bottom: "a" top: "\xd5" include: [ { phase: TEST } ]
+    convolution_param { num_output: 4 kernel_size: 3 } }, # two
+  { name: "c" type: "Convolution" bottom: "\xd5" top: "c" convolution_param { num_output: 4 kernel_size: 3 }
+    include { phase: TEST } } ]
+"""
+
+
+@pytest.mark.parametrize("content", [OLDEST, LISTED], ids=["V0", "list"])
+@pytest.mark.parametrize("mixing", [False, True])
+def test_old_and_odd_forms_keep_their_bytes(content, mixing, tmp_path, capfdbinary):
+    (tmp_path / "n.prototxt").write_bytes(content)
+    words = ["transform", str(tmp_path / "n.prototxt"), "--root", "2", "-o", str(tmp_path / "o.prototxt")]
+    assert main([*words, *(["--insert-1x1"] if mixing else [])]) == 0
+    new = (tmp_path / "o.prototxt").read_bytes()
+    lines = new.splitlines()
+    changed = [line for line in content.splitlines() if line not in lines]
+    assert len(changed) == (2 if mixing else 1)
+    groups = {layer.name: layer.param.convolution_param.group for layer in net.read(tmp_path / "o.prototxt").layers}
+    assert groups["a"] == 1
+    assert groups["b"] == 2
+    assert ("b_1x1" in groups) == mixing
+    assert shapes.infer(net.read(tmp_path / "o.prototxt")).blobs["c"]
+
+
+def test_a_depthwise_net_is_not_told_to_choose_another_number():
+    text = chain(IMAGE) + (
+        "layer { name: 'dw' type: 'Convolution' bottom: 'l0' top: 'dw'"
+        " convolution_param { num_output: 16 kernel_size: 3 group: 16 } }"
+    )
+    with pytest.raises(RootgenError, match=r"fits none of its spatial convolutions: 'dw': depthwise$"):
+        transform.transform(text, root(4))

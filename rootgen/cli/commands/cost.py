@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from typing import Any
 
 from rootgen.cli import arguments, output, stdin
+from rootgen.errors import RootgenError
 from rootgen.net import cost
 from rootgen.text import Table, shape_text
 
@@ -29,20 +31,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     stdin.check_once(args.nets)
-    counted = []
+    counted, refused = [], []
     for path in args.nets:
-        net = arguments.read_net(path, args)
-        total = cost.count(net, args.convention)
+        try:
+            net = arguments.read_net(path, args)
+            total = cost.count(net, args.convention)
+        except RootgenError as error:
+            refused.append(error)
+            continue
         if total.unknown:
             log.warning("%s: %d layers counted as zero", path, len(total.unknown))
         counted.append((path, total))
+    if counted:
+        output.write_out(_text(counted, args), args.out)
+        sys.stdout.flush()  # the numbers first, where both go to one place
+    for other in refused[:-1]:
+        log.error("%s", other)
+    if refused:
+        raise refused[-1]
+
+
+def _text(counted: Counted, args: argparse.Namespace) -> str:
+    """What was counted, in the format asked for."""
     if args.format == "json":  # one object per net, and no list
-        text = "".join(output.json_object(_object(*each)) for each in counted)
-    elif args.format == "csv":
-        text = output.csv_table(_rows(counted))
-    else:
-        text = output.for_people(_tables(counted, args.all), args.format)
-    output.write_out(text, args.out)
+        return "".join(output.json_object(_object(*each)) for each in counted)
+    return (
+        output.csv_table(_rows(counted))
+        if args.format == "csv"
+        else output.for_people(_tables(counted, args.all), args.format)
+    )
 
 
 Counted = list[tuple[str, cost.Cost]]

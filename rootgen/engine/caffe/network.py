@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rootgen.engine import weights
-from rootgen.engine.api import LayerTime, NetTime, images_per_batch, made_up
+from rootgen.engine.api import NetTime, images_per_batch
+from rootgen.engine.caffe import timing
 from rootgen.engine.caffe.prepare import Checked
-from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer
 from rootgen.net.layers.registry import of
@@ -41,7 +41,7 @@ class CaffeNetwork:
                 raise RootgenError(f"no blob '{name}'", where=self.net.source, hint=did_you_mean(name, self.blobs))
         self._check_given(wanted, inputs)
         if inputs is not None:
-            self._put(inputs)
+            self.put(inputs)
         last = max((self._maker(name) for name in wanted), default=-1)
         for place in range(last + 1):
             if inputs is None or place not in self._fed:
@@ -50,32 +50,7 @@ class CaffeNetwork:
 
     def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
         """Milliseconds per layer and per pass; see engine.Network."""
-        net, begin, end = self.caffe_net, len(self._fed), len(self.layer_names) - 1
-        self._put(made_up(self.feeders, self.blobs))
-        backward = backward and bool(net.params)
-        for name in self.outputs if backward else ():
-            net.blobs[name].diff[...] = 1
-        places = [place for place in range(end + 1) if place not in self._fed]
-        if places != list(range(begin, end + 1)):
-            raise RootgenError(
-                "layers that read data stand between others; they cannot be timed", where=self.net.source
-            )
-        layers = {place: LayerTime(self.layer_names[place], net.layers[place].type, [], []) for place in places}
-        whole_forward, whole_backward = [], []
-        for turn in range(warmup + iterations):
-            took = [_clocked(net._forward, begin, end)]
-            took += [_clocked(net._backward, end, begin)] if backward else []
-            forwards = [_clocked(net._forward, place, place) for place in places]
-            backwards = [_clocked(net._backward, place, place) for place in reversed(places) if backward]
-            if turn < warmup:
-                continue
-            whole_forward.append(took[0])
-            whole_backward.extend(took[1:])
-            for place, milliseconds in zip(places, forwards, strict=True):
-                layers[place].forward.append(milliseconds)
-            for place, milliseconds in zip(reversed(places), backwards, strict=backward):
-                layers[place].backward.append(milliseconds)
-        return NetTime(self.batch_size, list(layers.values()), whole_forward, whole_backward)
+        return timing.measure(self, iterations, warmup, backward)
 
     def pass_forward(self) -> float:
         """Run every layer, data layers too; the weighted loss."""
@@ -123,8 +98,8 @@ class CaffeNetwork:
 
     @property
     def batch_size(self) -> int:
-        """Images per batch: the first axis of the first blob that comes from outside."""
-        return images_per_batch(self.feeders, self.blobs)
+        """Images per batch, of the first blob that comes from outside."""
+        return images_per_batch(self.feeders, self.blobs, self.net.layers)
 
     def _maker(self, blob: str) -> int:
         """Place of the last layer that writes `blob`."""
@@ -151,7 +126,7 @@ class CaffeNetwork:
         if not found or tuple(found[1:]) != self.blobs[top][1:]:
             raise layer.error(f"input '{top}' of {shape_text(found)} where the net takes {shape_text(self.blobs[top])}")
 
-    def _put(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def put(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Set input blobs, reshaping the net where the batch is of another size."""
         changed = False
         for name, values in inputs.items():
@@ -162,12 +137,3 @@ class CaffeNetwork:
             blob.data[...] = values
         if changed:
             self.caffe_net.reshape()
-
-
-def _clocked(work: Callable[[int, int], Any], first: int, last: int) -> float:
-    """Milliseconds that `work` takes from layer `first` to layer `last`, on the device that is in use."""
-    timer = pycaffe()._caffe.Timer()
-    timer.start()
-    work(first, last)
-    timer.stop()
-    return float(timer.ms)

@@ -9,11 +9,11 @@ from typing import Any
 
 from rootgen.engine import seeds
 from rootgen.engine import solver as solvers
-from rootgen.engine.caffe import prepare, runtime
+from rootgen.engine.caffe import prepare, runtime, timing
 from rootgen.engine.caffe.network import CaffeNetwork
 from rootgen.engine.caffe.trainer import CaffeTrainer, Scratch
 from rootgen.files import locate
-from rootgen.net.read import is_binary, read
+from rootgen.net.read import is_binary, read, upgraded
 from rootgen.proto import prototxt, schema
 
 log = logging.getLogger("rootgen")
@@ -37,7 +37,8 @@ def open_network(
     caffe = runtime.pycaffe()
     with tempfile.TemporaryDirectory(prefix="rootgen-net-") as folder:
         file = Path(folder) / "net.prototxt"
-        file.write_text(prepare.net_text(net_path, checked), encoding="utf-8")
+        losses = {} if read_data else timing.with_loss(checked.net)  # made to be timed
+        file.write_text(prepare.net_text(net_path, checked, losses), encoding="utf-8")
         network = CaffeNetwork(caffe.Net(str(file), getattr(caffe, phase)), checked, words)
     if weights is None and is_binary(net_path):
         weights = net_path
@@ -100,4 +101,5 @@ def _for_caffe(solver: Any, beside: Path, scratch: Path) -> Any:
 
 
 def _read_net(name: str, beside: Path, into: Any) -> None:
-    into.CopyFrom(prototxt.read(locate(name, beside), schema.NetParameter))
+    path = locate(name, beside)
+    into.CopyFrom(upgraded(prototxt.read(path, schema.NetParameter), path))  # Caffe upgrades files alone

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rootgen.engine.caffe.runtime import pycaffe
-from rootgen.engine.checks import check_filler, check_multipliers, fillers_in
+from rootgen.engine.checks import check_filler, fillers_in
 from rootgen.engine.feed import Feed
 from rootgen.files import locate
 from rootgen.net.graph import Layer, Net, Shape
-from rootgen.net.read import is_binary
+from rootgen.net.read import is_binary, upgraded
 from rootgen.net.shapes import infer
 from rootgen.proto import prototxt, schema
 
@@ -47,7 +47,6 @@ def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, r
             raise layer.error(f"this Caffe has no layer type '{layer.type}'", hint)
         for filler in fillers_in(layer.param):
             check_filler(filler, layer.where)
-        check_multipliers(layer)
         _check_matrix(layer, beside)
         if layer.type == "Input" or (layer.type == "Data" and not _reads(layer, beside, read_data)):
             outside.append(layer)
@@ -67,7 +66,8 @@ def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, r
             raise layer.error("has the name of a layer above, so files could not tell their blobs apart", "rename it")
         if found.params:
             params[layer.name] = list(found.params)
-    return Checked(net, net.blobs, params, records, tuple(outside))
+    fed = {id(layer.param) for layer in outside}  # a layer with its shapes is no longer equal to the one without
+    return Checked(net, net.blobs, params, records, tuple(layer for layer in net.layers if id(layer.param) in fed))
 
 
 def _check_matrix(layer: Layer, beside: Path) -> None:
@@ -101,20 +101,21 @@ def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:
         yield layer.transform_param, "mean_file"
 
 
-def net_text(path: str | Path, checked: Checked) -> str:
-    """The prototxt to give to Caffe for the net in `path`.
+def net_text(path: str | Path, checked: Checked, losses: Mapping[str, Sequence[float]] | None = None) -> str:
+    """The prototxt to give to Caffe for the net in `path`, with the loss_weight of `losses` for layers of that name.
 
     It is the file's own, with its files found; Data layers that do not read become Input layers, and a
     .caffemodel gives its layers without their blobs.
     """
     beside = Path(path).parent
-    if is_binary(path) or checked.outside:
+    if is_binary(path) or checked.outside or losses:
         param = schema.NetParameter(name=checked.net.name)
         for layer in checked.net.layers:
             param.layer.add().CopyFrom(_as_input(layer, checked) if layer in checked.outside else layer.param)
             param.layer[-1].ClearField("blobs")
+            param.layer[-1].loss_weight.extend((losses or {}).get(layer.name, ()))
     else:
-        param = prototxt.read(path, schema.NetParameter)
+        param = upgraded(prototxt.read(path, schema.NetParameter), path)
     settle(param, beside)
     return prototxt.format(param)
 

@@ -43,11 +43,15 @@ class Shaped(NamedTuple):
 
 @dataclass
 class InputOptions:
-    """What the caller says about the input, and the notes on what was assumed where nobody said."""
+    """What the caller says about the input, and the notes on what was assumed where nobody said.
+
+    `sequences` are the blobs of T x N x ..., whose batch is the second axis (batch.sequences).
+    """
 
     input_shape: tuple[int, int, int] | None = None
     batch: int | None = None
     given: Mapping[str, Shape] = field(default_factory=dict)
+    sequences: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
 
 

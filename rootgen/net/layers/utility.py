@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import prod
 
 from rootgen.net.graph import Layer, Shape
-from rootgen.net.layers.checks import axis, blob_shape, same, size
+from rootgen.net.layers.checks import axis, blob_shape, not_in_place, same, size
 from rootgen.net.layers.registry import MANY, InputOptions, Shaped, layer_type, untold
 from rootgen.text import shape_text
 
@@ -15,7 +15,7 @@ from rootgen.text import shape_text
 @layer_type("Flatten", "arrange", "several axes as one", v1="FLATTEN", shares_data=True)
 def flatten(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     bottom = bottoms[0]
-    _not_in_place(layer)
+    not_in_place(layer)
     start = axis(layer, layer.param.flatten_param.axis, bottom)
     end = axis(layer, layer.param.flatten_param.end_axis, bottom, "end_axis") + 1
     if end <= start:
@@ -27,7 +27,7 @@ def flatten(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 def reshape(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     """`num_axes` axes from `axis` on replaced by the given dims; 0 copies, one -1 is worked out."""
     bottom = bottoms[0]
-    _not_in_place(layer)
+    not_in_place(layer)
     param = layer.param.reshape_param
     start = param.axis if param.axis >= 0 else len(bottom) + param.axis + 1
     if not 0 <= start <= len(bottom):
@@ -64,11 +64,6 @@ def reshape(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return Shaped((top,))
 
 
-def _not_in_place(layer: Layer) -> None:
-    if layer.tops[0] == layer.bottoms[0]:
-        raise layer.error(f"{layer.type} cannot work in place", "give its top another name")
-
-
 @layer_type("BatchReindex", "arrange", "images picked by number, as often as named", bottoms=2)
 def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     data, index = bottoms
@@ -81,6 +76,7 @@ def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 
 @layer_type("Split", "pass", "one blob under several names", tops=(1, MANY), v1="SPLIT", shares_data=True)
 def split(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    not_in_place(layer)
     return Shaped((bottoms[0],) * len(layer.tops))
 
 
