@@ -21,7 +21,9 @@ _BIG, _OTHERS = 1, 6  # mn_flags: the value has pages of its own; a database ins
 _BEYOND = "a page with a record beyond its end"
 _DEEPEST = 32  # levels (MDB's CURSOR_STACK)
 
-_HEAD = struct.Struct("=QHHHH")  # page number, pad, flags, lower, upper; overflow pages hold their count in the last two
+_HEAD = struct.Struct(
+    "=QHHHH"
+)  # page number, pad, flags, lower, upper; overflow pages hold their count in the last two
 _META = struct.Struct("=16x I I Q Q 48s 48s Q Q")  # magic, version, address, map size, free tree, tree, last page, txn
 _TREE = struct.Struct("=I H H Q Q Q Q Q")  # pad, flags, depth, branch, leaf and overflow pages, entries, root
 _NODE = struct.Struct("=HHHH")  # low and high half of the value's size, flags, size of the key

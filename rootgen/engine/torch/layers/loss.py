@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rootgen.engine.checks import Labels
 from rootgen.engine.torch.layer import Run, Unit, builds
 
 _FULL, _VALID, _BATCH_SIZE, _NONE = 0, 1, 2, 3  # LossParameter.NormalizationMode
@@ -70,11 +69,7 @@ def _labels(unit: Unit, axis: int, param):  # type: ignore[no-untyped-def]
         wrong = (index < 0) | (index >= x.shape[axis])
         if wrong.any():
             place = int(wrong.flatten().nonzero()[0])
-            raise unit.error(
-                f"label {int(index.flatten()[place])} at place {place} of the batch, but bottom "
-                f"'{unit.layer.bottoms[0]}' scores {x.shape[axis]} classes (labels go from 0 to {x.shape[axis] - 1})",
-                "set num_output to the number of classes, or mend the labels in the database",
-            )
+            raise Labels(unit.layer, unit.layer.bottoms[1], x.shape[axis]).error(int(index.flatten()[place]), place)
         return index, valid
 
     return labels
@@ -120,9 +115,6 @@ def sigmoid_cross_entropy_loss(unit: Unit) -> Run:
 
 @builds("HingeLoss")
 def hinge_loss(unit: Unit) -> Run:
-    labels = math.prod(unit.bottoms[1])
-    if labels != unit.bottoms[0][0]:
-        raise unit.error(f"takes one label per image, not {labels} for {unit.bottoms[0][0]}")
     labels_of = _labels(unit, 1, unit.param.loss_param)
     squared = unit.param.hinge_loss_param.norm == 2
 
