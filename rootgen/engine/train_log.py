@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from rootgen.engine.api import StepResult
 from rootgen.errors import RootgenError
@@ -26,6 +30,9 @@ FIXED = (
     "images_per_second",
     "data_share",
 )
+
+
+_ROUNDED = ("iteration", "seconds", "images_per_second", "data_share")
 
 
 class TrainLog:
@@ -69,8 +76,15 @@ class TrainLog:
         for number, outputs in enumerate(results):
             self._add(iteration, f"test {number}" if number else "test", {}, outputs)
 
+    def sync(self) -> None:
+        """Wait until what was added is on the disk."""
+        if self._file is not None and not is_stream(self.path):
+            with suppress(OSError):
+                os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """End the log."""
+        self.sync()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -78,6 +92,7 @@ class TrainLog:
     def _add(self, iteration: int, phase: str, fixed: dict[str, float], outputs: dict[str, float]) -> None:
         row: dict[str, object] = {"iteration": iteration, "phase": phase, "seconds": round(self.seconds, 3), **fixed}
         row.update({self.blobs[name]: value for name, value in outputs.items() if name in self.blobs})
+        row.update({name: _digits(value) for name, value in row.items() if name not in _ROUNDED and name != "phase"})
         self._waiting.append(row)
         if phase != "train" and not self._begun:  # the first iteration may fail yet
             return
@@ -141,3 +156,11 @@ class TrainLog:
         except (OSError, UnicodeDecodeError, csv.Error):
             return []
         return [row for row in rows if row["iteration"].isdecimal() and int(row["iteration"]) < iteration]
+
+
+def _digits(value: object) -> object:
+    """A number as short as one of Caffe's 32 bit floats, which they all are or come from, can be written: 0.05."""
+    if not isinstance(value, float):
+        return value
+    with np.errstate(over="ignore"):
+        return str(np.float32(value))

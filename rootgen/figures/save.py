@@ -47,4 +47,4 @@ def write(figure: Figure, path: str | Path, dpi: float = DPI) -> None:
     content = io.BytesIO()  # on a full disk matplotlib's own writers end in errors of every kind
     with rc_context({"svg.hashsalt": "rootgen", "svg.fonttype": "none"}):
         figure.savefig(content, format=kind, dpi=dpi, metadata=_UNDATED[kind])
-    write_bytes(path, content.getvalue())
+    write_bytes(path, content.getvalue(), durable=False)

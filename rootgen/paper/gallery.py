@@ -35,7 +35,7 @@ def write(folder: Path, report: Report = silent) -> int:
         for name, text in rendered(arch, row):
             path = folder / name
             if _content(path) != text:
-                write_text(path, text)
+                write_text(path, text, durable=False)
                 changed += 1
     return changed
 

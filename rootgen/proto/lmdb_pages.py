@@ -1,8 +1,8 @@
 """The records of an LMDB, page by page through read calls: no memory map.
 
-LMDB's own library maps the file. Where that is cut short while it is mapped (copied over, a full or failing disk, a lost
-mount), the next look at it ends the process with SIGBUS. A read call comes back short instead, which is an error like
-any other. The format is that of LMDB 0.9 (mdb.c: MDB_meta, MDB_page, MDB_node), in the machine's own byte order.
+LMDB's own library maps the file. Where that is cut short while it is mapped (copied over, a full or failing disk, a
+lost mount), the next look at it ends the process with SIGBUS. A read call comes back short instead, which is an error
+like any other. The format is that of LMDB 0.9 (mdb.c: MDB_meta, MDB_page, MDB_node), in the machine's own byte order.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ _BIG, _OTHERS = 1, 6  # mn_flags: the value has pages of its own; a database ins
 _BEYOND = "a page with a record beyond its end"
 _DEEPEST = 32  # levels (MDB's CURSOR_STACK)
 
-_HEAD = struct.Struct(
-    "=QHHHH"
-)  # page number, pad, flags, lower, upper; overflow pages hold their count in the last two
+_HEAD = struct.Struct("=QHHHH")  # page number, pad, flags, lower, upper
 _META = struct.Struct("=16x I I Q Q 48s 48s Q Q")  # magic, version, address, map size, free tree, tree, last page, txn
 _TREE = struct.Struct("=I H H Q Q Q Q Q")  # pad, flags, depth, branch, leaf and overflow pages, entries, root
 _NODE = struct.Struct("=HHHH")  # low and high half of the value's size, flags, size of the key

@@ -116,7 +116,9 @@ def test_the_order_of_a_run_is_caffes(folder):
     assert [(row["phase"], int(row["iteration"])) for row in log if row["phase"] == "test"] == [
         ("test", i) for i in (0, 4, 8, 12)
     ]
-    assert [float(row["total_loss"]) for row in log if row["phase"] == "train"] == list(recorder.losses.values())
+    told = [np.float32(row["total_loss"]) for row in log if row["phase"] == "train"]
+    assert told == [np.float32(loss) for loss in recorder.losses.values()]
+    assert {row["learning_rate"] for row in log} == {"0.05", "0.025", "0.0125", ""}
     assert sorted(path.name for path in (folder / "snaps").iterdir()) == sorted(
         [f"net_iter_{i}.{kind}" for i in (5, 10, 12) for kind in ("caffemodel", "solverstate")] + ["net_log.csv"]
     )
@@ -184,7 +186,7 @@ def test_a_second_stop_and_one_during_a_test_are_at_once(folder):
     with pytest.raises(KeyboardInterrupt):
         stop(signal.SIGINT)
     stop, running = train.Stop(), trainer()
-    running.test = lambda: stop(signal.SIGINT)
+    running.test = lambda _: stop(signal.SIGINT)
     outcome = train.run(running, stop=stop)
     assert (outcome.stopped, outcome.iteration, outcome.model) == (True, 0, None)
 

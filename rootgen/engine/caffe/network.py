@@ -19,8 +19,7 @@ from rootgen.net.graph import Layer
 from rootgen.net.layers.registry import of
 from rootgen.text import shape_text
 
-
-_READERS = ("Data", "ImageData", "WindowData", "HDF5Data", "Python")  # of these, those that no feed stands for
+_READERS = ("Data", "ImageData", "WindowData", "HDF5Data")  # of these, those that no feed stands for
 
 
 class CaffeNetwork:

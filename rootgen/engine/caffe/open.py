@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rootgen.engine import seeds
 from rootgen.engine import solver as solvers
 from rootgen.engine.caffe import prepare, runtime
 from rootgen.engine.caffe.network import CaffeNetwork
@@ -16,8 +14,6 @@ from rootgen.engine.caffe.prepare import Checked
 from rootgen.engine.caffe.trainer import CaffeTrainer, Scratch
 from rootgen.net.read import is_binary, read
 from rootgen.proto import prototxt, schema
-
-log = logging.getLogger("rootgen")
 
 NEVER = 2**31 - 1  # an interval that no run reaches: the trainer's caller tests, displays and snapshots
 
@@ -47,12 +43,9 @@ def open_network(
     return network
 
 
-def open_trainer(solver_path: str | Path, *, device: str = "auto") -> CaffeTrainer:
+def open_trainer(solver_path: str | Path, *, device: str = "auto", seed: int | None = None) -> CaffeTrainer:
     """See engine.open_trainer. Device "auto" is the CPU where the solver says solver_mode: CPU."""
-    solver = solvers.read(solver_path)
-    if solver.random_seed < 0:
-        solver.random_seed = seeds.fresh()
-        log.info("random_seed: %d (none given; put it into the solver to repeat this run)", solver.random_seed)
+    solver = solvers.read(solver_path, seed)
     beside = Path(solver_path).parent
     train = prepare.check_net(solvers.train_net(solver, solver_path), "TRAIN", beside, seed=solver.random_seed)
     tests = [

@@ -23,6 +23,7 @@ from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.learning_rate import learning_rate, tests_before
 from rootgen.engine.trainer import diverged, write_snapshot
 from rootgen.errors import RootgenError
+from rootgen.progress import Report, silent
 
 log = logging.getLogger("rootgen")
 
@@ -92,12 +93,12 @@ class CaffeTrainer:
             self.train.data_seconds - waited,
         )
 
-    def test(self) -> list[dict[str, float]]:
+    def test(self, report: Report = silent) -> list[dict[str, float]]:
         """Means of the scalar outputs of each test net; "loss" is added where test_compute_loss is set.
 
         A pass goes on in the data where the one before ended.
         """
-        means = []
+        means, done = [], 0
         self._seed("test", self.iteration)
         for net, names, count in zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True):
             first = tests_before(self.solver, self.iteration) * count
@@ -107,6 +108,8 @@ class CaffeTrainer:
                 loss = net.pass_forward(batch)
                 for name in sums:
                     sums[name] += (net.scalar(name) if name in names else loss) / count
+                done += 1
+                report("test", done, sum(self.solver.test_iter))
             means.append(sums)
         return means
 
