@@ -111,14 +111,7 @@ class TrainLog:
 
     def _refuse_another_file(self) -> None:
         """RootgenError where the file that is there is no log; an empty one may go."""
-        if not self.path.is_file():
-            return
-        try:
-            with self.path.open(encoding="utf-8", errors="replace") as file:
-                first = file.readline(1000)
-        except OSError as error:
-            raise RootgenError(f"cannot read: {error.strerror}", where=self.path) from error
-        if first and tuple(first.rstrip("\n").split(",")[: len(FIXED)]) != FIXED:
+        if self.path.is_file() and not is_log(self.path):
             raise RootgenError(
                 "is there already and is no log of a training", where=self.path, hint="name another --log"
             )
@@ -164,3 +157,15 @@ def _digits(value: object) -> object:
         return value
     with np.errstate(over="ignore"):
         return str(np.float32(value))
+
+
+def is_log(path: Path) -> bool:
+    """Whether the file `path` begins as a log of a training does; an empty one may become one."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline(1000)
+    except OSError as error:
+        raise RootgenError(f"cannot read: {error.strerror}", where=path) from error
+    return not first or tuple(first.rstrip("\n").split(",")[: len(FIXED)]) == FIXED
