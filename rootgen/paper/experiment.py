@@ -124,9 +124,8 @@ class Experiment:
         if run_folder.is_done("making the data", self.data, lambda: run_folder.check_data(self.data)):
             return
         dataset = datasets.load(self.settings.dataset, self.settings.source, report=self.report)
-        datasets.save(
-            dataset, self.data, pad=datasets.DEFAULT_PAD[self.settings.dataset], force=True, report=self.report
-        )
+        pad = datasets.DEFAULT_PAD[self.settings.dataset]
+        datasets.save(dataset, self.data, pad=pad, force=True, report=self.report)
 
     def emit(self) -> None:
         """Nets and solvers, one folder per model; paths in them are seen from the working folder, as in Caffe."""
@@ -174,7 +173,8 @@ class Experiment:
 
     def correlate(self, model: Model) -> None:
         """Correlation of PAIR on test and training images, in the model's correlation/."""
-        if run_folder.is_done(f"correlating {model.name}", self._correlation(model), lambda: self._block_scores(model)):
+        scores = self._correlation(model) / "scores.csv"
+        if run_folder.is_done(f"correlating {model.name}", scores, lambda: self._block_scores(model)):
             return
         trained = run_folder.trained(model.trained)
         options = correlation.CorrelationOptions(
@@ -248,8 +248,7 @@ class Experiment:
             if other:
                 raise RootgenError(f"holds a run with {', '.join(other)}", where=self.out, hint="give another --out")
         elif self.out.is_dir() and any(
-            entry != path
-            and entry.name != LOCK
+            entry not in (path, self.out / LOCK)
             and entry.suffix != ".partial"  # what a kill left of data/ or of a file
             for entry in self.out.iterdir()
         ):

@@ -48,10 +48,13 @@ def is_done(step: str, result: Path, read: Callable[[], object]) -> bool:
 
 def settings(path: Path, names: Iterable[str]) -> dict[str, Any]:
     """The settings of the run in a folder, which nothing but this file tells."""
-    found = _json(path)
+    hint = "without it nobody knows what the folder holds: give another --out"
+    try:
+        found = _json(path)
+    except RootgenError as error:
+        raise RootgenError(error.what, where=path, hint=hint) from None
     missing = [name for name in names if name not in found]
     if missing:
-        hint = "without it nobody knows what the folder holds: give another --out"
         raise RootgenError(f"does not tell {', '.join(missing)} of the run", where=path, hint=hint)
     return found
 
@@ -78,15 +81,15 @@ def counts(folder: Path) -> tuple[int, int]:
 def trained(path: Path) -> Trained:
     """A trained.json, whose model is there and whole."""
     found = _json(path)
-    texts = [found.get(name) for name in ("model", "engine", "device")]
+    model, engine, device = (str(found.get(name) or "") for name in ("model", "engine", "device"))
     accuracy = found.get("accuracy")
-    if not all(isinstance(text, str) and text for text in texts) or texts[1] not in ENGINES:
+    if not Path(model).name or engine not in ENGINES or not device:
         raise RootgenError("does not tell the model and what trained it", where=path)
     if not isinstance(accuracy, float) or not 0 <= accuracy <= 1:
         raise RootgenError(f"accuracy is {accuracy!r}, not a share from 0 to 1", where=path)
-    model = path.parent / Path(texts[0]).name  # the folder may have been moved since
-    weights.read(model)
-    return Trained(model, accuracy, texts[1], texts[2])
+    file = path.parent / Path(model).name  # the folder may have been moved since
+    weights.read(file)
+    return Trained(file, accuracy, engine, device)
 
 
 def times(path: Path, models: Iterable[str]) -> dict[str, float]:

@@ -75,7 +75,7 @@ def test_a_file_cut_short_while_it_is_read_is_an_error(tmp_path: Path, kept: flo
     with pytest.raises(RootgenError, match=r"data\.mdb: cut short: .*\(make it again\)"):
         for _ in range(100):
             next(records)
-    with pytest.raises(RootgenError, match="cut short|not an LMDB"):
+    with pytest.raises(RootgenError, match=r"cut short|not an LMDB"):
         Database(tmp_path / "lmdb")
 
 

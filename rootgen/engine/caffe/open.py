@@ -31,6 +31,7 @@ def open_network(
     net = read(net_path, phase)
     checked = prepare.check_net(net, phase, Path(net_path).parent, batch=batch, read_data=read_data)
     words = runtime.choose_device(device)
+    prepare.check_device(checked, words.startswith("gpu"))
     caffe = runtime.pycaffe()
     with tempfile.TemporaryDirectory(prefix="rootgen-net-") as folder:
         file = Path(folder) / "net.prototxt"
@@ -59,6 +60,8 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto", seed: int | N
                 "`rootgen data` makes one; relative paths start at the current folder",
             )
     words = runtime.choose_device(device, prefer_gpu=solver.solver_mode == 1)
+    for checked in (train, *tests):
+        prepare.check_device(checked, words.startswith("gpu"))
     scratch = Scratch()
     file = scratch.path / "solver.prototxt"
     file.write_text(prototxt.format(_for_caffe(solver, scratch.path, train, tests, beside)), encoding="utf-8")

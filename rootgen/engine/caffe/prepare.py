@@ -80,6 +80,13 @@ def check_net(
     return Checked(net, net.blobs, params, feeds, tuple(outside))
 
 
+def check_device(checked: Checked, gpu: bool) -> None:
+    """RootgenError where a layer does not run on the device; Caffe finds it in the first pass."""
+    for layer in () if gpu else checked.net.layers:
+        if layer.type == "Pooling" and layer.param.pooling_param.pool == schema.PoolingParameter.STOCHASTIC:
+            raise layer.error("STOCHASTIC pooling runs on a GPU only, in Caffe", "use MAX or AVE")
+
+
 def _reads(layer: Layer, beside: Path, read_data: bool) -> bool:
     """Whether a Data layer will read its database."""
     return read_data and locate(layer.param.data_param.source, beside, layer.where).exists()
