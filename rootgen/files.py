@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,23 +27,25 @@ def read_bytes(path: str | Path) -> bytes:
         raise RootgenError(f"cannot read: {error.strerror}", where=path) from error
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Put `text` (UTF-8; lone surrogates are the bytes they stand for) into the file `path`, whole or not at all."""
-    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+def write_text(path: str | Path, text: str, *, durable: bool = True) -> None:
+    """Put `text` (UTF-8; lone surrogates are the bytes they stand for) into the file `path`; see `replacing`."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), durable=durable)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Put `content` into the file `path`, whole or not at all."""
-    with replacing(path) as beside:
+def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> None:
+    """Put `content` into the file `path`, whole or not at all; see `replacing`."""
+    with replacing(path, durable=durable) as beside:
         beside.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """A path beside `path` to write a file or make a folder at; it takes `path`'s place if the block ends well.
 
     A file replaces what was there, a symbolic link stays and its target is replaced. A folder only takes a place
     that is free or an empty folder. On any error, Ctrl-C included, what was begun is removed and `path` is as it was.
+    That holds for a machine that loses power, too: the content is on the disk before it has the name, and the name
+    before this returns. Not `durable`: for what is quickly made again, that wait is left out.
     """
     path = Path(path)
     if is_stream(path):
@@ -48,6 +53,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield path
         return
     path = Path(os.path.realpath(path))
+    made = [folder for folder in path.parents if not folder.exists()]
     holder = _holder(path)
     try:
         beside = holder / path.name
@@ -55,9 +61,46 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield beside
             if beside.is_file():
                 _keep_mode(path, beside)
+            if durable:
+                _sync_all(beside)
             beside.replace(path)
+            for folder in (path.parent, *(folder.parent for folder in made)) if durable else ():
+                sync(folder)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or folder `path` is on the disk; a file system that cannot say so is let pass."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:  # a folder that may be written to and not be read
+        return
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Be the only process that works on `what`, as long as the block runs; RootgenError says which other one does.
+
+    The lock is the operating system's on the file `path`, which goes with the block; one that a killed process left
+    does not count. Where the folder's file system has no locks, a warning says so.
+    """
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(path, what)
+    try:
+        yield
+    finally:
+        if file is not None:
+            path.unlink(missing_ok=True)
+            os.close(file)
 
 
 def check_writable(path: str | Path) -> None:
@@ -102,6 +145,48 @@ def _holder(path: Path) -> Path:
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+
+
+def _lock(path: Path, what: str) -> int | None:
+    """The open and locked file `path`, which says whose it is; None where there are no locks."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(file, 300, 0).decode(errors="replace").strip()
+            os.close(file)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                who = holder or "another process"
+                raise RootgenError(f"{who} is at work on it", where=what, hint="wait for it, or end it") from None
+            log.warning("%s: no locks here (%s): nothing else may work on it meanwhile", what, error.strerror)
+            path.unlink(missing_ok=True)
+            return None
+        if _is_at(file, path):  # not one that its last owner has just removed
+            os.ftruncate(file, 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} (since {since})\n".encode(), 0)
+            return file
+        os.close(file)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether the open `file` is what `path` names now."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sync_all(path: Path) -> None:
+    """`sync` a file, or a folder with all that it holds."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            if not Path(folder, name).is_symlink():
+                sync(Path(folder, name))
+        sync(Path(folder))
+    if path.is_file():
+        sync(path)
 
 
 def _keep_mode(path: Path, beside: Path) -> None:

@@ -143,10 +143,19 @@ def _usage() -> str:
     return "usage: rootgen COMMAND ...   (rootgen help COMMAND tells more)\n\n" + "\n".join(lines) + "\n"
 
 
+class _Lines(logging.Handler):
+    """Log lines on the stderr of the moment, above the progress bars that may stand there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rootgen.cli.progress_bars import say
+
+        say(self.format(record))
+
+
 def _log_to_stderr() -> None:
     """Show what the library logs as `rootgen: ...` lines on stderr."""
     logger = logging.getLogger("rootgen")
-    handler = logging.StreamHandler()
+    handler = _Lines()
     handler.setFormatter(logging.Formatter("rootgen: %(message)s"))
-    logger.handlers[:] = [handler]  # anew at each call: stderr may be another one by now
+    logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

@@ -73,7 +73,7 @@ def write_out(text: str, path: str | None) -> None:
     else:
         from rootgen.files import write_text
 
-        write_text(str(path), text)
+        write_text(str(path), text, durable=False)
 
 
 def _plain(value: Any) -> Any:

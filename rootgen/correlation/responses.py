@@ -72,7 +72,7 @@ def open_fed(
                 copy.ClearField(field)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{Path(weights).stem}.prototxt"
-        write_text(path, prototxt.format(fed))
+        write_text(path, prototxt.format(fed), durable=False)
         return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
 
 

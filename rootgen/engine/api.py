@@ -15,6 +15,7 @@ import numpy as np
 
 from rootgen.net.batch import images, sequences
 from rootgen.net.graph import Layer, Shape
+from rootgen.progress import Report, silent
 
 ENGINES = ("auto", "caffe", "torch")
 
@@ -88,8 +89,8 @@ class Trainer(Protocol):
     def step(self) -> StepResult:
         """One iteration: forward and backward iter_size times, then the update. Does not test or snapshot."""
 
-    def test(self) -> list[dict[str, float]]:
-        """For each test net, the mean of each of its outputs over its test_iter batches."""
+    def test(self, report: Report = silent) -> list[dict[str, float]]:
+        """For each test net, the mean of each of its outputs over its test_iter batches; `report` hears of each."""
 
     def snapshot(self) -> tuple[Path, Path]:
         """Write the model and the solver state, each whole or not at all; their paths."""

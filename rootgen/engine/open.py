@@ -37,10 +37,12 @@ def open_network(
     return module.open_network(net_path, phase=phase, weights=weights, device=device, batch=batch, read_data=read_data)
 
 
-def open_trainer(solver_path: str | Path, *, engine: str = "auto", device: str = "auto") -> Trainer:
-    """The solver of a solver.prototxt with fresh weights, at iteration 0."""
+def open_trainer(
+    solver_path: str | Path, *, engine: str = "auto", device: str = "auto", seed: int | None = None
+) -> Trainer:
+    """The solver of a solver.prototxt with fresh weights, at iteration 0; `seed` goes over its random_seed."""
     module = _load(engine)
-    return module.open_trainer(solver_path, device=device)
+    return module.open_trainer(solver_path, device=device, seed=seed)
 
 
 def _load(engine: str) -> ModuleType:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rootgen.engine import seeds
 from rootgen.engine.learning_rate import check_policy
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.files import check_name, locate
@@ -23,14 +24,22 @@ HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2,
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
-def read(path: str | Path) -> Any:
-    """The SolverParameter of a solver.prototxt, old fields upgraded, snapshot_prefix settled, values checked."""
+def read(path: str | Path, seed: int | None = None) -> Any:
+    """The SolverParameter of a solver.prototxt: old fields upgraded, values checked, prefix and random_seed settled.
+
+    `seed` goes over the solver's own random_seed; where neither says one, it is drawn, and told.
+    """
     solver = upgrade.upgrade_solver(prototxt.read(path, schema.SolverParameter), path)
     for name, least in (("iter_size", 1), ("average_loss", 1), ("snapshot", 0), ("test_interval", 0), ("max_iter", 0)):
         if getattr(solver, name) < least:
             raise RootgenError(f"{name} is {getattr(solver, name)}, but has to be {least} or more", where=path)
     check_policy(solver, path)
     _check_update(solver, path)
+    if seed is not None:
+        solver.random_seed = seed
+    elif solver.random_seed < 0:
+        solver.random_seed = seeds.fresh()
+        log.info("random_seed: %d (none given; --seed, or random_seed in the solver, repeats it)", solver.random_seed)
     for name in (solver.snapshot_prefix, *solver.weights):
         check_name(name, path)
     prefix = Path(solver.snapshot_prefix)

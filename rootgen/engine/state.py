@@ -64,13 +64,16 @@ def check_history(state: State, sizes: Sequence[int], solver_type: str, path: st
 
 
 def learned_net(state: State, path: str | Path) -> Path:
-    """Where the model of a state lies: where it says, else beside the state itself."""
+    """Where the model of a state lies: beside the state itself, as it was written, else where it says.
+
+    So a folder that was copied is gone on from with its own model, not with that of the folder that it came from.
+    """
     named = Path(state.learned_net)
-    if named.is_file():
-        return named
     beside = Path(path).parent / named.name
     if state.learned_net and beside.is_file():
         return beside
+    if named.is_file():
+        return named
     raise RootgenError(
         f"its model '{state.learned_net}' is neither there nor beside it", where=path, hint="put the two side by side"
     )

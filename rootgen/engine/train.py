@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -22,10 +22,12 @@ from rootgen import errors
 from rootgen.engine.api import ENGINES, StepResult, Trainer
 from rootgen.engine.open import open_trainer
 from rootgen.engine.train_log import TrainLog, log_rows
-from rootgen.engine.trainer import DivergedError, snapshots
+from rootgen.engine.trainer import DivergedError, restore_newest, snapshots
 from rootgen.errors import RootgenError
-from rootgen.files import check_writable
+from rootgen.files import check_writable, is_stream, locked
 from rootgen.text import Shown, Table
+
+__all__ = ["Stop", "TrainOutcome", "Watcher", "newest_snapshot", "restore_newest", "run", "signals", "train"]
 
 log = logging.getLogger("rootgen")
 
@@ -79,6 +81,9 @@ class Watcher:
 
     def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
         """The test nets were run before iteration number `iteration`."""
+
+    def testing(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` batches of a test are through."""
 
     def saved(self, model: Path, solver_state: Path) -> None:
         """A snapshot was written."""
@@ -179,16 +184,35 @@ def run(
     The log goes to PREFIX_log.csv, or to `log_file`. A scheduled snapshot that cannot be written (a full disk)
     is told and left for the next time; the last one of a run raises. A failure that the weights have no part in (a
     damaged record, a full disk, want of memory) leaves a snapshot too, in a temporary folder if it has to be.
+    RootgenError where another process trains under the same snapshot_prefix, or writes the same log.
     """
-    run = _Run(trainer, watcher or Watcher(), stop or Stop(), log_file, max_iter)
-    try:
-        run.loop()
-        return run.finish()
-    except Exception as error:
-        run.rescue(error)
-        raise
-    finally:
-        run.log.close()
+    with _alone(trainer.solver, log_file):
+        run = _Run(trainer, watcher or Watcher(), stop or Stop(), log_file, max_iter)
+        try:
+            run.loop()
+            return run.finish()
+        except Exception as error:
+            run.rescue(error)
+            raise
+        finally:
+            run.log.close()
+
+
+@contextmanager
+def _alone(solver: Any, log_file: str | Path | None) -> Iterator[None]:
+    """Be the only one that writes snapshots under the solver's prefix, and this log; refused where nobody could."""
+    places = []
+    if solver.snapshot or solver.snapshot_after_train:
+        _check_writable(solver.snapshot_prefix)
+        places.append(Path(solver.snapshot_prefix))
+    log_path = Path(log_file or f"{solver.snapshot_prefix}_log.csv")
+    if not is_stream(log_path):
+        check_writable(log_path)
+        places.append(log_path)
+    with ExitStack() as locks:
+        for path in places:
+            locks.enter_context(locked(path.with_name(f".{path.name}.lock"), str(path)))
+        yield
 
 
 class _Run:
@@ -204,8 +228,6 @@ class _Run:
                 f"{self.max_iter} iterations, but lr_policy 'poly' has no rate after max_iter {self.solver.max_iter}",
                 hint="raise max_iter in the solver",
             )
-        if self.solver.snapshot or self.solver.snapshot_after_train:
-            _check_writable(self.solver.snapshot_prefix)
         blobs = dict.fromkeys([*trainer.train_outputs, *(name for names in trainer.test_outputs for name in names)])
         self.log = TrainLog(log_file or f"{self.solver.snapshot_prefix}_log.csv", list(blobs), trainer.iteration)
         self.outcome = TrainOutcome(trainer.iteration, log_file=self.log.path)
@@ -266,7 +288,7 @@ class _Run:
         begun = time.perf_counter()
         self.stop.at_once = True
         try:
-            self.outcome.tests = self.trainer.test()
+            self.outcome.tests = self.trainer.test(self.watcher.testing)
         except KeyboardInterrupt:
             self.outcome.stopped = True
             return
@@ -276,6 +298,7 @@ class _Run:
         self.watcher.tested(self.trainer.iteration, self.outcome.tests)
 
     def _snapshot(self) -> None:
+        self.log.sync()
         self.outcome.model, self.outcome.solver_state = self.trainer.snapshot()
         self.saved_at = self.trainer.iteration
         self.watcher.saved(self.outcome.model, self.outcome.solver_state)

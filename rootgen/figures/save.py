@@ -101,7 +101,7 @@ def save(figure: Figure, folder: str | Path, name: str, formats: Sequence[str] =
 
 def write(figure: Figure, path: str | Path, dpi: float = DPI) -> None:
     """`figure` as the file `path`, whose suffix says the format; `dpi` are a PNG's dots per inch."""
-    write_bytes(path, rendered(figure, Path(path).suffix[1:].lower(), dpi))
+    write_bytes(path, rendered(figure, Path(path).suffix[1:].lower(), dpi), durable=False)
 
 
 def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:

@@ -60,7 +60,7 @@ def write(folder: Path, report: Report = silent, *, records: Path | None = None)
         wanted[records] = "".join(lines)
     changed = [path for path, text in wanted.items() if _content(path) != text]
     for path in changed:
-        write_text(path, wanted[path])
+        write_text(path, wanted[path], durable=False)
     return len(changed)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from engine_nets import write_database, write_mean
+from training import NET, SOLVER, make
 
 from rootgen import cli
 from rootgen.engine import open_trainer, train
@@ -24,41 +24,13 @@ from rootgen.errors import RootgenError
 pytestmark = pytest.mark.torch
 
 ROOT = Path(__file__).resolve().parents[2]
-NET = """
-layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
-  transform_param { crop_size: 8 mirror: true mean_file: "mean.binaryproto" scale: 0.02 }
-  data_param { source: "train_lmdb" batch_size: 7 backend: LMDB } }
-layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
-  transform_param { crop_size: 8 mean_file: "mean.binaryproto" scale: 0.02 }
-  data_param { source: "test_lmdb" batch_size: 4 backend: LMDB } }
-layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
-  convolution_param { num_output: 8 kernel_size: 3 stride: 2 weight_filler { type: "msra" } } }
-layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
-layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
-layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }
-layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
-  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
-layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
-layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" include { phase: TEST } }
-"""
-SOLVER = """
-net: "net.prototxt" test_iter: 2 test_interval: 4 base_lr: 0.05 lr_policy: "step" gamma: 0.5 stepsize: 5
-momentum: 0.9 weight_decay: 0.001 random_seed: 3 solver_mode: CPU max_iter: 12 snapshot: 5 snapshot_prefix: "snaps/net"
-"""
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The current folder: a net, a solver and two small databases of four kinds of images."""
     monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 4, 40)
-    images = [(random.integers(0, 100, (3, 10, 10)) + 40 * label).astype(np.uint8) for label in labels]
-    write_database(tmp_path / "train_lmdb", images[:30], labels[:30].tolist())
-    write_database(tmp_path / "test_lmdb", images[30:], labels[30:].tolist())
-    write_mean(tmp_path / "mean.binaryproto", np.mean(images, 0, dtype=np.float32))
-    (tmp_path / "net.prototxt").write_text(NET)
-    (tmp_path / "solver.prototxt").write_text(SOLVER)
+    make(tmp_path)
     return tmp_path
 
 
@@ -116,7 +88,9 @@ def test_the_order_of_a_run_is_caffes(folder):
     assert [(row["phase"], int(row["iteration"])) for row in log if row["phase"] == "test"] == [
         ("test", i) for i in (0, 4, 8, 12)
     ]
-    assert [float(row["total_loss"]) for row in log if row["phase"] == "train"] == list(recorder.losses.values())
+    told = [np.float32(row["total_loss"]) for row in log if row["phase"] == "train"]
+    assert told == [np.float32(loss) for loss in recorder.losses.values()]
+    assert {row["learning_rate"] for row in log} == {"0.05", "0.025", "0.0125", ""}
     assert sorted(path.name for path in (folder / "snaps").iterdir()) == sorted(
         [f"net_iter_{i}.{kind}" for i in (5, 10, 12) for kind in ("caffemodel", "solverstate")] + ["net_log.csv"]
     )
@@ -184,7 +158,7 @@ def test_a_second_stop_and_one_during_a_test_are_at_once(folder):
     with pytest.raises(KeyboardInterrupt):
         stop(signal.SIGINT)
     stop, running = train.Stop(), trainer()
-    running.test = lambda: stop(signal.SIGINT)
+    running.test = lambda _: stop(signal.SIGINT)
     outcome = train.run(running, stop=stop)
     assert (outcome.stopped, outcome.iteration, outcome.model) == (True, 0, None)
 

@@ -1,6 +1,6 @@
-"""What pycaffe takes: each text of a JSON list on stdin as a net of its phase, in a process of its own, as Caffe may end it.
+"""What pycaffe takes: each text of a JSON list on stdin as a net of its phase, in a process of its own.
 
-Writes a JSON list of true (a net was made) and false to stdout.
+Caffe may end that process. Writes a JSON list of true (a net was made) and false to stdout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["GLOG_minloglevel"] = "3"
+os.environ["GLOG_minloglevel"] = "3"  # noqa: SIM112 - glog's own spelling
 
 
 def main() -> None:

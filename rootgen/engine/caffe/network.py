@@ -13,10 +13,13 @@ from rootgen.engine import weights
 from rootgen.engine.api import NetTime, images_per_batch
 from rootgen.engine.caffe import timing
 from rootgen.engine.caffe.prepare import Checked
+from rootgen.engine.checks import Labels, labels_of
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer
 from rootgen.net.layers.registry import of
 from rootgen.text import shape_text
+
+_READERS = ("Data", "ImageData", "WindowData", "HDF5Data")  # of these, those that no feed stands for
 
 
 class CaffeNetwork:
@@ -33,6 +36,11 @@ class CaffeNetwork:
         self.outputs = tuple(net.outputs)
         self.feeders = [layer for layer in self.net.layers if of(layer).fed]
         self._fed = {self.layer_names.index(layer.name) for layer in self.feeders if layer.name in self.layer_names}
+        self._labels: dict[int, Labels] = {}  # place of a layer -> the classes that it reads
+        for layer in self.net.layers:
+            if found := labels_of(layer):
+                self._labels[self.layer_names.index(layer.name)] = found
+        self._batch = 0  # the next one of `forward`
 
     def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """The `wanted` blobs for one batch; see engine.Network."""
@@ -42,19 +50,23 @@ class CaffeNetwork:
         self._check_given(wanted, inputs)
         if inputs is not None:
             self.put(inputs)
+        elif self.checked.feeds:
+            self._take_batch(self._batch)
+            self._batch += 1
         last = max((self._maker(name) for name in wanted), default=-1)
         for place in range(last + 1):
             if inputs is None or place not in self._fed:
-                self.caffe_net._forward(place, place)
+                self._run(place, place)
         return {name: np.array(self.caffe_net.blobs[name].data, np.float32) for name in wanted}
 
     def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
         """Milliseconds per layer and per pass; see engine.Network."""
         return timing.measure(self, iterations, warmup, backward)
 
-    def pass_forward(self) -> float:
-        """Run every layer, data layers too; the weighted loss."""
-        return float(self.caffe_net._forward(0, len(self.layer_names) - 1))
+    def pass_forward(self, batch: int) -> float:
+        """Run every layer on batch number `batch`; the weighted loss."""
+        self._take_batch(batch)
+        return self._run(0, len(self.layer_names) - 1)
 
     def pass_backward(self) -> None:
         """Add the gradients of the loss of the last `pass_forward`."""
@@ -67,14 +79,6 @@ class CaffeNetwork:
     def scalar(self, name: str) -> float:
         """The one number of a blob."""
         return float(self.caffe_net.blobs[name].data.reshape(-1)[0])
-
-    def skip_batches(self, passes: int) -> None:
-        """Read and drop `passes` batches of every database; whole rounds through it are left out."""
-        for name, records in self.checked.records.items():
-            place = self.layer_names.index(name)
-            batch = self.blobs[self.net.layers[[layer.name for layer in self.net.layers].index(name)].tops[0]][0]
-            for _ in range(passes % (records // math.gcd(records, batch))):
-                self.caffe_net._forward(place, place)
 
     def load(self, path: str | Path, *, whole: bool = False) -> None:
         """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
@@ -100,6 +104,33 @@ class CaffeNetwork:
     def batch_size(self) -> int:
         """Images per batch, of the first blob that comes from outside."""
         return images_per_batch(self.feeders, self.blobs, self.net.layers)
+
+    @property
+    def data_seconds(self) -> float:
+        """Seconds spent waiting for data so far."""
+        return sum(feed.waited for feed in self.checked.feeds.values())
+
+    @property
+    def begins_anew(self) -> list[Layer]:
+        """Layers that read data themselves, so that nobody can tell them where to go on."""
+        given = {layer.name for layer in self.checked.outside} | set(self.checked.feeds)
+        return [layer for layer in self.feeders if layer.name not in given and layer.type in _READERS]
+
+    def _run(self, first: int, last: int) -> float:
+        """Run the layers from `first` to `last`, the classes looked at before one goes by them; the weighted loss."""
+        loss, begin = np.float32(0), first
+        for place, labels in self._labels.items():
+            if first <= place <= last:
+                if place > begin:
+                    loss += np.float32(self.caffe_net._forward(begin, place - 1))
+                labels.check(self.caffe_net.blobs[labels.blob].data)
+                begin = place
+        return float(loss + np.float32(self.caffe_net._forward(begin, last)))
+
+    def _take_batch(self, number: int) -> None:
+        """Put batch `number` of every database into its blobs."""
+        for feed in self.checked.feeds.values():
+            self.put(feed.batch(number))
 
     def _maker(self, blob: str) -> int:
         """Place of the last layer that writes `blob`."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rootgen.engine.checks import check_filled, check_param
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer, Shape
 from rootgen.net.layers.registry import loss_weights, of
@@ -45,6 +46,8 @@ class Unit:
         build = BUILDERS.get(self.layer.type)
         if build is None:
             raise self._refused()
+        check_param(self.layer)
+        check_filled(self.layer)
         self.run = build(self)
         self.loss_weights = loss_weights(self.layer)
 

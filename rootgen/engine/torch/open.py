@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from rootgen.engine import seeds
 from rootgen.engine import solver as solvers
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch.network import NetworkOptions, TorchNetwork
 from rootgen.engine.torch.trainer import TorchTrainer
 from rootgen.net.read import is_binary, read
-
-log = logging.getLogger("rootgen")
 
 
 @devices.told()
@@ -39,19 +35,15 @@ def open_network(
 
 
 @devices.told()
-def open_trainer(solver_path: str | Path, *, device: str = "auto") -> TorchTrainer:
+def open_trainer(solver_path: str | Path, *, device: str = "auto", seed: int | None = None) -> TorchTrainer:
     """See engine.open_trainer. Device "auto" is the CPU where the solver says solver_mode: CPU."""
-    solver = solvers.read(solver_path)
-    seed = solver.random_seed
-    if seed < 0:
-        seed = solver.random_seed = seeds.fresh()
-        log.info("random_seed: %d (none given; put it into the solver to repeat this run)", seed)
+    solver = solvers.read(solver_path, seed)
     chosen = devices.choose_device(device, prefer_gpu=solver.solver_mode == 1)
     beside = Path(solver_path).parent
     net = solvers.train_net(solver, solver_path)
-    train = TorchNetwork(net, NetworkOptions("TRAIN", chosen, seed, beside))
+    train = TorchNetwork(net, NetworkOptions("TRAIN", chosen, solver.random_seed, beside))
     train.named()  # refuses, before the training, what no snapshot could hold
-    options = NetworkOptions("TEST", chosen, seed, beside)
+    options = NetworkOptions("TEST", chosen, solver.random_seed, beside)
     tests = [TorchNetwork(test, options, source=train) for test in solvers.test_nets(solver, solver_path)]
     trainer = TorchTrainer(solver, solver_path, train, tests)
     trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
