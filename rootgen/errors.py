@@ -22,8 +22,18 @@ class RootgenError(Exception):
     def __str__(self) -> str:
         text = self.what if self.where is None else f"{self.where}: {self.what}"
         text = text if self.hint is None else f"{text} ({self.hint})"
-        # A name in a damaged file may hold anything; a line break or a control code would not stay one line.
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return printable(text)
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with what steers a terminal or is no character at all written as escapes.
+
+    A name in a file may hold anything: line breaks, control codes, marks that turn the direction of writing, half
+    of a surrogate pair, what no XML may contain.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -71,10 +71,15 @@ class Prefix:
 
 
 def find_prefix(named: Path | None = None) -> Prefix:
-    """The Caffe to use: `named`, else $ROOTGEN_CAFFE_PREFIX, else the last that `rootgen caffe build` built."""
+    """The Caffe to use: `named`, else $ROOTGEN_CAFFE_PREFIX, else the last that `rootgen caffe build` built.
+
+    RootgenError where there is none, or where somebody else can write to the one in the cache.
+    """
     by_variable = os.environ.get(VARIABLE)
     chosen = named or (Path(by_variable) if by_variable else paths.cache("caffe") / "current")
     if (chosen / RECORD).is_file():
+        if not (named or by_variable):  # those are the user's own word, as PYTHONPATH is
+            paths.check_own_tree(chosen.resolve())
         return Prefix(chosen.resolve())
     if named or by_variable:
         where = "--prefix" if named else VARIABLE
@@ -88,12 +93,13 @@ def import_path() -> str | None:
     if found is not None and found.origin is not None:  # a folder without __init__.py has none, and is no pycaffe
         return None
     try:
-        python = find_prefix().python
+        prefix = find_prefix()
     except RootgenError as error:
-        return error.what
+        return error.what if error.where is None else f"{error.where}: {error.what}"
+    python = prefix.python
     if not (python / "caffe/_caffe.so").is_file():
         return f"{python.parent}: built without pycaffe"
-    made_for = find_prefix().record["python"]
+    made_for = prefix.record["python"]
     if made_for != sysconfig.get_python_version():
         return f"{python}: pycaffe is built for Python {made_for}, this is {sysconfig.get_python_version()}"
     sys.path.append(str(python))

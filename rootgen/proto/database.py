@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rootgen.errors import RootgenError
+from rootgen.files import MAX_BYTES, check_regular
 from rootgen.proto import schema
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Database:
         self.path = path
         if not path.exists():
             raise RootgenError("no such database", where=path, hint="`rootgen data` makes one; is the folder right?")
+        check_regular(_file(path))
         try:
             self.env = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=True)
         except (lmdb.Error, OSError) as error:
@@ -73,6 +75,7 @@ class Database:
 
         After every `take` records, `skip` are passed over.
         """
+        whole = _file(self.path).stat().st_size
         with self._readable(), self.env.begin(buffers=True) as txn:
             cursor = txn.cursor()
             cursor.first()
@@ -81,7 +84,10 @@ class Database:
             for count in itertools.count(1):
                 key = bytes(cursor.key())
                 where = f"{self.path}: record '{key.decode('ascii', 'backslashreplace')}'"
-                yield where, schema.parse_bytes(bytes(cursor.value()), schema.Datum, where)
+                value = cursor.value()
+                if len(value) > min(whole, MAX_BYTES):  # looking at it would end the process
+                    raise RootgenError(f"{len(value)} bytes, more than there are", where=where, hint="make it again")
+                yield where, schema.parse_bytes(bytes(value), schema.Datum, where)
                 for _ in range(1 if count % take else 1 + skip):
                     if not cursor.next():
                         cursor.first()

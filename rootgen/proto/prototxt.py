@@ -47,7 +47,7 @@ def read_source(path: str | Path) -> str:
         raise RootgenError(
             f"{size / 2**20:.0f} MiB is too large for a prototxt", where=path, hint="is it a .caffemodel or a database?"
         )
-    content = read_bytes(path)
+    content = read_bytes(path, most=MAX_BYTES, pipes=True)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from rootgen import scratch
 from rootgen.engine import seeds
 from rootgen.engine import solver as solvers
 from rootgen.engine.caffe import prepare, runtime
 from rootgen.engine.caffe.network import CaffeNetwork
-from rootgen.engine.caffe.trainer import CaffeTrainer, Scratch
+from rootgen.engine.caffe.trainer import CaffeTrainer
 from rootgen.files import locate
 from rootgen.net.read import is_binary, read
 from rootgen.proto import prototxt, schema
@@ -35,8 +35,8 @@ def open_network(
     checked = prepare.check_net(net, phase, Path(net_path).parent, batch=batch, read_data=read_data)
     words = runtime.choose_device(device)
     caffe = runtime.pycaffe()
-    with tempfile.TemporaryDirectory(prefix="rootgen-net-") as folder:
-        file = Path(folder) / "net.prototxt"
+    with scratch.folder("rootgen-net-") as folder:
+        file = folder / "net.prototxt"
         file.write_text(prepare.net_text(net_path, checked), encoding="utf-8")
         network = CaffeNetwork(caffe.Net(str(file), getattr(caffe, phase)), checked, words)
     if weights is None and is_binary(net_path):
@@ -62,18 +62,18 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto") -> CaffeTrain
                 "`rootgen data` makes one; relative paths start at the current folder",
             )
     words = runtime.choose_device(device, prefer_gpu=solver.solver_mode == 1)
-    scratch = Scratch()
-    file = scratch.path / "solver.prototxt"
-    file.write_text(prototxt.format(_for_caffe(solver, beside, scratch.path)), encoding="utf-8")
+    folder = scratch.Folder("rootgen-solver-")
+    file = folder.path / "solver.prototxt"
+    file.write_text(prototxt.format(_for_caffe(solver, beside, folder.path)), encoding="utf-8")
     caffe_solver = runtime.pycaffe().get_solver(str(file))
     caffe_nets = [caffe_solver.net, *caffe_solver.test_nets]
     networks = [CaffeNetwork(net, checked, words) for net, checked in zip(caffe_nets, (train, *tests), strict=True)]
-    trainer = CaffeTrainer(solver, solver_path, caffe_solver, scratch, networks)
+    trainer = CaffeTrainer(solver, solver_path, caffe_solver, folder, networks)
     trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
     return trainer
 
 
-def _for_caffe(solver: Any, beside: Path, scratch: Path) -> Any:
+def _for_caffe(solver: Any, beside: Path, folder: Path) -> Any:
     """The solver as Caffe gets it: nets inside, files found; testing, display and snapshots left to the caller."""
     given = schema.SolverParameter()
     given.CopyFrom(solver)
@@ -95,7 +95,7 @@ def _for_caffe(solver: Any, beside: Path, scratch: Path) -> Any:
     given.test_initialization = False
     if given.test_iter:
         given.test_interval = NEVER
-    given.snapshot_prefix = f"{scratch}/snapshot"
+    given.snapshot_prefix = f"{folder}/snapshot"
     return given
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 import time
-import weakref
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +19,7 @@ from rootgen.engine.caffe.network import CaffeNetwork
 from rootgen.engine.learning_rate import learning_rate, tests_before
 from rootgen.engine.trainer import diverged, write_snapshot
 from rootgen.errors import RootgenError
-
-
-class Scratch:
-    """A folder for the files that only Caffe itself reads or writes; it goes with this object."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="rootgen-solver-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+from rootgen.scratch import Folder
 
 
 class CaffeTrainer:
@@ -41,7 +32,7 @@ class CaffeTrainer:
         solver: Any,
         where: object,
         caffe_solver: Any,
-        scratch: Scratch,
+        scratch: Folder,
         networks: Sequence[CaffeNetwork],
     ) -> None:
         """`solver` is what the user wrote, `caffe_solver` was made to leave testing and snapshots to us.
