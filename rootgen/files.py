@@ -31,7 +31,7 @@ def read_bytes(path: str | Path, *, most: int = MAX_BYTES, pipes: bool = False) 
     nothing waits for what may never come.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
             facts = os.fstat(descriptor)
             if stat.S_ISREG(facts.st_mode):
@@ -61,9 +61,9 @@ def check_regular(path: str | Path) -> None:
 
 
 def _refuse_kind(path: str | Path, mode: int) -> None:
-    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
-    kind = next((word for test, word in kinds if test(mode)), "a device")
-    raise RootgenError(f"cannot read: it is {kind}, not a file", where=path)
+    kinds = ((stat.S_ISDIR, "directory"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+    kind = next((word for test, word in kinds if test(mode)), "device")
+    raise RootgenError(f"cannot read: Is a {kind}", where=path)
 
 
 def _refuse_large(path: str | Path, size: int, most: int) -> None:
@@ -148,11 +148,9 @@ def replacing(path: str | Path, *, alone: bool = False) -> Iterator[Path]:
             yield path
         return
     path = Path(os.path.realpath(path))
-    holder = _holder(path)
+    holder = _holder(path, alone)
     try:
         beside = holder.path / path.name
-        if alone and scratch.others(holder, *_around(path)):
-            raise RootgenError("another process is writing this just now", where=path, hint="wait for it")
         with _told(path):
             yield beside
             if beside.is_file():
@@ -199,13 +197,16 @@ def locate(name: str, beside: Path | None, where: object = None) -> Path:
     return path
 
 
-def _holder(path: Path) -> scratch.Folder:
+def _holder(path: Path, alone: bool = False) -> scratch.Folder:
     """A new folder beside `path`, where what takes its place is made."""
     with _told(path):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise RootgenError("is a socket or a device, and is not replaced", where=path, hint="choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        return scratch.Folder(*_around(path), path.parent)
+        try:
+            return scratch.Folder(*_around(path), path.parent, alone=alone)
+        except BlockingIOError:
+            raise RootgenError("another process is at work on this", where=path, hint="wait for it") from None
 
 
 def _around(path: Path) -> tuple[str, str]:

@@ -18,6 +18,10 @@ PACKAGE = Path(__file__).resolve().parent
 UNMAPPED = 65534  # who owns the folders above a container's own, as seen from within
 
 
+class SharedCacheError(RootgenError):
+    """A cache that others own or can write to."""
+
+
 def resource(name: str) -> Path:
     """Folder `name` (templates, prototxt, caffe_patches, data) of this installation."""
     for parent in (PACKAGE, PACKAGE.parent):
@@ -73,7 +77,7 @@ def check_own(path: Path) -> None:
         sticky = part != real and facts.st_mode & stat.S_ISVTX
         if not sticky and (facts.st_mode & stat.S_IWOTH or (facts.st_mode & stat.S_IWGRP and _is_shared(facts.st_gid))):
             what = "others can write to it, so nothing in it is used"
-            raise RootgenError(what, where=part, hint=f"chmod go-w {part}, or set ROOTGEN_CACHE")
+            raise SharedCacheError(what, where=part, hint=f"chmod go-w {part}, or set ROOTGEN_CACHE")
 
 
 def check_own_tree(folder: Path) -> None:
@@ -91,7 +95,7 @@ def check_own_tree(folder: Path) -> None:
 def _check_entry(path: Path) -> None:
     facts = path.lstat()
     if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & stat.S_IWOTH:
-        raise RootgenError("another user owns it or can write to it", where=path, hint="rootgen caffe build anew")
+        raise SharedCacheError("another user owns it or can write to it", where=path, hint="rootgen caffe build anew")
 
 
 def _root() -> Path:
@@ -100,7 +104,7 @@ def _root() -> Path:
         if value := os.environ.get(name):
             root = _expanded(value) / below
             if not root.is_absolute():
-                raise RootgenError(f"{name} is '{value}', no absolute path, so no cache", hint=f"set {name} to one")
+                raise SharedCacheError(f"{name} is '{value}', no absolute path, so no cache", hint=f"set {name} to one")
             return root
     return _expanded("~/.cache") / "rootgen"
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 SETTLED_S = 60  # a younger folder without a lock may be about to get it
@@ -24,17 +24,21 @@ _RANDOM = 8  # characters that mkdtemp puts between prefix and suffix
 class Folder:
     """A new, locked folder `PREFIX*SUFFIX` in `place` (the temporary folder by default); `remove` ends it.
 
-    It also goes with this object. OSError where it cannot be made.
+    It also goes with this object. OSError where it cannot be made, BlockingIOError where this should be `alone` and
+    another process, or another thread, is at work in such a folder.
     """
 
-    def __init__(self, prefix: str, suffix: str = "", place: Path | None = None) -> None:
+    def __init__(self, prefix: str, suffix: str = "", place: Path | None = None, *, alone: bool = False) -> None:
         place = place or Path(tempfile.gettempdir())
         for old in _left(place, prefix, suffix):
             shutil.rmtree(old, ignore_errors=True)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=place))
-        lock = None
-        with suppress(OSError):  # a file system without locks
-            lock = _lock(self.path)
+        with _turn(place) if alone else nullcontext():
+            if alone and any(_held(other) for other in _matching(place, prefix, suffix)):
+                raise BlockingIOError
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=place))
+            lock = None
+            with suppress(OSError):  # a file system without locks
+                lock = _lock(self.path)
         self._end = weakref.finalize(self, _remove, self.path, lock)
 
     def remove(self) -> None:
@@ -52,10 +56,16 @@ def folder(prefix: str) -> Iterator[Path]:
         made.remove()
 
 
-def others(mine: Folder, prefix: str, suffix: str) -> list[Path]:
-    """The folders `PREFIX*SUFFIX` beside `mine` that another process, or another thread, is at work in."""
-    found = (path for path in _matching(mine.path.parent, prefix, suffix) if path != mine.path)
-    return [path for path in found if _held(path)]
+@contextmanager
+def _turn(place: Path) -> Iterator[None]:
+    """Hold the lock of the folder `place`, for long enough to look and to make."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: Path, lock: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, printable
 
 SIZE_MAX = 2**31 - 1  # Caffe keeps sizes and counts in a C int
 
@@ -41,8 +41,12 @@ def byte_size(count: int) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> str:
-    """Plain text table: first column left-aligned, columns of numbers right-aligned, two spaces between."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    """Plain text table: first column left-aligned, columns of numbers right-aligned, two spaces between.
+
+    What cells, names from files often, hold beyond printable characters is shown as escapes.
+    """
+    header = [printable(cell) for cell in header]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
     right = [i > 0 and all(_numeric(row[i]) for row in cells) for i in range(len(header))]
 
@@ -51,7 +55,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str
         return "  ".join(parts).rstrip()
 
     lines = [line(header), line(["-" * w for w in widths]), *(line(row) for row in cells)]
-    return "\n".join([title, *lines] if title else lines) + "\n"
+    return "\n".join([printable(title), *lines] if title else lines) + "\n"
 
 
 def _numeric(cell: str) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from rootgen.correlation.whitening import Correlation
 from rootgen.figures import save as figures
-from rootgen.files import replacing, write_text
+from rootgen.files import replacing, safe_name, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ class Score:
 def save_arrays(path: str | Path, results: Mapping[str, Correlation]) -> None:
     """Put the matrices of every pair into one .npz: `conv2c-conv3a.whitened`, `.covariance`, `.within_earlier`, ..."""
     arrays = {
-        f"{pair}.{name}": getattr(result, name)
+        f"{_member(pair)}.{name}": getattr(result, name)
         for pair, result in results.items()
         for name in ("whitened", "covariance", "within_earlier", "within_later")
     }
@@ -45,6 +45,11 @@ def save_arrays(path: str | Path, results: Mapping[str, Correlation]) -> None:
     np.savez_compressed(buffer, **{name: array.astype(np.float32) for name, array in arrays.items()})
     with replacing(path) as beside:
         beside.write_bytes(buffer.getvalue())
+
+
+def _member(pair: str) -> str:
+    """The name of a pair in an .npz, which is a zip archive: slashes stay, but no part leads out of a folder."""
+    return "/".join(map(safe_name, pair.split("/")))
 
 
 def save_scores(path: str | Path, scores: Sequence[Score]) -> None:

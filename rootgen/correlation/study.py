@@ -15,7 +15,7 @@ from rootgen.correlation.responses import feed, gather, open_fed
 from rootgen.correlation.whitening import Correlation, block_score, check_blocks, correlate
 from rootgen.errors import RootgenError
 from rootgen.figures.save import FORMATS
-from rootgen.files import check_writable
+from rootgen.files import check_writable, inside, safe_name
 
 SCORES = "scores.csv"
 KINDS = {
@@ -80,14 +80,18 @@ def run(
                     check_blocks(options.group or pair.group, channels[pair.input], channels[pair.blobs[1]])
                 check_writable(out / SCORES)
             moments = gather(network, blob, pairs, images, source.name, images=options.images, report=report)
-        results = {}
+        results: dict[str, Correlation] = {}
+        names: dict[str, str] = {}  # of images, as the layers' names make them -> of their files
         for pair in pairs:
             results[str(pair)] = correlate(moments.covariance(pair.blobs))
             score = _score(source.name, pair, results[str(pair)], channels, options.group)
             outcome.scores.append(score)
-            outcome.files += _draw(out / source.name, pair, results[str(pair)], score, options, net=net.name)
-        save_arrays(out / f"{source.name}.npz", results)
-        outcome.files.append(out / f"{source.name}.npz")
+            outcome.files += _draw(
+                inside(out, source.name), pair, results[str(pair)], score, options, names=names, net=net.name
+            )
+        arrays = inside(out, f"{source.name}.npz")
+        save_arrays(arrays, results)
+        outcome.files.append(arrays)
     save_scores(out / SCORES, outcome.scores)
     outcome.files.append(out / SCORES)
     return outcome
@@ -103,9 +107,16 @@ def _score(images: str, pair: AdjacentPair, result: Correlation, channels: dict[
 
 
 def _draw(
-    folder: Path, pair: AdjacentPair, result: Correlation, score: Score, options: CorrelationOptions, *, net: str
+    folder: Path,
+    pair: AdjacentPair,
+    result: Correlation,
+    score: Score,
+    options: CorrelationOptions,
+    *,
+    names: dict[str, str],
+    net: str,
 ) -> list[Path]:
-    """The images of one pair that `options.draw` asks for; the files."""
+    """The images of one pair that `options.draw` asks for; the files, whose names go into `names`."""
     earlier, later = (
         label(layer, count, size)
         for layer, count, size in zip(pair.layers, result.whitened.shape, result.sizes, strict=True)
@@ -126,5 +137,6 @@ def _draw(
             images = {name: (getattr(result, kind), (earlier, later))}
         for name, (matrix, labels) in images.items():
             title = f"{net}: |{KINDS[kind]}|" if net else f"|{KINDS[kind]}|"
-            files += save_image(folder / name, matrix, labels, title=title, note=note, formats=options.formats)
+            stem = names.setdefault(name, names.get(name) or safe_name(name, names.values()))
+            files += save_image(folder / stem, matrix, labels, title=title, note=note, formats=options.formats)
     return files

@@ -64,7 +64,8 @@ def _bytecode_cache() -> BytecodeCache | None:
     try:
         folder = paths.cache("templates")
     except RootgenError as error:
-        log.warning("no cache of templates: %s", error)
+        if isinstance(error, paths.SharedCacheError):
+            log.warning("templates are compiled anew: %s", error)
         return None
     return Cache()
 

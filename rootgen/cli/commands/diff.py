@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from rootgen.cli import arguments, write_out
+from rootgen.errors import printable
 from rootgen.net import cost, diff
 from rootgen.text import shape_text, table
 
@@ -78,7 +79,7 @@ def _text(found: diff.Diff, args: argparse.Namespace) -> str:
     if shown:
         rows = [[row.name, row.status, *(_change(row, name) for name in _COLUMNS)] for row in shown]
         parts.append(table(["layer", "", *_COLUMNS], rows))
-    fields = [f"{row.name}: {field}" for row in shown for field in row.fields]
+    fields = [printable(f"{row.name}: {field}") for row in shown for field in row.fields]
     if fields:
         parts.append("\n".join(["fields", "------", *fields]) + "\n")
     same = sum(row.status == "same" for row in found.rows)

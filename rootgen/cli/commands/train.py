@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rootgen.engine.train import Stop, Watcher
+from rootgen.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -89,7 +90,7 @@ def _say_how_to_go_on(args: argparse.Namespace, snapshot: Path | None) -> None:
 def _say(text: str) -> None:
     """A line on stderr; if nobody reads it any more (`2>&1 | head`), that does not end a training."""
     with suppress(OSError):
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
 
 
 def _begin(trainer: Trainer, args: argparse.Namespace, end: int) -> None:
@@ -141,7 +142,7 @@ class _Teller(Watcher):
             _say(text)
         else:
             with suppress(OSError):  # the terminal may be gone
-                self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+                self.bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _summary(outcome: TrainOutcome, end: int) -> None:

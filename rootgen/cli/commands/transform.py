@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
         if change.kept and change.kept != "on the image":
             log.info("%s: kept as it is: %s", change.layer.where, change.kept)
     write_out(found.text, args.out)
-    log.info("%s: %s\n%s", where, plan, saving.rstrip())
+    log.info("%s: %s", where, plan)
+    print(saving.rstrip(), file=sys.stderr)
 
 
 def _text(path: str) -> str:
