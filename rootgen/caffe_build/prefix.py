@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import shlex
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 from rootgen import paths
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
+
+log = logging.getLogger("rootgen")
 
 RECORD = "rootgen.json"
 VARIABLE = "ROOTGEN_CAFFE_PREFIX"
@@ -94,8 +97,11 @@ def import_path() -> str | None:
         return None
     try:
         prefix = find_prefix()
+    except paths.SharedCacheError as error:
+        log.warning("pycaffe is passed over: %s", error)
+        return error.what
     except RootgenError as error:
-        return error.what if error.where is None else f"{error.where}: {error.what}"
+        return error.what
     python = prefix.python
     if not (python / "caffe/_caffe.so").is_file():
         return f"{python.parent}: built without pycaffe"

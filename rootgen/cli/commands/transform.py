@@ -75,7 +75,10 @@ def _text(path: str) -> str:
     """The net's text, from a file or from stdin."""
     if path == "-":
         try:
-            return sys.stdin.buffer.read().decode("utf-8")
+            content = sys.stdin.buffer.read(prototxt.MAX_BYTES + 1)
+            if len(content) > prototxt.MAX_BYTES:
+                raise RootgenError(f"more than {prototxt.MAX_BYTES / 2**20:.0f} MiB of text", where="<stdin>")
+            return content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise RootgenError(f"{error.reason} at byte {error.start}: no UTF-8 text", where="<stdin>") from None
     if is_binary(path):
