@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rootgen.correlation.whitening import Correlation
+from rootgen.errors import printable
 from rootgen.figures import save as figures
 from rootgen.files import replacing, safe_name, write_text
 
@@ -77,10 +78,10 @@ def draw(figure: Figure, matrix: np.ndarray, labels: tuple[str, str], *, title: 
     shown = axes.imshow(matrix, cmap="viridis", vmin=0, vmax=top, interpolation="nearest", aspect="equal")
     axes.set_ylabel(labels[0])
     axes.set_xlabel(labels[1])
-    axes.set_title(title, fontsize=10)
+    axes.set_title(printable(title), fontsize=10)
     axes.tick_params(labelsize=8)
     if note:
-        figure.supxlabel(note, fontsize=8, color="0.35")
+        figure.supxlabel(printable(note), fontsize=8, color="0.35")
     bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
     bar.ax.tick_params(labelsize=8)
 
@@ -88,4 +89,4 @@ def draw(figure: Figure, matrix: np.ndarray, labels: tuple[str, str], *, title: 
 def label(layer: str, channels: int, size: tuple[int, int], group: int = 1) -> str:
     """Axis label of a layer: name, filters, size of its map, groups."""
     groups = f", {group} groups" if group > 1 else ""
-    return f"{layer} ({channels} filters, {size[0]}×{size[1]}{groups})"
+    return f"{printable(layer)} ({channels} filters, {size[0]}×{size[1]}{groups})"

@@ -140,6 +140,8 @@ def _write_hdf5(path: str | Path, learned: Mapping[str, Sequence[np.ndarray]]) -
             for i, values in enumerate(arrays):
                 try:
                     file[f"data/{layer}/{i}"] = np.asarray(values, np.float32)
-                except (ValueError, TypeError):  # a name that is no path, or that runs through another's blob
+                except (ValueError, TypeError, OSError) as error:  # a name that is no path, or leads through a blob
+                    if getattr(error, "errno", None):
+                        raise
                     what = f"HDF5 cannot hold a layer of the name '{layer}' beside the others"
                     raise RootgenError(what, where=path, hint="rename it, or snapshot_format: BINARYPROTO") from None

@@ -15,7 +15,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, printable
 from rootgen.figures import save as files
 from rootgen.figures.diagram import CONVOLUTIONS, Diagram, Node
 
@@ -156,8 +156,8 @@ class _Picture:
         self.axes.add_collection(faces, autolim=False)
 
     def _text(self, x: float, y: float, words: str, **style: Any) -> None:
-        """`words` as they are: a `$` in a layer's name starts no formula."""
-        self.axes.text(x, y, words, zorder=5, parse_math=False, **style)
+        """`words` as they are, on one line: a `$` in a layer's name starts no formula."""
+        self.axes.text(x, y, printable(words), zorder=5, parse_math=False, **style)
 
     def _node(self, node: Node) -> None:
         x, y = self.place.at(node.rank, node.lane)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rootgen.errors import RootgenError
-from rootgen.files import MAX_BYTES, check_regular
+from rootgen.files import check_regular
 from rootgen.proto import schema
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ class Database:
 
         After every `take` records, `skip` are passed over.
         """
-        whole = _file(self.path).stat().st_size
         with self._readable(), self.env.begin(buffers=True) as txn:
             cursor = txn.cursor()
             cursor.first()
@@ -84,10 +83,7 @@ class Database:
             for count in itertools.count(1):
                 key = bytes(cursor.key())
                 where = f"{self.path}: record '{key.decode('ascii', 'backslashreplace')}'"
-                value = cursor.value()
-                if len(value) > min(whole, MAX_BYTES):  # looking at it would end the process
-                    raise RootgenError(f"{len(value)} bytes, more than there are", where=where, hint="make it again")
-                yield where, schema.parse_bytes(bytes(value), schema.Datum, where)
+                yield where, schema.parse_bytes(bytes(cursor.value()), schema.Datum, where)
                 for _ in range(1 if count % take else 1 + skip):
                     if not cursor.next():
                         cursor.first()
