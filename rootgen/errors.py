@@ -35,9 +35,18 @@ class RootgenError(Exception):
     def __str__(self) -> str:
         text = self.what if self.hint is None else f"{self.what} ({self.hint})"
         text = _LONG_WORD.sub(r"\1...", text)  # a name in a file may be as long as the file
-        text = text if self.where is None else f"{self.where}: {text}"
-        # A name in a damaged file may hold anything; a line break or a control code would not stay one line.
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return printable(text if self.where is None else f"{self.where}: {text}")
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with what steers a terminal or is no character at all written as escapes.
+
+    A name in a file may hold anything: line breaks, control codes, marks that turn the direction of writing, half
+    of a surrogate pair, what no XML may contain.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class UnknownNameError(RootgenError):

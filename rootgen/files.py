@@ -1,30 +1,128 @@
-"""Files that are whole or absent (written beside their place, then renamed), and files that another file names."""
+"""Files that are whole or absent (written beside their place, then renamed), read within bounds, and named safely."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import logging
 import os
-import shutil
+import select
 import socket
-import tempfile
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rootgen.errors import RootgenError
+from rootgen import scratch
+from rootgen.errors import RootgenError, printable
 
 log = logging.getLogger("rootgen")
 
+MAX_BYTES = 2**31 - 1  # what protobuf takes, and more than any other file that is read whole
+MAX_NAME = 255  # bytes of a file's name, on every file system in use
+PIPE_WAIT_S = 5  # for somebody to open the other end of a pipe
+_ROOM = len(".previous.csv")  # that a suffix may take of a name made here
 
-def read_bytes(path: str | Path) -> bytes:
-    """Content of the file `path`; RootgenError where it cannot be read."""
+
+def read_bytes(path: str | Path, *, most: int = MAX_BYTES, pipes: bool = False) -> bytes:
+    """Content of the file `path`, of at most `most` bytes; RootgenError where it cannot be read or is larger.
+
+    `pipes` lets pipes and terminals pass, for what a command line names; elsewhere a file is a regular file, and
+    nothing waits for what may never come.
+    """
     try:
-        return Path(path).read_bytes()
+        descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
+            facts = os.fstat(descriptor)
+            if stat.S_ISREG(facts.st_mode):
+                _refuse_large(path, facts.st_size, most)
+                return file.readall()
+            if not (pipes and (stat.S_ISFIFO(facts.st_mode) or stat.S_ISCHR(facts.st_mode))):
+                _refuse_kind(path, facts.st_mode)
+            content = b""
+            while chunk := _more(descriptor, path, not content):
+                content += chunk
+                _refuse_large(path, len(content), most)
+            return content
     except OSError as error:
         raise RootgenError(f"cannot read: {error.strerror}", where=path) from error
+    except MemoryError:
+        raise RootgenError("does not fit into memory", where=path) from None
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse what is there and is no regular file, before something opens it that would wait: HDF5, LMDB, Caffe."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        return  # whoever opens it says what is wrong
+    if not stat.S_ISREG(mode):
+        _refuse_kind(path, mode)
+
+
+def _refuse_kind(path: str | Path, mode: int) -> None:
+    kinds = ((stat.S_ISDIR, "directory"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+    kind = next((word for test, word in kinds if test(mode)), "device")
+    raise RootgenError(f"cannot read: Is a {kind}", where=path)
+
+
+def _refuse_large(path: str | Path, size: int, most: int) -> None:
+    if size > most:
+        found = f"{size / 2**20:.0f} MiB" if size < 2**40 else f"{size / 2**40:.0f} TiB"
+        raise RootgenError(f"{found} are too large for such a file (at most {most / 2**20:.0f} MiB)", where=path)
+
+
+def _more(descriptor: int, path: str | Path, first: bool) -> bytes:
+    """The next bytes of a file or of a pipe that does not block; b"" at its end.
+
+    RootgenError where a pipe has nobody who writes to it.
+    """
+    give_up = time.monotonic() + PIPE_WAIT_S
+    while True:
+        try:
+            chunk = os.read(descriptor, 2**20)
+        except BlockingIOError:  # somebody is about to write
+            select.select([descriptor], [], [])
+            continue
+        if chunk or not first or not stat.S_ISFIFO(os.fstat(descriptor).st_mode) or _hung_up(descriptor):
+            return chunk
+        if time.monotonic() > give_up:
+            raise RootgenError("a pipe that nobody writes to", where=path)
+        time.sleep(0.02)
+
+
+def _hung_up(descriptor: int) -> bool:
+    """Whether a pipe had a writer, who is gone."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
+
+
+def safe_name(name: str, taken: Container[str] = ()) -> str:
+    """A file's name made of `name`, whatever that holds: itself where it is one already.
+
+    It has no separators and no control characters, begins with no dot and no dash, and is neither empty nor too
+    long for a suffix. Where it had to be cut, or `taken` has it already, digits of the name's hash tell it apart.
+    """
+    good = printable(name.encode("utf-8", "backslashreplace").decode()).replace("/", "_").replace("\\", "_")
+    if good.startswith((".", "-")) or not good:
+        good = f"_{good.lstrip('.-')}"
+    room = MAX_NAME - _ROOM - 9
+    short = good.encode()[:room].decode(errors="ignore")
+    if short == good and short not in taken:
+        return short
+    digits = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{short}-{digits[:8]}"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name`, which safe_name made, in `folder`; RootgenError where it would lie anywhere else."""
+    path = folder / name
+    if os.path.realpath(path.parent) != os.path.realpath(folder) or path.name in ("", ".."):
+        raise RootgenError(f"'{name}' would be written outside", where=folder)
+    return path
 
 
 def write_text(path: str | Path, text: str, *, durable: bool = True) -> None:
@@ -56,7 +154,7 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     made = [folder for folder in path.parents if not folder.exists()]
     holder = _holder(path)
     try:
-        beside = holder / path.name
+        beside = holder.path / path.name
         with _told(path):
             yield beside
             if beside.is_file():
@@ -67,7 +165,7 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
             for folder in (path.parent, *(folder.parent for folder in made)) if durable else ():
                 sync(folder)
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        holder.remove()
 
 
 def sync(path: Path) -> None:
@@ -106,7 +204,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 def check_writable(path: str | Path) -> None:
     """Refuse a `path` that `replacing` could not write, before the long work it waits for; its folder is made."""
     if not is_stream(Path(path)):
-        _holder(Path(os.path.realpath(path))).rmdir()
+        _holder(Path(os.path.realpath(path))).remove()
 
 
 def is_stream(path: Path) -> bool:
@@ -140,11 +238,18 @@ def locate(name: str, beside: Path | None, where: object = None) -> Path:
     return path
 
 
-def _holder(path: Path) -> Path:
+def _holder(path: Path) -> scratch.Folder:
     """A new folder beside `path`, where what takes its place is made."""
     with _told(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RootgenError("is a socket or a device, and is not replaced", where=path, hint="choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        return scratch.Folder(*_around(path), path.parent)
+
+
+def _around(path: Path) -> tuple[str, str]:
+    """Prefix and suffix of the names of folders beside `path` that hold what takes its place: also no more than 255."""
+    return f".{os.fsdecode(os.fsencode(path.name)[:200])}.", ".partial"
 
 
 def _lock(path: Path, what: str) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, printable
 
 SIZE_MAX = 2**31 - 1  # Caffe keeps sizes and counts in a C int
 
@@ -63,7 +63,7 @@ class Table:
             return "  ".join(parts).rstrip()
 
         lines = [line(self.header), line(["-" * w for w in widths]), *(line(row) for row in cells)]
-        return "\n".join([self.title, *lines] if self.title else lines) + "\n"
+        return "\n".join([printable(self.title), *lines] if self.title else lines) + "\n"
 
     def markdown(self) -> str:
         """A table of GitHub's Markdown, its title in bold above; ends with a line break."""
@@ -81,7 +81,7 @@ class Table:
         import io
 
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([list(self.header), *self._cells()])
+        csv.writer(out, lineterminator="\n").writerows([list(self.header), *self.rows])
         return out.getvalue()
 
     def html(self) -> str:
@@ -109,7 +109,8 @@ class Table:
         return self.html()
 
     def _cells(self) -> list[list[str]]:
-        return [[str(cell) for cell in row] for row in self.rows]
+        """What is shown: names from files may hold more than printable characters."""
+        return [[printable(str(cell)) for cell in row] for row in self.rows]
 
     def _right(self) -> list[bool]:
         """Per column, whether it holds numbers."""

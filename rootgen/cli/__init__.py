@@ -8,6 +8,7 @@ everything else to stderr. Exit code 0: done; 1: it failed; 2: wrong usage; 130:
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -20,7 +21,7 @@ from importlib import import_module
 from rootgen import __version__
 from rootgen.cli.output import write_out as write_out
 from rootgen.cli.parser import Parser
-from rootgen.errors import RootgenError, UnknownNameError, did_you_mean
+from rootgen.errors import RootgenError, UnknownNameError, did_you_mean, printable
 
 COMMANDS = {
     "list": "architectures of the paper, their rows and their groups",
@@ -102,9 +103,9 @@ def _exit_code(prog: str, call: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader went away, as `| head` does
+    except BrokenPipeError:  # the reader went away, as `| head` does: quietly, as SIGPIPE ends other programs
         _drop_stdout()
-        return 0
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is None:  # stdout itself
             _drop_stdout()
@@ -123,13 +124,27 @@ def refuse_idle(args: argparse.Namespace, names: Sequence[str], why: str, hint: 
 
 
 def _settle_streams() -> None:
-    """Prototxt is UTF-8 whatever the locale says; bytes of a file's name come out as they are; closed streams drop."""
+    """Prototxt is UTF-8 whatever the locale says; bytes of a file's name come out as they are.
+
+    Where whoever started this closed a stream, as a daemon may do, no file opened later gets its number; what goes
+    to such a stdout is an error, and what goes to such a stderr is dropped.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started this, as a daemon may do
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+        if stream is None:
+            kind = _Closed if name == "stdout" else io.TextIOWrapper
+            setattr(sys, name, kind(open(os.devnull, f"{mode}b"), encoding="utf-8"))  # noqa: PTH123, SIM115
         elif name == "stdout" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+class _Closed(io.TextIOWrapper):
+    """A stdout that nobody opened."""
+
+    def write(self, text: str) -> int:
+        if text:
+            raise OSError(errno.EBADF, "stdout is closed")
+        return 0
 
 
 def _drop_stdout() -> None:
@@ -156,6 +171,14 @@ def _log_to_stderr() -> None:
     """Show what the library logs as `rootgen: ...` lines on stderr."""
     logger = logging.getLogger("rootgen")
     handler = _Lines()
-    handler.setFormatter(logging.Formatter("rootgen: %(message)s"))
+    handler.setFormatter(_OneLine("rootgen: %(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches and fonts are not the user's concern
+
+
+class _OneLine(logging.Formatter):
+    """A line per record, whatever the names in it hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rootgen.errors import printable
 from rootgen.progress import Report
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ _shown: list[Progress] = []  # what stands on the terminal now
 
 
 def say(text: str) -> None:
-    """A line on stderr, above the bars that are shown there. Nobody who reads it any more ends no training."""
+    """A line on stderr, whatever the names in it hold, above the bars that are shown there.
+
+    Nobody who reads it any more ends no training.
+    """
+    text = printable(text)
     with suppress(OSError):
         if _shown:
             _shown[-1].console.print(text, markup=False, highlight=False, soft_wrap=True)

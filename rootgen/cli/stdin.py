@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from rootgen import scratch
 from rootgen.cli import UsageError
 from rootgen.errors import RootgenError
 from rootgen.net.read import is_binary
@@ -19,7 +19,10 @@ STDIN = "<stdin>"  # what errors call it
 def read() -> str:
     """The text that stdin holds."""
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        content = sys.stdin.buffer.read(prototxt.MAX_BYTES + 1)
+        if len(content) > prototxt.MAX_BYTES:
+            raise RootgenError(f"more than {prototxt.MAX_BYTES / 2**20:.0f} MiB of text", where=STDIN)
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         hint = "give a caffemodel by its name"
         raise RootgenError(f"{error.reason} at byte {error.start}: no UTF-8 text", where=STDIN, hint=hint) from None
@@ -47,8 +50,8 @@ def net_file(path: str) -> Iterator[str]:
         yield path
         return
     text = read()
-    with tempfile.TemporaryDirectory(prefix="rootgen-") as folder:
-        file = str(Path(folder) / "stdin.prototxt")
+    with scratch.folder("rootgen-stdin-") as folder:
+        file = str(folder / "stdin.prototxt")
         Path(file).write_text(text, encoding="utf-8")
         try:
             yield file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rootgen.correlation.responses import ImageSource
 from rootgen.errors import RootgenError
-from rootgen.files import locate
+from rootgen.files import locate, safe_name
 from rootgen.net.read import read
 from rootgen.proto import schema
 
@@ -50,9 +50,9 @@ def find_images(
     if layers:
         transform.CopyFrom(next(reversed(layers.values())).transform_param)
     if data:
-        names = {path: _name(path) for path in data}
+        names = {path: safe_name(_name(path)) for path in data}
         if len(set(names.values())) < len(names):
-            names = {path: str(path).strip("./").replace("/", "_") for path in data}
+            names = {path: safe_name(str(path).strip("./")) for path in data}
         return [ImageSource(name, Path(path), _settled(transform, model, mean)) for path, name in names.items()]
     if not layers:
         raise RootgenError(
@@ -60,14 +60,18 @@ def find_images(
             where=model,
             hint="pass --data LMDB, and --mean FILE where a mean is subtracted",
         )
-    found: dict[str, ImageSource] = {}
+    found: dict[Path, Any] = {}  # image set -> its transform_param
     for source, layer in layers.items():
         path = _locate(source, model)
-        found.setdefault(_name(path), ImageSource(_name(path), path, _settled(layer.transform_param, model, mean)))
+        found.setdefault(path, _settled(layer.transform_param, model, mean))
         for beside in _beside(path) if len(layers) == 1 else ():
             log.info("%s: found beside %s, taken too", beside, path.name)
-            found.setdefault(_name(beside), ImageSource(_name(beside), beside, next(iter(found.values())).transform))
-    return list(found.values())
+            found.setdefault(beside, found[path])
+    sources: dict[str, ImageSource] = {}
+    for path, settled in found.items():
+        name = safe_name(_name(path), sources)
+        sources[name] = ImageSource(name, path, settled)
+    return list(sources.values())
 
 
 def _data_layers(net: Net) -> dict[str, Any]:

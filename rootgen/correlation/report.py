@@ -14,9 +14,10 @@ import numpy as np
 
 from rootgen import errors
 from rootgen.correlation.whitening import Correlation
+from rootgen.errors import printable
 from rootgen.figures import save as figures
 from rootgen.figures.save import Drawing
-from rootgen.files import replacing, write_text
+from rootgen.files import replacing, safe_name, write_text
 from rootgen.text import Table
 
 if TYPE_CHECKING:
@@ -132,11 +133,16 @@ class CorrelatedPair:
 
 def save_arrays(path: str | Path, found: Sequence[CorrelatedPair]) -> None:
     """Put the matrices of every pair into one .npz: `conv2c-conv3a.whitened`, `.covariance`, `.within_earlier`, ..."""
-    arrays = {f"{one.row.pair}.{name}": getattr(one.correlation, name) for one in found for name in FIGURES}
+    arrays = {f"{_member(one.row.pair)}.{name}": getattr(one.correlation, name) for one in found for name in FIGURES}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: array.astype(np.float32) for name, array in arrays.items()})
     with replacing(path) as beside:
         beside.write_bytes(buffer.getvalue())
+
+
+def _member(pair: str) -> str:
+    """The name of a pair in an .npz, which is a zip archive: slashes stay, but no part leads out of a folder."""
+    return "/".join(map(safe_name, pair.split("/")))
 
 
 def save_scores(path: str | Path, scores: Sequence[Score]) -> None:
@@ -155,10 +161,10 @@ def draw(figure: Figure, matrix: np.ndarray, labels: tuple[str, str], *, title: 
     shown = axes.imshow(matrix, cmap="viridis", vmin=0, vmax=top, interpolation="nearest", aspect="equal")
     axes.set_ylabel(labels[0])
     axes.set_xlabel(labels[1])
-    axes.set_title(title, fontsize=10)
+    axes.set_title(printable(title), fontsize=10)
     axes.tick_params(labelsize=8)
     if note:
-        figure.supxlabel(note, fontsize=8, color="0.35")
+        figure.supxlabel(printable(note), fontsize=8, color="0.35")
     bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
     bar.ax.tick_params(labelsize=8)
 
@@ -166,4 +172,4 @@ def draw(figure: Figure, matrix: np.ndarray, labels: tuple[str, str], *, title: 
 def label(layer: str, channels: int, size: tuple[int, int], group: int = 1) -> str:
     """Axis label of a layer: name, filters, size of its map, groups."""
     groups = f", {group} groups" if group > 1 else ""
-    return f"{layer} ({channels} filters, {size[0]}×{size[1]}{groups})"
+    return f"{printable(layer)} ({channels} filters, {size[0]}×{size[1]}{groups})"

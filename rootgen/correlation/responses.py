@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rootgen import scratch
 from rootgen.correlation.moments import Moments
 from rootgen.correlation.pairs import AdjacentPair
 from rootgen.errors import RootgenError
-from rootgen.files import write_text
+from rootgen.files import safe_name, write_text
 from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def open_fed(
             copy.CopyFrom(layer.param)
             for field in ("blobs", "include", "exclude", "phase"):  # a snapshot's layers say phase: TRAIN
                 copy.ClearField(field)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{Path(weights).stem}.prototxt"
+    with scratch.folder("rootgen-fed-") as folder:
+        path = folder / f"{safe_name(Path(weights).stem)}.prototxt"
         write_text(path, prototxt.format(fed), durable=False)
         return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
 

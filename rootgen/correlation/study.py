@@ -16,7 +16,7 @@ from rootgen.correlation.responses import feed, gather, open_fed
 from rootgen.correlation.whitening import block_score, check_blocks, correlate
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.figures.save import FORMATS, save
-from rootgen.files import check_writable
+from rootgen.files import check_writable, inside, safe_name
 from rootgen.text import Shown, Table
 
 SCORES = "scores.csv"
@@ -132,9 +132,13 @@ def _correlated(
 def _write(out: Path, images: str, found: Sequence[CorrelatedPair], options: CorrelationOptions) -> list[Path]:
     """The images that `options.draw` asks for, and the arrays, of one set of images; the files."""
     files = []
+    names: dict[str, str] = {}  # of pictures, as the layers' names make them -> of their files
     for one in found:
         for kind in options.draw:
             for which in ("within_earlier", "within_later") if kind == "within" else (kind,):
-                files += save(one.figure(which).figure, out / images, one.name(which), options.formats)
-    save_arrays(out / f"{images}.npz", found)
-    return [*files, out / f"{images}.npz"]
+                name = one.name(which)
+                stem = names.setdefault(name, names.get(name) or safe_name(name, names.values()))
+                files += save(one.figure(which).figure, inside(out, images), stem, options.formats)
+    arrays = inside(out, f"{images}.npz")
+    save_arrays(arrays, found)
+    return [*files, arrays]

@@ -7,6 +7,8 @@ for each image, whatever is used of it.
 from __future__ import annotations
 
 import io
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,7 @@ def image_of(datum: Any, param: Any, where: object) -> np.ndarray:
 
 def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
     """A JPEG or PNG as channels x height x width, in BGR order."""
-    from PIL import Image
-
+    Image = _pillow()  # noqa: N806
     if param.force_color and param.force_gray:
         raise RootgenError("both force_color and force_gray are set", where=where)
     try:
@@ -51,6 +52,15 @@ def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
     except Exception as error:  # damaged images fail in every possible way
         raise RootgenError(f"cannot decode an image: {error}", where=where, hint="write the database again") from error
     return pixels[None] if pixels.ndim == 2 else pixels[:, :, ::-1].transpose(2, 0, 1)
+
+
+@cache
+def _pillow() -> Any:
+    """Pillow's Image, which refuses instead of warning what has so many pixels that it might be meant to harm."""
+    from PIL import Image
+
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    return Image
 
 
 class Transformer:

@@ -7,6 +7,7 @@ snapshot after. What a stop or a failure leaves behind is always enough to go on
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import threading
 import time
@@ -260,10 +261,12 @@ class _Run:
         try:
             self._snapshot()
         except RootgenError:
-            self.solver.snapshot_prefix = str(Path(mkdtemp(prefix="rootgen-rescued-")) / self.trainer.engine)
+            folder = mkdtemp(prefix="rootgen-rescued-")
+            self.solver.snapshot_prefix = str(Path(folder) / self.trainer.engine)
             try:
                 self._snapshot()
             except RootgenError as failure:
+                shutil.rmtree(folder, ignore_errors=True)
                 log.warning("what was learned since the last snapshot is lost: %s", failure)
                 return
         log.warning("rescued: iteration %d is in %s", self.trainer.iteration, self.outcome.solver_state)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -10,10 +12,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rootgen import errors
-from rootgen.files import write_bytes
+from rootgen.errors import printable
+from rootgen.files import inside, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger("rootgen")
 
 FORMATS = ("png", "pdf")
 DPI = 150
@@ -93,7 +98,7 @@ def new(width: float, height: float) -> Figure:
 
 def save(figure: Figure, folder: str | Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
     """`figure` as folder/name.FORMAT in every format; the files."""
-    made = [Path(folder) / f"{name}.{kind}" for kind in formats]
+    made = [inside(Path(folder), f"{name}.{kind}") for kind in formats]
     for path in made:
         write(figure, path)
     return made
@@ -109,6 +114,27 @@ def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:
     from matplotlib import rc_context
 
     content = io.BytesIO()  # on a full disk matplotlib's own writers end in errors of every kind
-    with rc_context({"svg.hashsalt": "rootgen", "svg.fonttype": "none"}):
+    _tame(figure)
+    with rc_context({"svg.hashsalt": "rootgen", "svg.fonttype": "none"}), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         figure.savefig(content, format=kind, dpi=dpi, metadata=_UNDATED[kind])
+    said = dict.fromkeys(str(warning.message) for warning in told)
+    missing = sum("Glyph" in text for text in said)
+    if missing:
+        log.warning("the font lacks %d of the characters in the names of a figure; boxes stand for them", missing)
+    for text in said:
+        if "Glyph" not in text:
+            log.warning("%s", text)
     return content.getvalue()
+
+
+def _tame(figure: Figure) -> None:
+    """Have every word of `figure`, a name from a file often, show as it is: no formula, no control characters."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        words = text.get_text()
+        if not words.replace("\n", "").isprintable():
+            text.set_text("\n".join(map(printable, words.split("\n"))))
+        if "$" in words:
+            text.set_parse_math(False)

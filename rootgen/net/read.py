@@ -129,7 +129,7 @@ def is_binary(path: str | Path) -> bool:
     if suffix in (".prototxt", ".pbtxt", ".txt"):
         return False
     try:
-        if Path(path).is_fifo():
+        if Path(path).exists() and not Path(path).is_file():
             return False  # a pipe, as in `rootgen cost <(rootgen emit nin)`, can be read only once
         with Path(path).open("rb") as file:
             return any(byte < 0x20 and byte not in b"\t\n\v\f\r" for byte in file.read(4096))

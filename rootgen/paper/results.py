@@ -40,6 +40,7 @@ class RunResult:
 COLUMNS = tuple(field.name for field in fields(RunResult))
 IMAGE_SETS = {"cifar10": ("fashion-mnist-sample", "fashion-mnist", "cifar10")}  # ten classes of 32 x 32
 """An architecture's recipe -> the image sets that it can be measured on."""
+MAX_BYTES = 2**24
 
 _TYPES = {"str": str, "int": int, "float": float}
 
@@ -56,7 +57,7 @@ def save(path: str | Path, results: Sequence[RunResult]) -> None:
 
 def load(path: str | Path) -> list[RunResult]:
     """The rows of a results.csv; RootgenError where a column is missing or a cell is no number."""
-    reader = csv.DictReader(io.StringIO(read_bytes(path).decode("utf-8", "replace")))
+    reader = csv.DictReader(io.StringIO(read_bytes(path, most=MAX_BYTES).decode("utf-8", "replace")))
     missing = [column for column in COLUMNS if column not in (*(reader.fieldnames or ()), "architecture")]
     if missing:
         what = f"has no column {', '.join(missing)}"

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rootgen.errors import RootgenError
+from rootgen.files import check_regular
 from rootgen.proto import schema
 from rootgen.proto.lmdb_pages import DamagedError, Pages
 
@@ -30,6 +31,7 @@ class Database:
         self.path = path
         if not path.exists():
             raise RootgenError("no such database", where=path, hint="`rootgen data` makes one; is the folder right?")
+        check_regular(_file(path))
         try:
             self._pages = Pages(_file(path))
         except (DamagedError, OSError) as error:

@@ -51,7 +51,7 @@ def read_source(path: str | Path) -> str:
         raise RootgenError(
             f"{size / 2**20:.0f} MiB is too large for a prototxt", where=path, hint="is it a .caffemodel or a database?"
         )
-    return decoded(read_bytes(path), path)
+    return decoded(read_bytes(path, most=MAX_BYTES, pipes=True), path)
 
 
 def decoded(content: bytes, where: object) -> str:

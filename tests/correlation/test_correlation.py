@@ -472,3 +472,40 @@ def test_pairs_of_the_papers_nets_fit_their_channels(arch: str, count: int | Non
         before = sum(channels[blob] for blob in pair.before)
         assert before + channels[pair.blobs[0]] <= channels[pair.input], pair
         assert channels[pair.input] % pair.group == 0
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("names", "stem", "arrays"),
+    [
+        (("../../one", "two"), "__.._one-two", "_/_/one-two"),
+        (("/one", "/two"), "_one-_two", "_/one-/two"),
+        (("a/one", "a/two"), "a_one-a_two", "a/one-a/two"),
+        (("..", "."), "_", "_"),
+        (("one\n\x1b[2J", "two"), "one_n_x1b[2J-two", "one_n_x1b[2J-two"),
+        (("x" * 300, "two"), None, None),
+        (("", "$\\frac$"), "_$_frac$", "_$_frac$"),
+    ],
+)
+def test_files_stay_below_the_folder_whatever_layers_are_called(
+    trained: Path, tmp_path: Path, names: tuple[str, str], stem: str | None, arrays: str | None
+) -> None:
+    earlier, later = names
+    model = schema.read_binary(trained, schema.NetParameter)
+    for layer in model.layer:
+        layer.name = {"one": earlier, "two": later}.get(layer.name, layer.name)
+    (tmp_path / "deep/er").mkdir(parents=True)
+    hostile = tmp_path / "deep/er/hostile.caffemodel"
+    hostile.write_bytes(schema.to_bytes(model))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    out = tmp_path / "deep/er/out"
+    assert main(["correlation", str(hostile), "--engine", "torch", "--out", str(out), "--draw", "whitened,within"]) == 0
+    made = {path for path in tmp_path.rglob("*") if path.is_file()} - set(before)
+    assert all(path.is_relative_to(out) for path in made)
+    assert {path: path.read_bytes() for path in before} == before
+    assert len([path for path in made if path.parent == out / "test"]) == 6
+    if stem is not None:
+        assert out / "test" / f"{stem}.png" in made
+    with np.load(out / "test.npz") as held:
+        assert arrays is None or f"{arrays}.whitened" in held
+        assert not any(part in ("..", "") for name in held for part in name.split("/"))

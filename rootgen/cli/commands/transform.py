@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 from rootgen.cli import UsageError, arguments, stdin, write_out
@@ -62,4 +63,5 @@ def run(args: argparse.Namespace) -> None:
         if change.kept and change.kept != "on the image":
             log.info("%s: kept as it is: %s", change.layer.where, change.kept)
     write_out(found.text, args.out)
-    log.info("%s: %s\n%s", where, plan, saving.rstrip())
+    log.info("%s: %s", where, plan)
+    print(saving.rstrip(), file=sys.stderr)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rootgen import scratch
 from rootgen.engine import solver as solvers
 from rootgen.engine.caffe import prepare, runtime, timing
 from rootgen.engine.caffe.network import CaffeNetwork
 from rootgen.engine.caffe.prepare import Checked
-from rootgen.engine.caffe.trainer import CaffeTrainer, Scratch
+from rootgen.engine.caffe.trainer import CaffeTrainer
 from rootgen.net.read import is_binary, read
 from rootgen.proto import prototxt, schema
 
@@ -33,8 +33,8 @@ def open_network(
     words = runtime.choose_device(device)
     prepare.check_device(checked, words.startswith("gpu"))
     caffe = runtime.pycaffe()
-    with tempfile.TemporaryDirectory(prefix="rootgen-net-") as folder:
-        file = Path(folder) / "net.prototxt"
+    with scratch.folder("rootgen-net-") as folder:
+        file = folder / "net.prototxt"
         losses = {} if read_data else timing.with_loss(checked.net)  # made to be timed
         file.write_text(prepare.net_text(net_path, checked, losses), encoding="utf-8")
         network = CaffeNetwork(caffe.Net(str(file), getattr(caffe, phase)), checked, words)
@@ -63,18 +63,18 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto", seed: int | N
     words = runtime.choose_device(device, prefer_gpu=solver.solver_mode == 1)
     for checked in (train, *tests):
         prepare.check_device(checked, words.startswith("gpu"))
-    scratch = Scratch()
-    file = scratch.path / "solver.prototxt"
-    file.write_text(prototxt.format(_for_caffe(solver, scratch.path, train, tests, beside)), encoding="utf-8")
+    folder = scratch.Folder("rootgen-solver-")
+    file = folder.path / "solver.prototxt"
+    file.write_text(prototxt.format(_for_caffe(solver, folder.path, train, tests, beside)), encoding="utf-8")
     caffe_solver = runtime.pycaffe().get_solver(str(file))
     caffe_nets = [caffe_solver.net, *caffe_solver.test_nets]
     networks = [CaffeNetwork(net, checked, words) for net, checked in zip(caffe_nets, (train, *tests), strict=True)]
-    trainer = CaffeTrainer(solver, solver_path, caffe_solver, scratch, networks)
+    trainer = CaffeTrainer(solver, solver_path, caffe_solver, folder, networks)
     trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
     return trainer
 
 
-def _for_caffe(solver: Any, scratch: Path, train: Checked, tests: Sequence[Checked], beside: Path) -> Any:
+def _for_caffe(solver: Any, folder: Path, train: Checked, tests: Sequence[Checked], beside: Path) -> Any:
     """The solver as Caffe gets it: nets inside, files found; testing, display and snapshots left to the caller."""
     given = schema.SolverParameter()
     given.CopyFrom(solver)
@@ -85,6 +85,6 @@ def _for_caffe(solver: Any, scratch: Path, train: Checked, tests: Sequence[Check
     given.test_initialization = False
     if given.test_iter:
         given.test_interval = NEVER
-    given.snapshot_prefix = f"{scratch}/snapshot"
+    given.snapshot_prefix = f"{folder}/snapshot"
     given.snapshot_format = schema.SolverParameter.BINARYPROTO  # what we take the state from, whatever is written
     return given

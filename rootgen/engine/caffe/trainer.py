@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-import tempfile
 import time
-import weakref
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,16 +22,9 @@ from rootgen.engine.learning_rate import learning_rate, tests_before
 from rootgen.engine.trainer import diverged, write_snapshot
 from rootgen.errors import RootgenError
 from rootgen.progress import Report, silent
+from rootgen.scratch import Folder
 
 log = logging.getLogger("rootgen")
-
-
-class Scratch:
-    """A folder for the files that only Caffe itself reads or writes; it goes with this object."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="rootgen-solver-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 class CaffeTrainer:
@@ -46,7 +37,7 @@ class CaffeTrainer:
         solver: Any,
         where: object,
         caffe_solver: Any,
-        scratch: Scratch,
+        scratch: Folder,
         networks: Sequence[CaffeNetwork],
     ) -> None:
         """`solver` is what the user wrote, `caffe_solver` was made to leave testing and snapshots to us.
