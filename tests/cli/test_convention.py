@@ -349,9 +349,8 @@ def test_json_has_no_number_that_is_none() -> None:
 
 def test_unknown_costs_are_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net = tmp_path / "n.prototxt"
-    net.write_text(
-        "layer { name: 'd' type: 'Input' top: 'd' input_param { shape { dim: 1 } } } layer { name: 'u' type: 'Python' bottom: 'd' top: 'u' }"
-    )
+    data = "layer { name: 'd' type: 'Input' top: 'd' input_param { shape { dim: 1 } } }"
+    net.write_text(f"{data} layer {{ name: 'u' type: 'Python' bottom: 'd' top: 'u' }}")
     found = json.loads(ran(["cost", str(net), "--format", "json"], capsys))
     assert found["unknown"] == ["u"]
     unknown = next(layer for layer in found["layers"] if layer["name"] == "u")
