@@ -82,3 +82,17 @@ def test_a_folder_named_caffe_is_no_pycaffe(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("ROOTGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ROOTGEN_CAFFE_PREFIX", raising=False)
     assert import_path() == "no Caffe is built yet"
+
+
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("torch", "caffe")]
+)
+@pytest.mark.parametrize(
+    ("param", "match"),
+    [("", "has no infogain matrix"), ('infogain_loss_param { source: "no/such/file" }', "cannot read")],
+)
+def test_an_infogain_matrix_has_to_be_there(tmp_path: Path, engine: str, param: str, match: str) -> None:
+    net = TRAIN.replace('"SoftmaxWithLoss"', f'"InfogainLoss" {param}') % ("", "ip2")
+    (tmp_path / "net.prototxt").write_text(net)
+    with pytest.raises(RootgenError, match=match):
+        open_network(tmp_path / "net.prototxt", phase="TRAIN", engine=engine, device="cpu")

@@ -401,8 +401,13 @@ def test_other_losses():
 
 
 def test_an_unimplemented_type_is_named_with_its_place():
-    with pytest.raises(RootgenError, match=r"<text>:2: layer 'y': the embedded engine has no layer type 'Im2col'"):
-        one_layer('type: "Im2col" convolution_param { kernel_size: 3 }', 1, 1, 5, 5)
+    text = (
+        input_layer("x", 1, 2)
+        + input_layer("z", 1)
+        + ('layer { name: "y" type: "HDF5Output" bottom: "x" bottom: "z" hdf5_output_param { file_name: "y.h5" } }')
+    )
+    with pytest.raises(RootgenError, match=r"<text>:3: layer 'y': the embedded engine does not run HDF5Output"):
+        network(text)
 
 
 def test_shared_parameters_are_one_blob():
@@ -514,3 +519,12 @@ def test_overwriting_relus_change_nothing(monkeypatch):
     monkeypatch.setattr("rootgen.engine.torch.network.overwrite_in_place", lambda units: None)
     for ours, plain in zip(overwriting, gradients(), strict=True):
         assert torch.equal(ours, plain)
+
+
+def test_every_type_runs_or_is_fed_or_says_why_not():
+    from rootgen.engine.torch.layers import BUILDERS
+    from rootgen.net.layers.registry import TYPES
+
+    wanted = {name for name, entry in TYPES.items() if not entry.fed and not entry.only_caffe}
+    assert set(BUILDERS) == wanted
+    assert {name for name, entry in TYPES.items() if entry.only_caffe} == {"HDF5Output", "Python"}

@@ -16,7 +16,7 @@ from rootgen.net.read import is_binary
 from rootgen.net.shapes import infer
 from rootgen.proto import prototxt, schema
 
-_SOURCES = ("data_param", "image_data_param", "window_data_param", "hdf5_data_param")
+_SOURCES = ("data_param", "image_data_param", "window_data_param", "hdf5_data_param", "infogain_loss_param")
 NEEDS = {"ImageData": "--opencv", "WindowData": "--opencv"}  # layer type -> the option of `rootgen caffe build`
 LMDB = 1
 
@@ -48,6 +48,7 @@ def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, r
         for filler in fillers_in(layer.param):
             check_filler(filler, layer.where)
         check_multipliers(layer)
+        _check_matrix(layer, beside)
         if layer.type == "Input" or (layer.type == "Data" and not _reads(layer, beside, read_data)):
             outside.append(layer)
         if layer.type != "Data" or layer in outside or layer.param.data_param.backend != LMDB:
@@ -67,6 +68,16 @@ def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, r
         if found.params:
             params[layer.name] = list(found.params)
     return Checked(net, net.blobs, params, records, tuple(outside))
+
+
+def _check_matrix(layer: Layer, beside: Path) -> None:
+    """Refuse an InfogainLoss whose matrix is nowhere, at which Caffe ends the process."""
+    if layer.type != "InfogainLoss" or len(layer.bottoms) > 2:
+        return
+    name = layer.param.infogain_loss_param.source
+    if not name:
+        raise layer.error("has no infogain matrix", "give infogain_loss_param.source, or the matrix as a third bottom")
+    schema.read_binary(locate(name, beside, layer.where), schema.BlobProto)
 
 
 def _reads(layer: Layer, beside: Path, read_data: bool) -> bool:

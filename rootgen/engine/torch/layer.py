@@ -12,6 +12,7 @@ from torch import Tensor
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer, Shape
 from rootgen.net.layers.registry import loss_weights, of
+from rootgen.text import shape_text
 
 Run = Callable[..., Any]  # bottoms -> one top, or a tuple of tops
 Build = Callable[["Unit"], Run]
@@ -25,33 +26,27 @@ FREE_OUTPUT: set[str] = set()
 class Unit:
     """A layer of a net.
 
-    `blobs` are its learnable blobs in Caffe's order and shapes; a test net's units hold the train net's
-    tensors, so a run function looks them up when it runs. `generator` is the net's, seeded anew for every pass.
+    `bottoms` and `tops` are the shapes that the last pass had, at first those that the net says. `blobs` are its
+    learnable blobs in Caffe's order and shapes; a test net's units hold the train net's tensors, so a run function
+    looks them up when it runs. `generator` is the net's, seeded anew for every pass.
     """
 
     layer: Layer
     phase: str
     generator: torch.Generator
     blobs: list[Tensor] = field(default_factory=list)
+    bottoms: tuple[Shape, ...] = field(init=False)
+    tops: tuple[Shape, ...] = field(init=False)
     run: Run = field(init=False)
     loss_weights: tuple[float, ...] = field(init=False)  # how much each top adds to the loss
 
     def __post_init__(self) -> None:
+        self.bottoms, self.tops = self.layer.shapes.bottoms, self.layer.shapes.tops
         build = BUILDERS.get(self.layer.type)
         if build is None:
             raise self._refused()
         self.run = build(self)
         self.loss_weights = loss_weights(self.layer)
-
-    @property
-    def bottoms(self) -> tuple[Shape, ...]:
-        """Shapes of the bottoms."""
-        return self.layer.shapes.bottoms
-
-    @property
-    def tops(self) -> tuple[Shape, ...]:
-        """Shapes of the tops."""
-        return self.layer.shapes.tops
 
     @property
     def param(self) -> Any:
@@ -76,12 +71,34 @@ class Unit:
             raise self.error(f"axis {axis} of a blob with {count} axes")
         return axis % count
 
+    def fit(self, bottoms: Sequence[Tensor]) -> None:
+        """Take on the shapes of blobs that came otherwise than the net says, as Caffe does before each pass.
+
+        So in another batch size, and after a Filter. RootgenError where they break a rule of the layer, would
+        change its learnable blobs, or leave nothing to divide by.
+        """
+        shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
+        if shapes == self.bottoms:
+            return
+        if of(self.layer).needs_images and not shapes[0][0]:
+            raise self.error(f"has no image in this batch: bottom '{self.layer.bottoms[0]}' is {shape_text(shapes[0])}")
+        try:
+            rule = of(self.layer).shapes
+            assert rule is not None
+            found = rule(self.layer, shapes)
+        except ZeroDivisionError:
+            raise self.error(f"cannot work out its top's shape from an empty bottom, {shape_text(shapes[0])}") from None
+        for i, (shape, blob) in enumerate(zip(found.params, self.blobs, strict=True)):
+            if shape != blob.shape:
+                came = ", ".join(map(shape_text, shapes))
+                raise self.error(
+                    f"learnable blob {i} is {shape_text(blob.shape)}, but bottoms of {came} need {shape_text(shape)}"
+                )
+        self.bottoms, self.tops = shapes, found.tops
+
     def reshaped(self, x: Tensor, top: int = 0) -> Tensor:
-        """`x` in the shape of a top, for whatever batch size `x` came with."""
-        declared, shape = self.bottoms[0], self.tops[top]
-        if declared[:1] == shape[:1]:
-            shape = (x.shape[0], *shape[1:])
-        return x.reshape(shape)
+        """`x` in the shape of a top."""
+        return x.reshape(self.tops[top])
 
 
 def builds(

@@ -106,6 +106,7 @@ class TorchNetwork:
             for i, passes in enumerate(unit.param.propagate_down):
                 if not passes:
                     bottoms[i] = bottoms[i].detach()
+            unit.fit(bottoms)
             tops = unit.run(*bottoms)
             tops = (tops,) if isinstance(tops, Tensor) else tops
             values.update(zip(unit.layer.tops, tops, strict=False))

@@ -46,6 +46,7 @@ def _check_labels(layer: Layer, at: int, bottoms: Sequence[Shape]) -> int:
     bottoms=2,
     tops=_ONE,
     v1="MULTINOMIAL_LOGISTIC_LOSS",
+    needs_images=True,
 )
 def multinomial_logistic_loss(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     _same_batch(layer, bottoms)
@@ -79,6 +80,7 @@ def infogain_loss(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     bottoms=2,
     tops=(0, 2),
     v1="SOFTMAX_LOSS",
+    needs_images=True,
 )
 def softmax_with_loss(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     _same_batch(layer, bottoms)
@@ -102,7 +104,15 @@ def elementwise_loss(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return _scalar(layer)
 
 
-@layer_type("HingeLoss", "loss", "what scores lack of a margin of 1", bottoms=2, tops=_ONE, v1="HINGE_LOSS")
+@layer_type(
+    "HingeLoss",
+    "loss",
+    "what scores lack of a margin of 1",
+    bottoms=2,
+    tops=_ONE,
+    v1="HINGE_LOSS",
+    needs_images=True,
+)
 def hinge_loss(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     _same_batch(layer, bottoms)
     return _scalar(layer)
@@ -128,7 +138,13 @@ def contrastive_loss(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 
 
 @layer_type(
-    "Accuracy", "measure", "share of images whose true class is among the best", bottoms=2, tops=(1, 2), v1="ACCURACY"
+    "Accuracy",
+    "measure",
+    "share of images whose true class is among the best",
+    bottoms=2,
+    tops=(1, 2),
+    v1="ACCURACY",
+    needs_images=True,
 )
 def accuracy(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     param = layer.param.accuracy_param

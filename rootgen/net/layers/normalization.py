@@ -16,7 +16,9 @@ def lrn(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return Shaped((four_axes(layer, bottoms[0]),))
 
 
-@layer_type("MVN", "per channel", "subtracts the mean of each image, divides by its deviation", v1="MVN")
+@layer_type(
+    "MVN", "per channel", "subtracts the mean of each image, divides by its deviation", v1="MVN", needs_images=True
+)
 def mvn(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return Shaped((legacy(layer, bottoms[0]),))
 

@@ -37,8 +37,10 @@ def recurrent(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
             f"and {1 + hidden}"
         )
     x, cont = bottoms[:2]
-    if len(x) < 2 or cont != x[:2]:
+    if len(x) < 3 or cont != x[:2]:  # Caffe needs an axis of features
         raise layer.error(f"takes x of T x N x ... and cont of T x N, not {shape_text(x)} and {shape_text(cont)}")
+    if static and len(bottoms[2]) < 2:
+        raise layer.error(f"takes a static input of N x ..., not {shape_text(bottoms[2])}")
     if static and bottoms[2][:1] != x[1:2]:
         raise layer.error(
             f"its static input {shape_text(bottoms[2])} does not begin with the number of streams, {x[1]}"

@@ -77,7 +77,8 @@ class LayerType:
     known, how often each value of a learnable blob is multiplied in a batch, by the blob's place (what is not in it,
     biases for one, is no multiply-add). shares_data: its tops are its bottom under another name or shape.
     self_made: data that the layer makes up by itself. statistics: its blobs are running statistics, which no gradient
-    changes. only_caffe: why the PyTorch engine does not run it.
+    changes. needs_images: Caffe divides by the number of images, and ends the process at a batch without any.
+    only_caffe: why the PyTorch engine does not run it.
     """
 
     name: str
@@ -93,6 +94,7 @@ class LayerType:
     shares_data: bool = False
     self_made: bool = False
     statistics: bool = False
+    needs_images: bool = False
     only_caffe: str = ""
 
     @property
@@ -145,6 +147,7 @@ def layer_type(
     shares_data: bool = False,
     self_made: bool = False,
     statistics: bool = False,
+    needs_images: bool = False,
     only_caffe: str = "",
 ) -> Callable[[Callable[..., Shaped]], Callable[..., Shaped]]:
     """Register the decorated function as the shape rule of the layer type `name`; see LayerType for the rest."""
@@ -165,6 +168,7 @@ def layer_type(
             shares_data=shares_data,
             self_made=self_made,
             statistics=statistics,
+            needs_images=needs_images,
             only_caffe=only_caffe,
         )
         return function

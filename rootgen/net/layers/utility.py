@@ -148,7 +148,9 @@ def eltwise(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return Shaped((bottoms[0],))
 
 
-@layer_type("Filter", "arrange", "the images that a selector chooses", bottoms=(2, MANY), tops=(1, MANY))
+@layer_type(
+    "Filter", "arrange", "the images that a selector chooses", bottoms=(2, MANY), tops=(1, MANY), needs_images=True
+)
 def filtered(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     """The bottoms but the last, the selector; before the first image is seen Caffe shapes them like the whole batch."""
     *data, selector = bottoms

@@ -203,6 +203,17 @@ def pooling(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return Shaped(((bottom[0], bottom[1], *out),) * len(layer.tops))
 
 
+def pyramid_geometry(bins: int, spatial: Sequence[int]) -> Geometry:
+    """Window that cuts an image into `bins` each way: so large that they cover it, with what is over for pad.
+
+    Rounded up (GetPoolingParam in spp_layer.cpp), the pad of both sides may be a pixel too much; the last bins are
+    then smaller, or one fewer.
+    """
+    kernel = tuple(-(-length // bins) for length in spatial)
+    pad = tuple((k * bins - length + 1) // 2 for k, length in zip(kernel, spatial, strict=True))
+    return Geometry(kernel, kernel, pad, (1, 1))
+
+
 @layer_type("SPP", "arrange", "spatial pyramid pooling: into 1, 4, 16, ... bins, side by side")
 def spatial_pyramid(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     """Poolings into 1, 2x2, 4x4, ... bins; flattened and side by side where there are several."""
@@ -212,15 +223,13 @@ def spatial_pyramid(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
         raise layer.error(f"pyramid_height {levels} has bins beyond any image")
     total = 0
     for level in range(levels):
-        bins = 2**level
-        kernel = tuple(-(-length // bins) for length in spatial)
-        pad = tuple((k * bins - length + 1) // 2 for k, length in zip(kernel, spatial, strict=True))
-        for p, k in zip(pad, kernel, strict=True):
+        window = pyramid_geometry(2**level, spatial)
+        for p, k in zip(window.pad, window.kernel, strict=True):
             if p and p >= k:
                 raise layer.error(
                     f"pyramid_height {levels} has more bins than its bottom {shape_text(bottoms[0])} has pixels"
                 )
-        out = pooled(Geometry(kernel, kernel, pad, (1, 1)), spatial)
+        out = pooled(window, spatial)
         if levels == 1:
             return Shaped(((num, channels, *out),))
         total += channels * out[0] * out[1]

@@ -1,7 +1,16 @@
 """Every layer type of the embedded engine, by the chapters of net/layers: importing this package registers them."""
 
 from rootgen.engine.torch.layer import BUILDERS, FILLERS
-from rootgen.engine.torch.layers import activation, common, data, loss, normalization, pooling, utility, vision
+from rootgen.engine.torch.layers import (
+    activation,
+    common,
+    data,
+    loss,
+    normalization,
+    recurrent,
+    utility,
+    vision,
+)
 
 __all__ = [
     "BUILDERS",
@@ -11,7 +20,7 @@ __all__ = [
     "data",
     "loss",
     "normalization",
-    "pooling",
+    "recurrent",
     "utility",
     "vision",
 ]

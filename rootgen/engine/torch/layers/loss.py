@@ -8,9 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rootgen.engine import blobs
 from rootgen.engine.torch.layer import Run, Unit, builds
+from rootgen.files import locate
+from rootgen.proto import schema
+from rootgen.text import shape_text
 
 _FULL, _VALID, _BATCH_SIZE, _NONE = 0, 1, 2, 3  # LossParameter.NormalizationMode
+_LEAST = math.log(1e-20)  # of a probability's logarithm: InfogainLoss's kLOG_THRESHOLD
 _GREATEST = 87.33654475  # -log(FLT_MIN): Caffe clips the probability there
 
 
@@ -28,7 +33,7 @@ def softmax_with_loss(unit: Unit) -> Run:
         losses = value.clamp(max=_GREATEST) + (losses - value)  # clips the value, not the gradient
         loss = torch.where(valid, losses, torch.zeros_like(losses)).sum()
         loss = loss / _normalizer(mode, valid, x.shape[:axis].numel())
-        return (loss, log_probability.exp())[: max(len(unit.tops), 1)]
+        return (loss, log_probability.detach().exp())[: max(len(unit.tops), 1)]  # Caffe takes no gradient of the second
 
     return run
 
@@ -161,3 +166,47 @@ def contrastive_loss(unit: Unit) -> Run:
         return torch.where(similar.flatten().bool(), squares, apart).sum() / a.shape[0] / 2
 
     return run
+
+
+@builds("InfogainLoss")
+def infogain_loss(unit: Unit) -> Run:
+    """-sum over classes k of H[label, k] log p[k], summed over places and normalized; p is the softmax of the scores.
+
+    H, classes x classes, is the third bottom or the file infogain_loss_param.source. Small p are clipped in the
+    value, not in the gradient, as in Caffe. The second top is p; no gradient passes through it, nor to H.
+    """
+    param = unit.param
+    if param.loss_param.HasField("normalize"):
+        raise unit.error("loss_param.normalize is not for InfogainLoss", "use normalization: VALID or BATCH_SIZE")
+    axis = unit.axis(param.infogain_loss_param.axis)
+    mode = _normalization(unit, _VALID)
+    labels_of = _labels(unit, axis, param.loss_param)
+    classes = unit.bottoms[0][axis]
+    stored = _matrix(unit, classes) if len(unit.bottoms) < 3 else None
+
+    def run(x: Tensor, label: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        log_probability = F.log_softmax(x, axis)
+        index, valid = labels_of(x, label)
+        matrix = given[0].detach().reshape(classes, classes) if stored is None else stored.to(x)
+        rows = torch.where(valid.unsqueeze(-1), matrix[index], 0.0).movedim(-1, axis)  # of each place's label
+        value = log_probability.detach()
+        clipped = value.clamp(min=_LEAST) + (log_probability - value)
+        loss = -(rows * clipped).sum() / _normalizer(mode, valid, x.shape[:axis].numel())
+        return (loss, value.exp())[: max(len(unit.tops), 1)]
+
+    return run
+
+
+def _matrix(unit: Unit, classes: int) -> Tensor:
+    """The infogain matrix in the file that the layer names, a binary BlobProto; RootgenError where it does not fit."""
+    param = unit.param.infogain_loss_param
+    if not param.HasField("source"):
+        raise unit.error("has no infogain matrix", "give infogain_loss_param.source, or the matrix as a third bottom")
+    path = locate(param.source, None, unit.layer.where)
+    matrix = blobs.to_array(schema.read_binary(path, schema.BlobProto), path)
+    if matrix.size != classes**2:
+        raise unit.error(
+            f"the infogain matrix in {path} is {shape_text(matrix.shape)}, but {classes} classes need "
+            f"{classes}x{classes}"
+        )
+    return torch.from_numpy(matrix.reshape(classes, classes).copy())

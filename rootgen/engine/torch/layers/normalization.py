@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rootgen.engine.torch.layer import Run, Unit, builds
+from rootgen.text import shape_text
 
 
 @builds("BatchNorm", output_is_free=True)
@@ -35,6 +36,8 @@ def _global_statistics(unit: Unit, eps: float) -> Run:
 
 def _batch_statistics(unit: Unit, param: Any) -> Run:
     def run(x: Tensor) -> Tensor:
+        if not x.shape[0]:
+            raise unit.error(f"has no image in this batch to take statistics of: {shape_text(x.shape)}")
         mean, variance = torch.zeros_like(unit.blobs[0]), torch.zeros_like(unit.blobs[1])
         if x.numel() == x.shape[1]:  # one value per channel, which PyTorch refuses
             mean, out = x.detach().flatten(), x * 0
