@@ -79,6 +79,7 @@ OF_A_NET = [words.split() for words in ("--name x", "--classes 7", "--batch-size
         (["nin", "--all"], "--all renders every row of every table"),
         (["--all", "--root", "4"], "--all renders every row of every table"),
         (["nin", "--check"], "--check goes with --all"),
+        (["--all", "-o", "-"], "--all renders a folder of files, which stdout cannot hold (-o DIR)"),
         *(
             (["--all", *words], f"{words[0]} does nothing with --all")
             for words in [["--phase", "train_val"], *OF_A_NET]

@@ -71,8 +71,9 @@ def test_no_two_nodes_in_one_place_and_no_edge_against_the_flow(arch):
     found = drawn(arch)
     places = [(node.rank, node.lane) for node in found.nodes]
     assert len(set(places)) == len(places)
+    assert [node.layer.name for node in found.nodes if not node.edges] == ["data"]  # all others are led to
     assert all(found.nodes[edge].rank < node.rank for node in found.nodes for edge in node.edges)
-    assert found.stages == sorted(found.stages)
+    assert found.stages == sorted(found.stages) and len(set(found.stages)) > 2
     bent = [place for bend in found.bends.values() for place in bend]
     assert not set(bent) & set(places)
 

@@ -48,7 +48,7 @@ def test_groups_change_one_layer():
 
 def test_shapes_spread_and_fields_are_named():
     found = {row.name: row for row in compared(A, A.replace("kernel_size: 3", "kernel_size: 1 pad: 1")).changes}
-    assert set(found) == {"a", "b", "c"}
+    assert list(found) == ["a", "b", "c"]
     assert found["b"].fields == ()
     assert found["a"].fields == (
         "convolution_param.kernel_size: [3] -> [1]",
@@ -84,7 +84,7 @@ def test_json_of_the_command(capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["before"]["params"], found["after"]["params"]) == (966986, 455498)
     changed = {row["name"]: row for row in found["layers"] if row["status"] != "same"}
-    assert set(changed) == {"conv2a", "conv3a"}
+    assert list(changed) == ["conv2a", "conv3a"]
     assert changed["conv2a"]["before"]["group"] == 1
     assert changed["conv2a"]["after"] == {
         "type": "Convolution", "group": 4, "output": [192, 16, 16], "params": 115392, "macs": 29491200

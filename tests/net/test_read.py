@@ -160,13 +160,14 @@ def test_v1_layers_are_upgraded():
 
 def test_every_v1_type_has_a_name_of_today():
     enum = schema.message("V1LayerParameter").DESCRIPTOR.fields_by_name["type"].enum_type
-    for value in enum.values:
-        if value.name != "NONE":
-            param = schema.NetParameter()
-            param.layers.add(name="x", type=value.number)
-            upgraded = net.upgraded(param, "x").layer[0]
-            assert upgraded.type in TYPES
-            assert upgraded.type.lower().replace("withloss", "loss") == value.name.lower().replace("_", "")
+    values = [value for value in enum.values if value.name != "NONE"]
+    assert len(values) == 39
+    for value in values:
+        param = schema.NetParameter()
+        param.layers.add(name="x", type=value.number)
+        upgraded = net.upgraded(param, "x").layer[0]
+        assert upgraded.type in TYPES
+        assert upgraded.type.lower().replace("withloss", "loss") == value.name.lower().replace("_", "")
 
 
 V0 = """name: 'v' input: 'x' input_dim: 2 input_dim: 4 input_dim: 9 input_dim: 9

@@ -115,6 +115,7 @@ def test_a_file_of_two_runs_is_refused() -> None:
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         plot.draw([plot.reported("nin")], tmp_path / name, "nin")
+    assert {path.suffix for path in (tmp_path / "a").iterdir()} == {".csv", ".png", ".pdf", ".svg"}
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 

@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
         if args.arch or arguments.plan(args) != Plan():
             raise UsageError("--all renders every row of every table: name no architecture and no groups with it")
         refuse_idle(args, OF_A_NET, "does nothing with --all")
+        if args.out == "-":
+            raise UsageError("--all renders a folder of files, which stdout cannot hold", hint="-o DIR")
         return _gallery(args)
     if args.check:
         raise UsageError("--check goes with --all")
