@@ -45,10 +45,10 @@ def cache(name: str) -> Path:
     RootgenError where it cannot be made, where a variable names it from the working folder, which may be
     anybody's, or where another user owns it or can write to it.
     """
-    root = _root()
-    folder = root / name
+    top = root()
+    folder = top / name
     try:
-        for part in (*reversed(root.parents), root, folder):
+        for part in (*reversed(top.parents), top, folder):
             if not part.exists():
                 part.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
@@ -98,14 +98,14 @@ def _check_entry(path: Path) -> None:
         raise SharedCacheError("another user owns it or can write to it", where=path, hint="rootgen caffe build anew")
 
 
-def _root() -> Path:
-    """The cache's top folder."""
+def root() -> Path:
+    """The cache's top folder, there or not; RootgenError where there is none to name."""
     for name, below in (("ROOTGEN_CACHE", ""), ("XDG_CACHE_HOME", "rootgen")):
         if value := os.environ.get(name):
-            root = _expanded(value) / below
-            if not root.is_absolute():
+            top = _expanded(value) / below
+            if not top.is_absolute():
                 raise SharedCacheError(f"{name} is '{value}', no absolute path, so no cache", hint=f"set {name} to one")
-            return root
+            return top
     return _expanded("~/.cache") / "rootgen"
 
 

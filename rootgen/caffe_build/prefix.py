@@ -93,9 +93,10 @@ def find_prefix(named: Path | None = None) -> Prefix:
 def import_path() -> str | None:
     """Why `import caffe` cannot work here, or None where it can; puts a built pycaffe on sys.path if it must."""
     found = importlib.util.find_spec("caffe")
-    if found is not None and found.origin is not None:  # a folder without __init__.py has none, and is no pycaffe
-        return None
     try:
+        if found is not None and found.origin is not None:  # a folder without __init__.py has none, and is no pycaffe
+            _check_linked(Path(found.origin))
+            return None
         prefix = find_prefix()
     except paths.SharedCacheError as error:
         log.warning("pycaffe is passed over: %s", error)
@@ -110,6 +111,13 @@ def import_path() -> str | None:
         return f"{python}: pycaffe is built for Python {made_for}, this is {sysconfig.get_python_version()}"
     sys.path.append(str(python))
     return None
+
+
+def _check_linked(origin: Path) -> None:
+    """Refuse a module of the cache, as `rootgen caffe build --link` has it found, that others can write to."""
+    place = origin.resolve().parents[2]
+    if (place / RECORD).is_file() and place.parent == (paths.root() / "caffe").resolve():
+        paths.check_own_tree(place)
 
 
 def _before(name: str, path: Path) -> str:

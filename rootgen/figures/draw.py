@@ -8,17 +8,15 @@ short nets stand in one line, longer ones with a column per stage.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from math import log2
 from typing import Any
 
 from rootgen.errors import printable
 from rootgen.figures.diagram import CONVOLUTIONS, Diagram, Node
+from rootgen.figures.layout import Layout, Point
 from rootgen.figures.save import DPI, Drawing
 
-ONE_LINE = 16  # ranks: a longer net gets a column per stage
 MANY = (
     1000  # nodes: in larger pictures labels have no backing against lines that pass behind, which takes half the time
 )
@@ -27,14 +25,12 @@ SPATIAL, POINTWISE, FC, OTHER, LINE, BAND = "#5b7fa6", "#b4c5d8", "#7d9b76", "#e
 GROUPS = ("#c44e52", "#4c72b0", "#55a868", "#dd8452", "#8172b3", "#b59a57", "#da8bc3", "#64b5cd")
 SMALL, LARGE = 7.0, 9.5  # points
 
-Point = tuple[float, float]
-
 
 def picture(diagram: Diagram, title: str) -> Drawing:
     """The picture of `diagram` under `title`."""
     from matplotlib.figure import Figure
 
-    place = _Layout(diagram)
+    place = Layout(diagram)
     left, bottom, right, top = place.frame()
     width, height = right - left, top - bottom
     figure = Figure(figsize=(width, height))
@@ -45,73 +41,10 @@ def picture(diagram: Diagram, title: str) -> Drawing:
     return Drawing(figure, min(DPI, PNG_PIXELS / max(width, height)))
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where ranks, lanes and stages lie, in inches; y points up."""
-
-    diagram: Diagram
-
-    @property
-    def one_line(self) -> bool:
-        return len(self.diagram.stages) <= ONE_LINE
-
-    @property
-    def size(self) -> float:
-        """How tall blocks are drawn: inches per doubling of the filters."""
-        return 0.17 if self.one_line else 0.085
-
-    def at(self, rank: int, lane: float) -> Point:
-        """Centre of a node."""
-        stage = self.diagram.stages[rank]
-        if self.one_line:
-            return 1.15 * rank + 0.35 * stage, -2.3 * lane
-        return self._columns[stage] + 1.9 * (lane - self.lanes[stage][0]), -1.0 * (rank - self._ranks[stage][0])
-
-    @cached_property
-    def lanes(self) -> list[tuple[float, float]]:
-        """First and last lane that each stage uses."""
-        diagram = self.diagram
-        used: list[list[float]] = [[] for _ in diagram.resolutions]
-        for node in diagram.nodes:
-            used[diagram.stages[node.rank]].append(node.lane)
-        for bend in diagram.bends.values():
-            for rank, lane in bend:
-                used[diagram.stages[rank]].append(lane)
-        return [(min(lanes), max(lanes)) for lanes in used]
-
-    @cached_property
-    def _columns(self) -> list[float]:
-        """x of each stage's first lane."""
-        return list(accumulate((1.9 * (last - first) + 2.4 for first, last in self.lanes[:-1]), initial=0.0))
-
-    @cached_property
-    def _ranks(self) -> list[tuple[int, int]]:
-        """First and last rank of each stage."""
-        found: dict[int, tuple[int, int]] = {}
-        for rank, stage in enumerate(self.diagram.stages):
-            found[stage] = (found.get(stage, (rank, rank))[0], rank)
-        return [found[stage] for stage in sorted(found)]
-
-    def band(self, stage: int) -> tuple[float, float]:
-        """Left and right edge of a stage."""
-        if self.one_line:
-            start, end = self._ranks[stage]
-            return self.at(start, 0)[0] - 0.65, self.at(end, 0)[0] + 0.65
-        first, last = self.lanes[stage]
-        return self._columns[stage] - 0.5, self._columns[stage] + 1.9 * (last - first) + 1.6
-
-    def frame(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top of the picture."""
-        points = [self.at(node.rank, node.lane) for node in self.diagram.nodes]
-        margin = 1.5 if self.one_line else 0.75
-        left, right = self.band(0)[0], self.band(len(self.diagram.resolutions) - 1)[1]
-        return left - 0.15, min(y for _, y in points) - margin, right + 0.15, max(y for _, y in points) + margin + 0.5
-
-
 class _Picture:
     """Draws the parts of a diagram on matplotlib axes."""
 
-    def __init__(self, axes: Any, diagram: Diagram, place: _Layout) -> None:
+    def __init__(self, axes: Any, diagram: Diagram, place: Layout) -> None:
         self.axes = axes
         self.diagram = diagram
         self.place = place

@@ -11,6 +11,7 @@ from rootgen.cli import main
 from rootgen.errors import RootgenError
 from rootgen.figures import draw as picture
 from rootgen.figures.diagram import diagram
+from rootgen.figures.layout import Layout
 from rootgen.generator import architectures as tables
 from rootgen.generator import render
 from rootgen.generator.render import NetOptions
@@ -235,6 +236,6 @@ def test_large_pictures_take_a_line_and_a_face_collection(tmp_path):
     found = diagram(shapes.infer(net.parse(deep)))
     figure = Figure(figsize=(8, 8))
     axes = figure.add_axes((0, 0, 1, 1))
-    picture._Picture(axes, found, picture._Layout(found)).draw("deep")
+    picture._Picture(axes, found, Layout(found)).draw("deep")
     drawn = [each for each in axes.get_children() if not isinstance(each, Text)]
     assert len(drawn) < 30

@@ -145,6 +145,16 @@ def test_a_caffe_that_others_can_write_to_is_not_imported(here: Path, part: str)
     assert str(place / "python") not in sys.path
 
 
+def test_a_linked_caffe_of_the_cache_is_no_exception(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = built(here)
+    for folder in (here, here / "caffe"):
+        folder.chmod(0o700)
+    monkeypatch.setattr(sys, "path", [str(place / "python"), *sys.path])
+    assert prefix.import_path() is None
+    (place / "python/caffe/__init__.py").chmod(0o666)
+    assert "another user owns it or can write to it" in str(prefix.import_path())
+
+
 @pytest.mark.usefixtures("no_other_caffe")
 def test_current_does_not_lead_to_somebody_elses(here: Path, tmp_path: Path) -> None:
     for folder in (here, here / "caffe"):

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "Ctrl-C (or SIGTERM, or SIGHUP) ends the iteration, writes a snapshot and says how to go on from it.\n"
-        "Beside the snapshots, SNAPSHOT_PREFIX_log.csv has a row per iteration and per test."
+        "Beside the snapshots, SNAPSHOT_PREFIX_log.csv has a row per iteration and per test. The prefix is taken as\n"
+        "the solver gives it, as Caffe takes it: look at a stranger's solver before you run it."
     )
     parser.add_argument("solver", metavar="SOLVER", help="solver.prototxt")
     start = parser.add_mutually_exclusive_group()

@@ -11,7 +11,7 @@ from typing import Any
 from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.checks import check_filled, check_filler, check_param, fillers_in
 from rootgen.engine.feed import Feed
-from rootgen.files import locate
+from rootgen.files import check_regular, locate
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.read import is_binary, upgraded
 from rootgen.net.shapes import infer
@@ -107,7 +107,10 @@ def settle(net_param: Any, beside: Path) -> None:
     """Put into a NetParameter the places where the files that it names were found."""
     for layer in (*net_param.layer, *net_param.layers):
         for message, name in _named_files(layer):
-            setattr(message, name, str(locate(getattr(message, name), beside, f"layer '{layer.name}'")))
+            place = locate(getattr(message, name), beside, f"layer '{layer.name}'")
+            if not place.is_dir():
+                check_regular(place)  # Caffe would wait for a pipe
+            setattr(message, name, str(place))
 
 
 def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:
