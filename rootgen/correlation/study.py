@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 class CorrelationOptions:
     """What to correlate, on which images, and what to draw; empty and None find out by themselves.
 
-    `group` scores every pair against that many blocks, in place of the later convolution's own groups.
+    `group` scores every pair against that many blocks, in place of the later convolution's own groups; `lenient` passes
+    over fields of `net` that Caffe does not have.
     """
 
     net: str | None = None
@@ -47,6 +48,7 @@ class CorrelationOptions:
     formats: Sequence[str] = FORMATS
     engine: str = "auto"
     device: str = "auto"
+    lenient: bool = False
 
 
 @dataclass
@@ -62,7 +64,7 @@ def run(
 ) -> CorrelationOutcome:
     """Correlate adjacent convolutions of `model`; arrays, images and scores.csv go into the folder `out`."""
     out = Path(out)
-    net = find_net(model, options.net)
+    net = find_net(model, options.net, lenient=options.lenient)
     pairs = adjacent(net)
     if not pairs:
         raise RootgenError("has no two convolutions that follow each other", where=net.source)
@@ -70,7 +72,10 @@ def run(
         pairs = choose_pairs(pairs, options.pairs)
     outcome = CorrelationOutcome()
     network: Network | None = None
-    for source in find_images(model, net, net_path=options.net, data=options.data, mean=options.mean):
+    sources = find_images(
+        model, net, net_path=options.net, data=options.data, mean=options.mean, lenient=options.lenient
+    )
+    for source in sources:
         with closing(feed(source, options.batch_size)) as images:
             if network is None:
                 shape = (options.batch_size, *images.image_shape)

@@ -42,6 +42,6 @@ def fillers_in(message: Any) -> Iterator[Any]:
 
 def check_multipliers(layer: Layer) -> None:
     """RootgenError where the statistics of a BatchNorm layer, which are no weights, would be learnt."""
-    for spec in layer.param.param if of(layer).statistics else ():
-        if spec.lr_mult:
-            raise layer.error(f"has lr_mult {spec.lr_mult:g} (Caffe needs 0 on BatchNorm's statistics)")
+    for i, spec in enumerate(layer.param.param):
+        if spec.lr_mult and of(layer).is_statistic(layer, i):
+            raise layer.error(f"has lr_mult {spec.lr_mult:g} (Caffe needs 0 on {layer.type}'s statistics)")

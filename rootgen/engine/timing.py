@@ -44,12 +44,15 @@ def measure(
     backward: bool = True,
     engine: str = "auto",
     device: str = "auto",
+    lenient: bool = False,
 ) -> Timing:
     """Times of the net in a prototxt or caffemodel, on inputs made up in memory; data layers are not run.
 
     The layers' times are taken one layer at a time and need not add up to the net's.
     """
-    network = open_network(net, phase=phase, engine=engine, device=device, batch=batch, read_data=False)
+    network = open_network(
+        net, phase=phase, engine=engine, device=device, batch=batch, read_data=False, lenient=lenient
+    )
     times = network.time(iterations, warmup=warmup, backward=backward)
     return _timing(str(net), network.engine, network.device, iterations, times)
 

@@ -19,6 +19,7 @@ from math import prod
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
+from rootgen.net.layers.vision import groups
 
 CONVENTIONS = ("macs", "paper")
 FLOAT_BYTES = 4  # single precision
@@ -85,6 +86,11 @@ class Cost:
         """Names of the layers counted as zero because their shapes are not known."""
         return tuple(layer.name for layer in self.layers if not layer.known)
 
+    @property
+    def complete(self) -> bool:
+        """Whether every layer was counted; where not, the totals are at least what they say."""
+        return all(layer.known for layer in self.layers)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -148,14 +154,14 @@ def _row(layer: Layer, owned: Sequence[bool], batch: int, convention: str) -> La
     weights = sum(sizes[i] for i in positions)
     others = sum(sizes) - weights
     biases = others if positions else 0
-    statistics = others if of(layer).statistics else 0
+    statistics = sum(size for i, size in enumerate(sizes) if of(layer).is_statistic(layer, i))
     macs = sum(prod(found.params[i]) * times for i, times in positions.items())
     macs = -(-macs // batch)  # rounded up where a layer's work does not divide by the batch
     paper = convention == "paper"
     return LayerCost(
         layer.name,
         layer.type,
-        layer.param.convolution_param.group if layer.param.HasField("convolution_param") else 1,
+        groups(layer) if layer.param.HasField("convolution_param") else 1,
         (found.tops[0][1:] if found.tops else ()) if found.known else None,
         params=weights + (biases if paper else others - statistics),
         macs=macs + (biases if paper else 0),

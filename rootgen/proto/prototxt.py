@@ -6,7 +6,9 @@ column, and names the nearest known field. protobuf's own `text_format` serves f
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from google.protobuf import text_encoding, text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError
 from rootgen.proto.scanner import Field, Source, Token, scan, short
 
 MAX_BYTES = 16 * 2**20  # ten times the largest network known; a caffemodel passed by mistake is often larger
@@ -76,15 +78,18 @@ def build(fields: list[Field], cls: type[Message], source: Source) -> Any:
     return msg
 
 
-def drop_unknown(fields: list[Field], descriptor: Descriptor) -> list[Field]:
-    """Take the fields that a message of `descriptor` does not have out of `fields`; those taken out."""
+def drop_unknown(fields: list[Field], descriptor: Descriptor) -> list[str]:
+    """Take out of `fields` those, and those enum values, that a message of `descriptor` does not have; as written."""
     known = _fields(descriptor)
-    dropped = [field for field in fields if field.name not in known]
+    dropped = [field.name for field in fields if field.name not in known]
     fields[:] = [field for field in fields if field.name in known]
-    for field in fields:
-        inner = known[field.name][0].message_type
-        if inner is not None and not isinstance(field.value, Token):
-            dropped += drop_unknown(field.value, inner)
+    for field in fields[:]:
+        value, inner, enum = field.value, known[field.name][0].message_type, known[field.name][0].enum_type
+        if inner is not None and not isinstance(value, Token):
+            dropped += drop_unknown(value, inner)
+        elif enum is not None and isinstance(value, Token) and value.kind != "string" and _number(value, enum) is None:
+            dropped.append(f"{field.name}: {short(value.text)}")
+            fields.remove(field)
     return dropped
 
 
@@ -112,8 +117,8 @@ def _fill(msg: Any, fields: list[Field], source: Source, known: dict[str, tuple[
     for field in fields:
         name = field.name
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise source.error(field.start, f"{msg.DESCRIPTOR.name} has no field '{short(name)}'", hint)
+            what = f"{msg.DESCRIPTOR.name} has no field '{short(name)}' in Caffe 1.0"
+            raise source.error(field.start, what, _lenient(name, known))
         descriptor, repeated, cpp_type = known[name]
         if name in seen:
             raise source.error(field.start, f"'{name}' is given twice, but {msg.DESCRIPTOR.name} takes it once")
@@ -191,14 +196,25 @@ def _float(token: Token, field: Field, source: Source) -> float:
 
 def _enum(token: Token, enum: Any, field: Field, source: Source) -> int:
     """The number of an enum value given by name or by number."""
-    names = enum.values_by_name
-    if token.text in names:
-        return int(names[token.text].number)
-    if token.text.isdigit() and len(token.text) < 10 and int(token.text) in enum.values_by_number:
-        return int(token.text)
-    raise source.error(
-        token.start, f"'{field.name}' has no value {short(token.text)}", did_you_mean(token.text, names.keys())
-    )
+    number = _number(token, enum)
+    if number is None:
+        what = f"'{field.name}' has no value {short(token.text)} in Caffe 1.0"
+        raise source.error(token.start, what, _lenient(token.text, enum.values_by_name.keys()))
+    return number
+
+
+def _number(token: Token, enum: Any) -> int | None:
+    """The number of an enum value given by name or by number; None where the enum does not have it."""
+    if token.text in enum.values_by_name:
+        return int(enum.values_by_name[token.text].number)
+    known = token.text.isdigit() and len(token.text) < 10 and int(token.text) in enum.values_by_number
+    return int(token.text) if known else None
+
+
+def _lenient(name: str, known: Iterable[str]) -> str:
+    """The hint for a name that Caffe 1.0 does not have: what it may be a slip for, and how to pass over it."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return (f"did you mean '{near[0]}'? " if near else "") + "--lenient passes over it"
 
 
 def _string(token: Token, field: Field, source: Source, as_bytes: bool) -> str | bytes:

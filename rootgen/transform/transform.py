@@ -14,9 +14,9 @@ from pathlib import Path
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.grouping import Plan, no_layer
 from rootgen.net import cost
+from rootgen.net.forks import layer_fields
 from rootgen.net.graph import PHASES, Layer, Net, Shape
 from rootgen.net.load import load_text
-from rootgen.net.read import layer_fields
 from rootgen.proto.scanner import scan
 from rootgen.transform import edit
 from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions

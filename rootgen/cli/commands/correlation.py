@@ -11,7 +11,7 @@ HELP = "Inter-layer filter correlation of a trained model: arrays, images as in 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_engine_arguments, positive
+    from rootgen.cli.arguments import add_engine_arguments, add_lenient_argument, positive
     from rootgen.correlation.study import KINDS, CorrelationOptions
 
     parser.add_argument("model", metavar="MODEL.caffemodel")
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND,...",
         help=f"images to draw: {', '.join(KINDS)} (default: whitened; the arrays always hold all)",
     )
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     limit_threads(args.threads)
     model = Path(args.model)
     out = Path(args.out) if args.out else model.with_name(f"{model.stem}_correlation") if model.name else model
-    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device")
+    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device", "lenient")
     options = CorrelationOptions(**{name: getattr(args, name) for name in names})
     begin = time.perf_counter()
     with bars() as report:

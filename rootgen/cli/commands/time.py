@@ -18,7 +18,7 @@ _CSV = ("net", "engine", "device", "batch", "iterations", "layer", "type", "forw
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_engine_arguments, positive
+    from rootgen.cli.arguments import add_engine_arguments, add_lenient_argument, positive
 
     parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt or caffemodel")
     parser.add_argument(
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--total", action="store_true", help="whole nets only, no rows of layers")
     parser.add_argument("--format", default="table", choices=("table", "csv", "json"))
     parser.add_argument("-o", "--out", metavar="FILE", help="write there instead of to stdout")
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
             backward=not args.forward_only,
             engine=args.engine,
             device=args.device,
+            lenient=args.lenient,
         )
         for net in track(args.nets, "time", "nets")
     ]

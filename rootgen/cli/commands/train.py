@@ -23,7 +23,7 @@ HELP = "Train the net of a solver.prototxt; prints where the model lies."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_engine_arguments, count
+    from rootgen.cli.arguments import add_engine_arguments, add_lenient_argument, count
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end there instead of at the solver's max_iter; the rates stay the solver's",
     )
     parser.add_argument("--log", metavar="FILE", help="write the CSV there (default: SNAPSHOT_PREFIX_log.csv)")
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from rootgen.engine import open_trainer, train
 
     limit_threads(args.threads)
-    trainer = open_trainer(args.solver, engine=args.engine, device=args.device)
+    trainer = open_trainer(args.solver, engine=args.engine, device=args.device, lenient=args.lenient)
     end = trainer.solver.max_iter if args.max_iter is None else args.max_iter
     _begin(trainer, args, end)
     stop = Stop()
@@ -83,6 +84,7 @@ def _say_how_to_go_on(args: argparse.Namespace, snapshot: Path | None) -> None:
         value = getattr(args, name)
         if value not in (None, "auto"):
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--lenient"] if args.lenient else []
     _say(f"to go on: {shlex.join(words)}")
 
 

@@ -11,7 +11,9 @@ from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.checks import check_filler, check_multipliers, fillers_in
 from rootgen.engine.feed import Feed
 from rootgen.files import locate
+from rootgen.net import forks
 from rootgen.net.graph import Layer, Net, Shape
+from rootgen.net.layers.registry import of
 from rootgen.net.read import is_binary
 from rootgen.net.shapes import infer
 from rootgen.proto import prototxt, schema
@@ -41,6 +43,11 @@ def check_net(net: Net, phase: str, beside: Path, *, batch: int | None = None, r
     given: dict[str, Shape] = {}
     records, outside = {}, []
     for layer in net.layers:
+        if of(layer).origin:
+            what = (
+                f"pycaffe does not run {layer.type} layers, which {of(layer).origin}'s Caffe has and Caffe 1.0 has not"
+            )
+            raise layer.error(what, "use --engine torch")
         if layer.type not in known:
             option = _NEEDS.get(layer.type)
             hint = f"rootgen caffe build {option}" if option else None
@@ -90,11 +97,11 @@ def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:
         yield layer.transform_param, "mean_file"
 
 
-def net_text(path: str | Path, checked: Checked) -> str:
+def net_text(path: str | Path, checked: Checked, *, lenient: bool = False) -> str:
     """The prototxt to give to Caffe for the net in `path`.
 
     It is the file's own, with its files found; Data layers that do not read become Input layers, and a
-    .caffemodel gives its layers without their blobs.
+    .caffemodel gives its layers without their blobs. What a `lenient` reader passes over is not in it.
     """
     beside = Path(path).parent
     if is_binary(path) or checked.outside:
@@ -103,7 +110,7 @@ def net_text(path: str | Path, checked: Checked) -> str:
             param.layer.add().CopyFrom(_as_input(layer, checked) if layer in checked.outside else layer.param)
             param.layer[-1].ClearField("blobs")
     else:
-        param = prototxt.read(path, schema.NetParameter)
+        param = forks.read_message(path, "NetParameter", lenient=lenient, told=True)
     settle(param, beside)
     return prototxt.format(param)
 

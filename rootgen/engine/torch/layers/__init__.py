@@ -1,7 +1,18 @@
 """Every layer type of the embedded engine, by the chapters of net/layers: importing this package registers them."""
 
 from rootgen.engine.torch.layer import BUILDERS, FILLERS
-from rootgen.engine.torch.layers import activation, common, data, loss, normalization, pooling, utility, vision
+from rootgen.engine.torch.layers import (
+    activation,
+    common,
+    data,
+    detection,
+    loss,
+    normalization,
+    pooling,
+    resize,
+    utility,
+    vision,
+)
 
 __all__ = [
     "BUILDERS",
@@ -9,9 +20,11 @@ __all__ = [
     "activation",
     "common",
     "data",
+    "detection",
     "loss",
     "normalization",
     "pooling",
+    "resize",
     "utility",
     "vision",
 ]
