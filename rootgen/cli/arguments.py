@@ -138,10 +138,24 @@ def given(args: argparse.Namespace) -> dict[str, Shape]:
     return found
 
 
+def total_title(total: Cost) -> str:
+    """The title of a net's totals; it names the layers that are not in them."""
+    if total.complete:
+        return "total"
+    names = ", ".join(total.unknown[:3]) + (", ..." if len(total.unknown) > 3 else "")
+    return f"total, INCOMPLETE: without {len(total.unknown)} layers ({names})"
+
+
+def at_least(total: Cost, value: int) -> str:
+    """One of a net's totals, marked where some layers could not be counted."""
+    return f"{value:,}" if total.complete else f"at least {value:,}"
+
+
 def totals(before: Cost, after: Cost, title: str) -> str:
     """Table of the parameters and multiply-adds of two nets."""
+    whole = before.complete and after.complete
     rows = [
-        [name, f"{old:,}", f"{new:,}", percent_change(old, new)]
+        [name, at_least(before, old), at_least(after, new), percent_change(old, new) if whole else "not known"]
         for name, old, new in (
             ("params", before.params, after.params),
             ("macs per image", before.macs, after.macs),

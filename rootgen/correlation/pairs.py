@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Net
+from rootgen.net.layers.registry import of
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, groups
 
-ACTIVATIONS = {"ReLU", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Swish", "Clip"}
-PER_CHANNEL = {"BatchNorm", "Scale", "Bias", "MVN", "Power"}  # may stand between a convolution and its activation
-SAME_CHANNELS = ACTIVATIONS | PER_CHANNEL | {"Pooling", "LRN", "Dropout", "Split", "Eltwise"}
+SUMS = {"Eltwise": slice(None), "Axpy": slice(1, None)}  # types that add blobs -> the bottoms that they add
+HANDED_ON = slice(1)  # of other types: what they scale by, or take a mask or a size from, is no response
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,14 @@ class _Graph:
     def pairs(self) -> tuple[AdjacentPair, ...]:
         found: list[AdjacentPair] = []
         for index, later in enumerate(self.layers):
-            if later.type != "Convolution" or not self.sources[index]:
+            if later.type not in FORWARD_CONVOLUTIONS or not self.sources[index]:
                 continue
             for source, before in self._convolutions(self.sources[index][0]):
                 earlier = self.layers[source]
                 pair = AdjacentPair(
                     layers=(earlier.name, later.name),
                     blobs=(self._response(source), self._response(index)),
-                    group=later.param.convolution_param.group,
+                    group=groups(later),
                     input=later.bottoms[0],
                     before=before,
                 )
@@ -87,14 +88,14 @@ class _Graph:
     ) -> Iterator[tuple[int, tuple[str, ...]]]:
         """The convolutions whose responses layer `index` hands on, each with the blobs concatenated ahead of it."""
         layer = self.layers[index]
-        if layer.type == "Convolution":
+        if layer.type in FORWARD_CONVOLUTIONS:
             yield index, before
         elif layer.type == "Concat" and layer.param.concat_param.axis == 1:
             for position, source in enumerate(self.sources[index]):
                 yield from self._convolutions(source, (*before, *layer.bottoms[:position]), summed)
-        elif layer.type in SAME_CHANNELS and not (layer.type == "Eltwise" and summed):
-            for source in self.sources[index]:
-                yield from self._convolutions(source, before, summed or layer.type == "Eltwise")
+        elif of(layer).keeps_channels and not (layer.type in SUMS and summed):
+            for source in self.sources[index][SUMS.get(layer.type, HANDED_ON)]:
+                yield from self._convolutions(source, before, summed or layer.type in SUMS)
 
     def _response(self, index: int) -> str:
         """The blob of convolution `index` after its normalisation and activation."""
@@ -102,9 +103,9 @@ class _Graph:
         while len(self.readers[index]) == 1:
             index = self.readers[index][0]
             layer = self.layers[index]
-            if layer.type not in ACTIVATIONS | PER_CHANNEL:
+            if of(layer).kind not in ("activation", "per channel"):  # these may stand before the activation
                 break
             blob = layer.tops[0]
-            if layer.type in ACTIVATIONS:
+            if of(layer).kind == "activation":
                 break
         return blob

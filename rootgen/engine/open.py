@@ -44,7 +44,7 @@ def open_network(
 def open_trainer(
     solver_path: str | Path, *, engine: str = "auto", device: str = "auto", lenient: bool = False
 ) -> Trainer:
-    """The solver of a solver.prototxt with fresh weights, at iteration 0; `lenient` as of open_network, nets included."""
+    """The solver of a solver.prototxt with fresh weights, at iteration 0; `lenient` as of open_network."""
     module = _load(engine)
     return module.open_trainer(solver_path, device=device, lenient=lenient)
 

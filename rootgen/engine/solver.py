@@ -73,7 +73,7 @@ def train_net(solver: Any, path: str | Path, *, lenient: bool = False) -> Net:
     given = [name for name in _TRAIN_FIELDS if solver.HasField(name)]
     if len(given) != 1:
         raise RootgenError(f"names {len(given)} train nets", where=path, hint=f"give one of {', '.join(_TRAIN_FIELDS)}")
-    return _net(given[0], getattr(solver, given[0]), "TRAIN", solver.train_state, path, lenient)
+    return _net(given[0], getattr(solver, given[0]), "TRAIN", solver.train_state, path, lenient=lenient)
 
 
 def test_nets(solver: Any, path: str | Path, *, lenient: bool = False) -> list[Net]:
@@ -95,10 +95,13 @@ def test_nets(solver: Any, path: str | Path, *, lenient: bool = False) -> list[N
     if any(iterations < 1 for iterations in solver.test_iter):
         raise RootgenError(f"test_iter is {min(solver.test_iter)}, but has to be 1 or more", where=path)
     states: Iterable[Any] = solver.test_state or [schema.NetState()] * count
-    return [_net(name, value, "TEST", state, path, lenient) for (name, value), state in zip(named, states, strict=True)]
+    return [
+        _net(name, value, "TEST", state, path, lenient=lenient)
+        for (name, value), state in zip(named, states, strict=True)
+    ]
 
 
-def _net(field: str, value: Any, phase: str, state: Any, path: str | Path, lenient: bool) -> Net:
+def _net(field: str, value: Any, phase: str, state: Any, path: str | Path, *, lenient: bool) -> Net:
     """The net that a solver's field names or holds, in `phase` unless `state` says another."""
     phase = PHASES[state.phase] if state.HasField("phase") else phase
     if isinstance(value, str):

@@ -2,7 +2,8 @@
 
 A layer of a type that only other Caffes have is read with the fields that they have (proto/forks_schema.txt), and the
 net with it. Fields and enum values that are unknown even so are passed over in such layers with a note, and anywhere
-with a warning where the reader is `lenient`. A pooling's `ceil_mode`, as several forks have it, is Caffe's `round_mode`.
+with a warning where the reader is `lenient`; a pooling's `ceil_mode`, as several forks have it, then becomes Caffe's
+`round_mode`.
 """
 
 from __future__ import annotations

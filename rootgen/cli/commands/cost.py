@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     for path in args.nets:
         net = arguments.read_net(path, args)
         total = cost.count(net, args.convention)
-        if total.unknown:
+        if not total.complete:
             log.warning("%s: %d layers counted as zero", path, len(total.unknown))
         counted.append((path, total, memory.activations(net, total.batch)))
     write = {"json": _json, "csv": _csv, "table": _table}[args.format]
@@ -58,6 +58,7 @@ def _object(path: str, total: cost.Cost, held: memory.Memory) -> dict[str, Any]:
         "phase": total.phase,
         "convention": total.convention,
         "input": list(total.input),
+        "complete": total.complete,
         "params": total.params,
         "macs": total.macs,
         "statistics": total.statistics,
@@ -100,7 +101,14 @@ def _table(counted: Counted, every: bool) -> str:
     """Layers, stages and totals of one net; of several, one line each."""
     if len(counted) > 1:
         lines = [
-            [path, total.net, shape_text(total.input), f"{total.params:,}", f"{total.macs:,}", byte_size(held.forward)]
+            [
+                path,
+                total.net,
+                shape_text(total.input),
+                arguments.at_least(total, total.params),
+                arguments.at_least(total, total.macs),
+                byte_size(held.forward),
+            ]
             for path, total, held in counted
         ]
         return table(["file", "net", "input", "params", _macs_word(counted[0][1]), "activations"], lines)
@@ -123,10 +131,10 @@ def _table(counted: Counted, every: bool) -> str:
         for stage in cost.stages(total)
     ]
     summary = [
-        ["params", f"{total.params:,}"],
+        ["params", arguments.at_least(total, total.params)],
         ["BatchNorm statistics", f"{total.statistics:,}"],
         ["bytes of all blobs", byte_size(total.weight_bytes)],
-        [f"{_macs_word(total)} per image", f"{total.macs:,}"],
+        [f"{_macs_word(total)} per image", arguments.at_least(total, total.macs)],
         [f"activations, forward, batch {held.batch}", byte_size(held.forward)],
         [f"activations, forward and backward, batch {held.batch}", byte_size(held.forward_backward)],
     ]
@@ -134,7 +142,7 @@ def _table(counted: Counted, every: bool) -> str:
         [
             table(header, rows, title=title),
             table(["output size", "layers", "params", _macs_word(total), "share"], by_stage),
-            table(["total", ""], summary),
+            table([arguments.total_title(total), ""], summary),
         ]
     )
 

@@ -21,5 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     net = arguments.read_net(args.net, args)
     total = cost.count(net)
-    title = f"{total.net}: {total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"
+    least = "" if total.complete else "at least "
+    title = (
+        f"{total.net}: {least}{total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"
+    )
     draw.draw(diagram.diagram(net, fold_repeats=not args.all_blocks), title, args.out)

@@ -1,4 +1,4 @@
-"""Maps made larger or smaller, as SegNet's, DeepLab's and the YOLO nets' Caffes do; Caffe 1.0 has Deconvolution for that."""
+"""Maps made larger or smaller, as SegNet's, DeepLab's and the YOLO nets' Caffes do without weights."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def channels_and_group(layer: Layer, channels: int) -> tuple[int, int]:
 
 
 def depthwise_outputs(layer: Layer, channels: int) -> tuple[int, int]:
-    """(num_output, group) of a convolution whose groups are its channels; num_output is theirs where it is not given."""
+    """(num_output, group) of a convolution whose groups are its channels; num_output is theirs where not given."""
     param = layer.param.convolution_param
     num_output = size(layer, "num_output", param.num_output) if param.num_output else channels
     if num_output % channels:
@@ -85,10 +85,11 @@ def depthwise_outputs(layer: Layer, channels: int) -> tuple[int, int]:
 
 
 def groups(layer: Layer) -> int:
-    """Filter groups of a convolution, the channels of one that is depthwise by its type (1 while not known)."""
+    """Filter groups of a convolution: of one that is depthwise by its type its channels, num_output while not known."""
+    param = layer.param.convolution_param
     if layer.type in DEPTHWISE:
-        return layer.shapes.bottoms[0][1] if layer.shapes.bottoms else 1
-    return int(layer.param.convolution_param.group)
+        return layer.shapes.bottoms[0][param.axis] if layer.shapes.bottoms else int(param.num_output) or 1
+    return int(param.group)
 
 
 def _uses_at_outputs(layer: Layer) -> dict[int, int]:

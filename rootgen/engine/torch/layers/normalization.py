@@ -68,10 +68,16 @@ def batch_norm_and_scale(unit: Unit) -> Run:
     if is_segnets_bn(param):
         return _scaled(unit) if param.bn_mode == _INFERENCE else _by_batch(unit, param.eps)
     if param.frozen or unit.phase == "TEST":
-        return lambda x: F.batch_norm(
-            x, *(unit.blobs[i].reshape(-1) for i in (2, 3, 0, 1)), training=False, eps=param.eps
-        )
+        return _by_averages(unit, param.eps)
     return _by_batch(unit, param.eps, param.momentum)
+
+
+def _by_averages(unit: Unit, eps: float) -> Run:
+    def run(x: Tensor) -> Tensor:
+        slope, bias, mean, variance = (blob.reshape(-1) for blob in unit.blobs)
+        return F.batch_norm(x, mean, variance, slope, bias, False, 0.0, eps)
+
+    return run
 
 
 def _scaled(unit: Unit) -> Run:
@@ -84,9 +90,10 @@ def _by_batch(unit: Unit, eps: float, momentum: float | None = None) -> Run:
     def run(x: Tensor) -> Tensor:
         axes = (0, *range(2, x.dim()))
         mean, variance = x.mean(axes), x.var(axes, unbiased=False)
-        for i, value in ((2, mean), (3, variance)) if momentum is not None else ():
+        if momentum is not None:
             with torch.no_grad():
-                unit.blobs[i].mul_(momentum).add_(value.reshape(unit.blobs[i].shape), alpha=1 - momentum)
+                for blob, value in zip(unit.blobs[2:], (mean, variance), strict=True):
+                    blob.mul_(momentum).add_(value.reshape(blob.shape), alpha=1 - momentum)
         out = (x - _per_channel(mean, x)) / (_per_channel(variance, x) + eps).sqrt()
         return out * _per_channel(unit.blobs[0], x) + _per_channel(unit.blobs[1], x)
 
