@@ -67,18 +67,23 @@ def build(
     return prototxt.build(fields, cls, source)
 
 
-def read_binary(path: str | Path) -> Any:
-    """The NetParameter of the .caffemodel `path`, with other Caffes' fields where it has layers of theirs.
+def extended(param: Any, where: object) -> Any:
+    """A NetParameter with other Caffes' fields where it has layers of theirs, else `param` itself.
 
-    Two Caffes may have given one number to two fields: what does not fit is then not read.
+    Two Caffes may have given one number to two fields: if what a caffemodel holds there does not fit, it is left out.
     """
-    param = schema.read_binary(path, schema.message("NetParameter"))
-    if any(layer.type in TYPES and TYPES[layer.type].origin for layer in param.layer):
-        try:
-            return schema.copy(param, schema.message("NetParameter", forks=True)())
-        except DecodeError:
-            log.warning("%s: the parameters of its other Caffe's layers cannot be read (their numbers clash)", path)
-    return param
+    if schema.has_forks(param) or not any(layer.type in TYPES and TYPES[layer.type].origin for layer in param.layer):
+        return param
+    cls = schema.message("NetParameter", forks=True)
+    try:
+        return schema.copy(param, cls())
+    except DecodeError:
+        log.warning(
+            "%s: parameters of layers of another Caffe are not read (its numbers mean other fields here)", where
+        )
+        known = schema.copy(param, type(param)())
+        known.DiscardUnknownFields()
+        return schema.copy(known, cls())
 
 
 def layer_fields(fields: Iterable[Field]) -> list[Field]:

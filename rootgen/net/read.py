@@ -16,7 +16,7 @@ from rootgen.net import forks, wiring
 from rootgen.net.forks import layer_fields
 from rootgen.net.graph import PHASES, Layer, Net
 from rootgen.net.layers.registry import v1_names
-from rootgen.proto import prototxt, upgrade
+from rootgen.proto import prototxt, schema, upgrade
 from rootgen.proto.scanner import Source, scan
 
 
@@ -36,7 +36,7 @@ def read(
     enum values that Caffe does not have in all layers and in the net, with a warning (see net.forks).
     """
     if is_binary(path):
-        param = forks.read_binary(path)
+        param = schema.read_binary(path, schema.message("NetParameter"))
         _mend_strings(param)
         return from_param(
             param, _phase_of(param, phase), where=path, level=level, stages=stages, allow_unknown=allow_unknown
@@ -81,7 +81,7 @@ def from_param(
     """
     if phase not in PHASES:
         raise RootgenError(f"no phase '{phase}'", hint="TRAIN or TEST")
-    param = upgraded(net_param, where)
+    param = upgraded(forks.extended(net_param, where), where)
     if not param.layer:
         raise RootgenError("has no layers", where=where, hint="is it a net's prototxt, and not a solver's?")
     written = len(net_param.layer) or len(net_param.layers)
