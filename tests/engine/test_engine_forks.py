@@ -35,7 +35,7 @@ def run(body: str, *bottoms: np.ndarray, phase: str = "TEST"):
 def test_the_engine_runs_all_but_the_choice_of_boxes():
     others = {name for name, entry in TYPES.items() if entry.origin}
     assert others - set(BUILDERS) == {"DetectionOutput"}
-    with pytest.raises(RootgenError, match="the embedded engine has no layer type 'DetectionOutput'"):
+    with pytest.raises(RootgenError, match="layer 'y': no engine runs DetectionOutput layers, of SSD's Caffe"):
         run("type: 'DetectionOutput'", images(1, 8), images(1, 4), images(1, 2, 8))
 
 
