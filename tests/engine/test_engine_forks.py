@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from math import ceil, floor, sqrt
 
 import numpy as np
@@ -12,6 +13,8 @@ from engine_nets import apply, input_layer, network, one_layer, randomize, torch
 from rootgen.engine import open_network, weights
 from rootgen.engine.torch.layers import BUILDERS
 from rootgen.errors import RootgenError
+from rootgen.net import read as nets
+from rootgen.net import shapes
 from rootgen.net.layers.registry import TYPES
 
 pytestmark = pytest.mark.torch
@@ -255,6 +258,23 @@ def test_bn_of_segnet_learns_by_the_batch_and_infers_by_its_blobs(phase):
     np.testing.assert_allclose(apply(inferring, x), 2 * x + 0.5, rtol=1e-5)
 
 
+def test_bn_in_a_caffemodel_that_lost_its_mode(tmp_path):
+    """SegNet's number of bn_param means another field here, so its two blobs alone tell whose layer it is."""
+    text = (
+        input_layer("x", 1, 3, 2, 2) + 'layer { name: "y" type: "BN" bottom: "x" top: "y" bn_param { bn_mode: LEARN } }'
+    )
+    net = network(text)
+    stripped = [replace(layer, param=type(layer.param)()) for layer in net.net.layers]
+    for layer, one in zip(net.net.layers, stripped, strict=True):
+        one.param.CopyFrom(layer.param)
+        one.param.ClearField("bn_param")
+    path = tmp_path / "x.caffemodel"
+    weights.write(path, "n", "TEST", stripped, net.learned())
+    assert len(shapes.infer(nets.read(path)).layers[1].shapes.params) == 2
+    with pytest.raises(RootgenError, match="layer 'y': its caffemodel does not say what its blobs scale"):
+        open_network(path, engine="torch")
+
+
 def test_gradients_flow_through_all():
     """Numbers of a loss's gradient against differences, through every layer that has one."""
     bottom, text = "x", input_layer("x", 2, 4, 6, 6) + input_layer("r", 2, 5)
@@ -265,7 +285,7 @@ def test_gradients_flow_through_all():
         ("ShuffleChannel", "shuffle_channel_param { group: 2 }"),
         ("Normalize", "norm_param { across_spatial: false }"),
         ("Interp", "interp_param { zoom_factor: 2 }"),
-        ("Upsample", ""),
+        ("Upsample", "upsample_param { scale: 2 }"),
         ("Permute", "permute_param { order: [0, 1, 3, 2] }"),
         ("ROIPooling", 'bottom: "r" roi_pooling_param { pooled_h: 2 pooled_w: 2 }'),
     ]:

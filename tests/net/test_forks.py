@@ -58,7 +58,7 @@ CASES = {  # body, bottoms, top, learnable blobs
     "ShuffleChannel": ("type: 'ShuffleChannel' shuffle_channel_param { group: 4 }", [MAP], MAP, []),
     "Permute": ("type: 'Permute' permute_param { order: 0 order: 2 order: 3 order: 1 }", [MAP], (2, 9, 10, 8), []),
     "Permute, the rest follows": ("type: 'Permute' permute_param { order: 2 }", [MAP], (9, 2, 8, 10), []),
-    "Upsample": ("type: 'Upsample'", [MAP], (2, 8, 18, 20), []),
+    "Upsample": ("type: 'Upsample' upsample_param { scale: 2 }", [MAP], (2, 8, 18, 20), []),
     "Upsample with a mask": (
         "type: 'Upsample' upsample_param { scale: 2 pad_out_h: true }", [MAP, MAP], (2, 8, 17, 20), [],
     ),
@@ -113,6 +113,7 @@ def test_every_type_of_another_caffe_has_a_case():
         ("type: 'ShuffleChannel' shuffle_channel_param { group: 3 }", [MAP], "group 3 does not divide"),
         ("type: 'Permute' permute_param { order: 0 order: 0 }", [MAP], "order 0, 0: not each of 0 to 3 once"),
         ("type: 'Permute' permute_param { order: 4 }", [MAP], "order 4: not each"),
+        ("type: 'Upsample'", [MAP], "gives no scale"),
         ("type: 'Upsample'", [MAP, (2, 8, 9, 9)], "its mask 'b1' is 2x8x9x9, not 2x8x9x10"),
         (interp("height: 33"), [MAP], "gives neither height and width, nor"),
         (interp("zoom_factor: 0"), [MAP], "zoom_factor is 0"),

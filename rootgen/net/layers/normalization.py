@@ -30,12 +30,13 @@ def batch_norm(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 
 
 def is_segnets_bn(param: Any) -> bool:
-    """Whether a BNParameter is SegNet's, which has no statistics of its own, and not PSPNet's; its fields tell."""
-    return any(param.HasField(name) for name in ("scale_filler", "shift_filler", "bn_mode"))
+    """Whether a BN layer is SegNet's, which keeps no statistics, and not PSPNet's: its fields or two blobs tell."""
+    names = ("scale_filler", "shift_filler", "bn_mode")
+    return len(param.blobs) == 2 or any(param.bn_param.HasField(name) for name in names)
 
 
 def _bn_statistics(layer: Layer) -> tuple[int, ...]:
-    return () if is_segnets_bn(layer.param.bn_param) else (2, 3)
+    return () if is_segnets_bn(layer.param) else (2, 3)
 
 
 @layer_type(
@@ -48,4 +49,4 @@ def _bn_statistics(layer: Layer) -> tuple[int, ...]:
 def batch_norm_and_scale(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     """Slope and bias; in PSPNet's form running mean and variance too: each 1 x C x 1 x 1."""
     blob = (1, channels_of(layer, bottoms[0]), 1, 1)
-    return Shaped((bottoms[0],), (blob,) * (2 if is_segnets_bn(layer.param.bn_param) else 4))
+    return Shaped((bottoms[0],), (blob,) * (2 if is_segnets_bn(layer.param) else 4))

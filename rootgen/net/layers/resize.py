@@ -25,6 +25,8 @@ def upsample(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
         raise layer.error(
             f"its mask '{layer.bottoms[1]}' is {shape_text(bottoms[1])}, not {shape_text(bottoms[0])} as its bottom"
         )
+    if not any(param.HasField(name) for name in ("scale", "scale_h", "scale_w", "upsample_h", "upsample_w")):
+        raise layer.error("gives no scale (and other Caffes differ in what it then is)")
     out = []
     for d, length in zip("hw", spatial, strict=True):
         if param.HasField(f"upsample_{d}"):

@@ -53,9 +53,11 @@ def _batch_statistics(unit: Unit, param: Any) -> Run:
 
 def _bn_fillers(param: Any) -> list[Any]:
     bn = param.bn_param
-    slope, bias = (bn.scale_filler, bn.shift_filler) if is_segnets_bn(bn) else (bn.slope_filler, bn.bias_filler)
+    if is_segnets_bn(param):
+        return [bn.scale_filler, bn.shift_filler]
+    slope, bias = bn.slope_filler, bn.bias_filler
     mean, variance = type(slope)(), type(slope)(value=1.0 if bn.frozen else 0.0)
-    return [slope, bias] if is_segnets_bn(bn) else [slope, bias, mean, variance]
+    return [slope, bias, mean, variance]
 
 
 @builds("BN", fillers=_bn_fillers)
@@ -65,7 +67,11 @@ def batch_norm_and_scale(unit: Unit) -> Run:
     SegNet's LEARN normalizes by the batch in both phases, INFERENCE by nothing (the statistics are in its blobs).
     """
     param = unit.param.bn_param
-    if is_segnets_bn(param):
+    if is_segnets_bn(unit.param):
+        if not param.ByteSize():
+            raise unit.error(
+                "its caffemodel does not say what its blobs scale (bn_mode)", "pass its prototxt as the net"
+            )
         return _scaled(unit) if param.bn_mode == _INFERENCE else _by_batch(unit, param.eps)
     if param.frozen or unit.phase == "TEST":
         return _by_averages(unit, param.eps)
