@@ -158,10 +158,25 @@ def _usage() -> str:
     return "usage: rootgen COMMAND ...   (rootgen COMMAND --help tells more)\n\n" + "\n".join(lines) + "\n"
 
 
+class _Once(logging.Filter):
+    """Drops a record that says `once` and was shown before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = not getattr(record, "once", False) or text not in self.shown
+        self.shown.add(text)
+        return new
+
+
 def _log_to_stderr() -> None:
     """Show what the library logs as `rootgen: ...` lines on stderr."""
     logger = logging.getLogger("rootgen")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("rootgen: %(message)s"))
+    handler.addFilter(_Once())
     logger.handlers[:] = [handler]  # anew at each call: stderr may be another one by now
     logger.setLevel(logging.INFO)

@@ -145,7 +145,9 @@ def _pass_over(layer: Field, cls: Any, *, lenient: bool) -> list[str]:
 
 
 def _tell(place: object, dropped: list[str], level: int) -> None:
-    log.log(level, "%s: what Caffe 1.0 does not have is not read: %s", place, ", ".join(sorted(set(dropped))))
+    """Say what was passed over at a place, `once` however often a command reads the file."""
+    names = ", ".join(sorted(set(dropped)))
+    log.log(level, "%s: what Caffe 1.0 does not have is not read: %s", place, names, extra={"once": True})
 
 
 def _round_mode(field: Field) -> None:
