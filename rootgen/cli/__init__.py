@@ -167,11 +167,26 @@ class _Lines(logging.Handler):
         say(self.format(record))
 
 
+class _Once(logging.Filter):
+    """Drops a record that says `once` and was shown before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = not getattr(record, "once", False) or text not in self.shown
+        self.shown.add(text)
+        return new
+
+
 def _log_to_stderr() -> None:
     """Show what the library logs as `rootgen: ...` lines on stderr."""
     logger = logging.getLogger("rootgen")
     handler = _Lines()
     handler.setFormatter(_OneLine("rootgen: %(message)s"))
+    handler.addFilter(_Once())
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches and fonts are not the user's concern

@@ -71,9 +71,7 @@ def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) ->
     parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that the layers' rules speak of")
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="a stage of the rules; repeatable")
     parser.add_argument("--input", metavar="CxHxW", help="size of the input images, whatever the net or its data says")
-    parser.add_argument(
-        "--lenient", action="store_true", help="pass over fields that Caffe 1.0 does not have (nets of its forks)"
-    )
+    add_lenient_argument(parser)
     if batch:
         add_batch_size(parser, help="images per batch, whatever the net says")
     parser.add_argument(
@@ -82,6 +80,15 @@ def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) ->
         default=[],
         metavar="BLOB=AxB...",
         help="shape of a blob no rule can tell; repeatable",
+    )
+
+
+def add_lenient_argument(parser: argparse.ArgumentParser) -> None:
+    """`--lenient`."""
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        help="pass over fields and enum values that Caffe 1.0 does not have (files of its forks), with a warning",
     )
 
 

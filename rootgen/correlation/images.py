@@ -21,10 +21,10 @@ OTHER_HALF = (("train", "test"), ("train", "val"), ("test", "train"), ("val", "t
 log = logging.getLogger("rootgen")
 
 
-def find_net(model: str | Path, net: str | Path | None = None) -> Net:
+def find_net(model: str | Path, net: str | Path | None = None, *, lenient: bool = False) -> Net:
     """The net of `model`: the prototxt `net` where given, else the layers that the caffemodel carries."""
     if net is not None:
-        return read(net, phase="TEST")
+        return read(net, phase="TEST", lenient=lenient)
     if Path(model).suffix in (".h5", ".hdf5"):
         raise RootgenError("an HDF5 model holds weights and no net", where=model, hint="pass the net as --net")
     return read(model)
@@ -37,6 +37,7 @@ def find_images(
     net_path: str | Path | None = None,
     data: Sequence[str] = (),
     mean: str | None = None,
+    lenient: bool = False,
 ) -> list[ImageSource]:
     """The image sets to run `model` on: `data` where given, else those of the net's Data layers.
 
@@ -45,10 +46,10 @@ def find_images(
     """
     layers = _data_layers(net)
     if net_path is not None and not str(net_path).endswith(".caffemodel"):
-        layers = _data_layers(read(net_path, phase="TRAIN")) | layers
+        layers = _data_layers(read(net_path, phase="TRAIN", lenient=lenient)) | layers
     transform = schema.TransformationParameter()
     if layers:
-        transform.CopyFrom(next(reversed(layers.values())).transform_param)
+        schema.copy(next(reversed(layers.values())).transform_param, transform)
     if data:
         names = {path: safe_name(_name(path)) for path in data}
         if len(set(names.values())) < len(names):
@@ -81,8 +82,7 @@ def _data_layers(net: Net) -> dict[str, Any]:
 
 def _settled(transform: Any, model: str | Path, mean: str | None) -> Any:
     """A transform_param whose mean file is found, or replaced by `mean`."""
-    settled = schema.TransformationParameter()
-    settled.CopyFrom(transform)
+    settled = schema.copy(transform, schema.TransformationParameter())
     if mean is not None:
         settled.ClearField("mean_value")
         settled.mean_file = mean

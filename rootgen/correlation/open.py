@@ -37,6 +37,7 @@ def correlate(
     draw: Sequence[str] = CorrelationOptions.draw,
     engine: str = "auto",
     device: str = "auto",
+    lenient: bool = False,
     report: Report | None = None,
 ) -> CorrelationOutcome:
     """Correlation of the adjacent convolutions of a trained `model`: scores, and per pair its matrices and figures.
@@ -56,6 +57,7 @@ def correlate(
         draw=[errors.word("draw", kind, KINDS) or kind for kind in errors.several("draw", draw)],
         engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
         device=errors.word("device", device) or "auto",
+        lenient=errors.flag("lenient", lenient),
     )
     if report is not None and not callable(report):
         raise errors.wrong_type("report", report, "a function of (what, done, total)")

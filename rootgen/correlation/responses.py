@@ -60,14 +60,14 @@ def open_fed(
         found = ", ".join(f"'{layer.name}' ({layer.type})" for layer in inputs) or "none"
         raise RootgenError(f"one input layer is needed, found {found}", where=net.source)
     blob = inputs[0].tops[0]
-    fed = schema.NetParameter(name=net.name)
+    forks = any(schema.has_forks(layer.param) for layer in net.layers)
+    fed = schema.message("NetParameter", forks=forks)(name=net.name)
     fed.layer.add(name=blob, type="Input", top=[blob]).input_param.shape.add(dim=input_shape)
     made = {blob}
     for layer in net.layers:
         if layer.bottoms and made.issuperset(layer.bottoms):
             made.update(layer.tops)
-            copy = fed.layer.add()
-            copy.CopyFrom(layer.param)
+            copy = schema.copy(layer.param, fed.layer.add())
             for field in ("blobs", "include", "exclude", "phase"):  # a snapshot's layers say phase: TRAIN
                 copy.ClearField(field)
     with scratch.folder("rootgen-fed-") as folder:

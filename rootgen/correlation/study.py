@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class CorrelationOptions:
     """What to correlate, on which images, and what to draw; empty and None find out by themselves.
 
-    `group` scores every pair against that many blocks, in place of the later convolution's own groups.
+    `group` scores every pair against that many blocks, in place of the later convolution's own groups; `lenient` passes
+    over fields of `net` that Caffe does not have.
     """
 
     net: str | None = None
@@ -45,6 +46,7 @@ class CorrelationOptions:
     formats: Sequence[str] = FORMATS
     engine: str = "auto"
     device: str = "auto"
+    lenient: bool = False
 
 
 @dataclass(repr=False)
@@ -87,7 +89,7 @@ def run(
 
     `keep` leaves the matrices in the outcome, which for a large net are gigabytes.
     """
-    net = find_net(model, options.net)
+    net = find_net(model, options.net, lenient=options.lenient)
     pairs = adjacent(net)
     if not pairs:
         raise RootgenError("has no two convolutions that follow each other", where=net.source)
@@ -95,7 +97,10 @@ def run(
         pairs = choose_pairs(pairs, options.pairs)
     outcome = CorrelationOutcome()
     network: Network | None = None
-    for source in find_images(model, net, net_path=options.net, data=options.data, mean=options.mean):
+    sources = find_images(
+        model, net, net_path=options.net, data=options.data, mean=options.mean, lenient=options.lenient
+    )
+    for source in sources:
         with closing(feed(source, options.batch_size)) as images:
             if network is None:
                 shape = (options.batch_size, *images.image_shape)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rootgen.net.graph import Layer
+from rootgen.net.layers.vision import groups
 
 CHANNELS = 1  # the axis
 
@@ -84,7 +85,7 @@ def into_outputs(layer: Layer, blobs: Sequence[np.ndarray], after: Affine) -> li
     weight = np.asarray(blobs[0], np.float64)
     bias = np.asarray(blobs[1], np.float64) if len(blobs) > 1 else np.zeros(outputs_of(layer))
     if layer.type == "Deconvolution":  # inputs x outputs of the group x kernel
-        group = layer.param.convolution_param.group
+        group = groups(layer)
         per_group = np.repeat(after.factor.reshape(group, -1), weight.shape[0] // group, axis=0)
         weight = weight * per_group.reshape(*per_group.shape, *(1,) * (weight.ndim - 2))
     elif layer.type == "InnerProduct" and layer.param.inner_product_param.transpose:
@@ -107,7 +108,7 @@ def into_inputs(layer: Layer, blobs: Sequence[np.ndarray], before: Affine) -> li
         bias, rows = bias + rows @ term, rows * factor
         weight = rows.T if transpose else rows
     else:  # outputs x inputs of the group x kernel
-        group = layer.param.convolution_param.group
+        group = groups(layer)
         factor, term = (np.repeat(one.reshape(group, -1), len(weight) // group, axis=0) for one in before)
         kernel = (1,) * (weight.ndim - 2)
         bias = bias + (weight * term.reshape(*term.shape, *kernel)).reshape(len(weight), -1).sum(1)

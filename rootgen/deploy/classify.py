@@ -15,6 +15,7 @@ from rootgen.engine import open_network
 from rootgen.engine.datum import image_of, read_mean
 from rootgen.errors import RootgenError
 from rootgen.files import locate, read_bytes, write_text
+from rootgen.net.forks import param_of
 from rootgen.net.graph import Layer, Net
 from rootgen.net.load import load_text
 from rootgen.net.read import from_param, is_binary, read
@@ -93,12 +94,7 @@ def _deploy_text(path: str | Path) -> tuple[str, Layer | None]:
         text = prototxt.read_source(path)
         return text, _data_layer(read(path, "TEST")) or _train_data_layer(path)
     net = read(path)
-    message = schema.NetParameter(name=net.name)
-    for layer in net.layers:
-        copy = message.layer.add()
-        copy.CopyFrom(layer.param)
-        for name in ("blobs", "include", "exclude", "phase"):  # a snapshot's layers are those of TRAIN, and say so
-            copy.ClearField(name)
+    message = param_of(net, without=("blobs", "include", "exclude", "phase"))  # a snapshot's layers are those of TRAIN
     return prototxt.format(message), _data_layer(from_param(message, "TEST", where=path))
 
 

@@ -16,13 +16,13 @@ from rootgen.deploy.affine import CHANNELS, Affine, affine_of, into_inputs, into
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
 from rootgen.net.layers.utility import joined_axis
-from rootgen.net.layers.vision import conv_geometry
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, conv_geometry
 from rootgen.net.read import layer_fields
 from rootgen.proto.scanner import Field, scan
 from rootgen.transform import edit
 
 FOLDED = ("BatchNorm", "Scale", "Bias", "Power", "Dropout")
-WEIGHED = ("Convolution", "Deconvolution", "InnerProduct")
+WEIGHED = (*FORWARD_CONVOLUTIONS, "Deconvolution", "InnerProduct")
 Blobs = dict[str, list[np.ndarray]]
 
 
@@ -144,14 +144,14 @@ class _Folding:
     def _takes_input(self, place: int, shifted: bool) -> str:
         """Why a reader cannot take a map of its input, or ""."""
         layer = self.net.layers[place]
-        if layer.type not in ("Convolution", "InnerProduct") or len(layer.bottoms) > 1:
+        if layer.type not in (*FORWARD_CONVOLUTIONS, "InnerProduct") or len(layer.bottoms) > 1:
             return f"'{layer.name}' after it is a {layer.type}"
         if any(spec.name in self.shared for spec in layer.param.param):
             return f"'{layer.name}' shares its weights"
         if _channel_axis(layer) != CHANNELS:
             return f"the inputs of '{layer.name}' are not on axis {CHANNELS}"
         axes = len(layer.shapes.bottoms[0]) - CHANNELS - 1
-        if layer.type == "Convolution" and shifted and any(conv_geometry(layer, axes).pad):
+        if layer.type in FORWARD_CONVOLUTIONS and shifted and any(conv_geometry(layer, axes).pad):
             return f"'{layer.name}' after it pads with zeros"
         return ""
 

@@ -16,6 +16,7 @@ from rootgen.engine.api import Network
 from rootgen.engine.feed import Feed
 from rootgen.errors import RootgenError
 from rootgen.files import locate, write_text
+from rootgen.net.forks import param_of
 from rootgen.net.graph import Layer, Net
 from rootgen.net.read import from_param, is_binary, read
 from rootgen.progress import Report, silent
@@ -90,20 +91,8 @@ def _own_net(path: str | Path, options: ScoreOptions) -> Net:
 def _message(path: str | Path) -> Any:
     """A NetParameter without blobs, in today's form, with the layers of phase TEST."""
     net = read(path, "TEST")
-    message = _as_message(net)
-    for layer in message.layer:
-        layer.ClearField("blobs")
-        if is_binary(path):  # a snapshot's layers are those of TRAIN, and say so
-            for name in ("include", "exclude", "phase"):
-                layer.ClearField(name)
-    return message
-
-
-def _as_message(net: Net) -> Any:
-    message = schema.NetParameter(name=net.name)
-    for layer in net.layers:
-        message.layer.add().CopyFrom(layer.param)
-    return message
+    # a snapshot's layers are those of TRAIN, and say so
+    return param_of(net, without=("blobs", *(("include", "exclude", "phase") if is_binary(path) else ())))
 
 
 def _point(layer: Any, beside: Path, options: ScoreOptions) -> None:

@@ -27,22 +27,34 @@ def open_network(
     device: str = "auto",
     batch: int | None = None,
     read_data: bool = True,
+    lenient: bool = False,
 ) -> Network:
     """The net of a prototxt (or of a .caffemodel, which brings its own weights) in one phase.
 
     `batch` replaces the batch size that the net gives. Without `read_data` no database is opened: the tops of
-    Data layers then have to be given, and have the shape that the prototxt alone tells.
+    Data layers then have to be given, and have the shape that the prototxt alone tells. `lenient` passes over fields
+    and enum values that Caffe does not have, with a warning.
     """
     module = _load(engine)
-    return module.open_network(net_path, phase=phase, weights=weights, device=device, batch=batch, read_data=read_data)
+    return module.open_network(
+        net_path, phase=phase, weights=weights, device=device, batch=batch, read_data=read_data, lenient=lenient
+    )
 
 
 def open_trainer(
-    solver_path: str | Path, *, engine: str = "auto", device: str = "auto", seed: int | None = None
+    solver_path: str | Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    seed: int | None = None,
+    lenient: bool = False,
 ) -> Trainer:
-    """The solver of a solver.prototxt with fresh weights, at iteration 0; `seed` goes over its random_seed."""
+    """The solver of a solver.prototxt with fresh weights, at iteration 0.
+
+    `seed` goes over its random_seed; `lenient` as of open_network.
+    """
     module = _load(engine)
-    return module.open_trainer(solver_path, device=device, seed=seed)
+    return module.open_trainer(solver_path, device=device, seed=seed, lenient=lenient)
 
 
 def _load(engine: str) -> ModuleType:

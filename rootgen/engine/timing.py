@@ -80,10 +80,12 @@ def measure(
     backward: bool = True,
     engine: str = "auto",
     device: str = "auto",
+    lenient: bool = False,
 ) -> Timing:
     """Times of the net in a prototxt or caffemodel, on inputs made up in memory; data layers are not run.
 
-    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too.
+    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too. `lenient` passes
+    over fields that Caffe 1.0 does not have.
 
     The layers' times are taken one layer at a time and need not add up to the net's.
     """
@@ -98,6 +100,7 @@ def measure(
         device=errors.word("device", device) or "auto",
         batch=errors.whole("batch_size", batch_size),
         read_data=False,
+        lenient=errors.flag("lenient", lenient),
     )
     times = network.time(count, warmup=before, backward=errors.flag("backward", backward))
     return _timing(path, network.engine, network.device, count, times)

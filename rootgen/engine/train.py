@@ -131,12 +131,15 @@ def train(
     snapshot: str | PathLike[str] | None = None,
     max_iter: int | None = None,
     log: str | PathLike[str] | None = None,
+    seed: int | None = None,
+    lenient: bool = False,
     watcher: Watcher | None = None,
 ) -> TrainOutcome:
     """Train the net of a solver.prototxt, as `rootgen train` does: see `run`.
 
     Starts from the weights of .caffemodel (or .h5) files, or goes on from the .solverstate `snapshot`; "auto" is the
-    newest under the solver's snapshot_prefix, if there is one. `watcher` is told what happens. An interrupt (Ctrl-C,
+    newest under the solver's snapshot_prefix, if there is one. `seed` goes over the solver's random_seed; `lenient`
+    passes over fields that Caffe 1.0 does not have. `watcher` is told what happens. An interrupt (Ctrl-C,
     a notebook's stop button) ends the iteration, writes a snapshot and returns an outcome that says `stopped`.
     """
     files = _files("weights", weights)
@@ -151,6 +154,8 @@ def train(
         errors.needed_path("solver", solver),
         engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
         device=errors.word("device", device) or "auto",
+        seed=errors.whole("seed", seed, 0),
+        lenient=errors.flag("lenient", lenient),
     )
     newest = newest_snapshot(trainer) if state == "auto" else state
     if newest:

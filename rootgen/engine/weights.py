@@ -54,8 +54,7 @@ def write(
         return
     net = schema.NetParameter(name=name)
     for layer in layers:
-        param = net.layer.add()
-        param.CopyFrom(layer.param)
+        param = schema.copy(layer.param, net.layer.add())
         param.ClearField("blobs")
         param.phase = schema.NetState.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name[phase].number
         param.blobs.extend(blobs.from_array(values) for values in learned.get(layer.name, ()))

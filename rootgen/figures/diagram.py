@@ -13,9 +13,9 @@ from math import prod
 from rootgen.errors import RootgenError
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
-from rootgen.net.layers.vision import Geometry, conv_geometry, pool_geometry
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, Geometry, conv_geometry, groups, pool_geometry
 
-CONVOLUTIONS = ("Convolution", "Deconvolution")
+CONVOLUTIONS = (*FORWARD_CONVOLUTIONS, "Deconvolution")
 NOT_DRAWN = ("measure", "sink")
 
 
@@ -45,7 +45,7 @@ class Node:
     @property
     def group(self) -> int:
         """Filter groups; 1 for what is no convolution."""
-        return int(self.layer.param.convolution_param.group) if self.layer.type in CONVOLUTIONS else 1
+        return groups(self.layer) if self.layer.type in CONVOLUTIONS else 1
 
     @property
     def kernel(self) -> int:

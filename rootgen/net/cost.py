@@ -23,6 +23,7 @@ from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.batch import images, sequences
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
+from rootgen.net.layers.vision import groups
 from rootgen.net.memory import FLOAT_BYTES, Memory, activations
 from rootgen.text import Shown, Table, byte_size, percent_change, shape_text
 
@@ -96,6 +97,11 @@ class Cost(Shown):
         return tuple(layer.name for layer in self.layers if not layer.known)
 
     @property
+    def complete(self) -> bool:
+        """Whether every layer was counted; where not, the totals are at least what they say."""
+        return all(layer.known for layer in self.layers)
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """A dict per layer, for pandas.DataFrame: name, type, group, output (or None), params, macs."""
         return [{name: getattr(layer, name) for name in COLUMNS} for layer in self.layers]
@@ -103,6 +109,10 @@ class Cost(Shown):
     def tables(self, every: bool = False) -> list[Table]:
         """Layers that cost something (or `every` one), stages of one output size, and totals."""
         return [_layers_table(self, every), _stages_table(self), _totals_table(self)]
+
+    def at_least(self, value: int) -> str:
+        """One of the totals, marked where some layers could not be counted."""
+        return f"{value:,}" if self.complete else f"at least {value:,}"
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,14 @@ def stages(cost: Cost) -> list[Stage]:
 def summary(costs: Sequence[tuple[str, Cost]]) -> Table:
     """One row per net of several: the file that it is from, and its totals."""
     rows = [
-        [path, one.net, shape_text(one.input), f"{one.params:,}", f"{one.macs:,}", byte_size(one.memory.forward)]
+        [
+            path,
+            one.net,
+            shape_text(one.input),
+            one.at_least(one.params),
+            one.at_least(one.macs),
+            byte_size(one.memory.forward),
+        ]
         for path, one in costs
     ]
     return Table(["file", "net", "input", "params", _macs_word(costs[0][1]), "activations"], rows)
@@ -151,8 +168,9 @@ def summary(costs: Sequence[tuple[str, Cost]]) -> Table:
 
 def totals(before: Cost, after: Cost, title: str) -> Table:
     """Parameters and multiply-adds of two nets, and how they change."""
+    whole = before.complete and after.complete
     rows = [
-        [name, f"{old:,}", f"{new:,}", percent_change(old, new)]
+        [name, before.at_least(old), after.at_least(new), percent_change(old, new) if whole else "not known"]
         for name, old, new in (
             ("params", before.params, after.params),
             ("macs per image", before.macs, after.macs),
@@ -194,13 +212,17 @@ def _stages_table(cost: Cost) -> Table:
 
 def _totals_table(cost: Cost) -> Table:
     rows: list[list[object]] = [
-        ["params", f"{cost.params:,}"],
+        ["params", cost.at_least(cost.params)],
         ["BatchNorm statistics", f"{cost.statistics:,}"],
         ["bytes of all blobs", byte_size(cost.weight_bytes)],
-        [f"{_macs_word(cost)} per image", f"{cost.macs:,}"],
+        [f"{_macs_word(cost)} per image", cost.at_least(cost.macs)],
         *cost.memory.cells(),
     ]
-    return Table(["total", ""], rows)
+    title = "total"
+    if not cost.complete:
+        names = ", ".join(cost.unknown[:3]) + (", ..." if len(cost.unknown) > 3 else "")
+        title = f"total, INCOMPLETE: without {len(cost.unknown)} layers ({names})"
+    return Table([title, ""], rows)
 
 
 def _macs_word(cost: Cost) -> str:
@@ -241,14 +263,14 @@ def _row(layer: Layer, owned: Sequence[bool], batch: int, convention: str, steps
     weights = sum(sizes[i] for i in positions)
     others = sum(sizes) - weights
     biases = others if positions else 0
-    statistics = others if of(layer).statistics else 0
+    statistics = sum(size for i, size in enumerate(sizes) if of(layer).is_statistic(layer, i))
     macs = sum(prod(found.params[i]) * times for i, times in positions.items())
     macs = -(-macs // batch)  # rounded up where a layer's work does not divide by the batch
     paper = convention == "paper"
     return LayerCost(
         layer.name,
         layer.type,
-        layer.param.convolution_param.group if layer.param.HasField("convolution_param") else 1,
+        groups(layer) if layer.param.HasField("convolution_param") else 1,
         _output(layer, steps_first) if found.known else None,
         params=weights + (biases if paper else others - statistics),
         macs=macs + (biases if paper else 0),

@@ -70,7 +70,6 @@ def activations(net: Net, batch: int) -> Memory:
 
 def _learns(layer: Layer, blobs: int) -> bool:
     """Whether a solver changes one of the layer's blobs."""
-    if of(layer).statistics:
-        return False
-    specs = layer.param.param
-    return any(i >= len(specs) or specs[i].lr_mult != 0 for i in range(blobs))
+    specs, entry = layer.param.param, of(layer)
+    learnt = [i for i in range(blobs) if not entry.is_statistic(layer, i)]
+    return any(i >= len(specs) or specs[i].lr_mult != 0 for i in learnt)

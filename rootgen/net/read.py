@@ -13,10 +13,11 @@ from typing import Any
 
 from rootgen.errors import RootgenError
 from rootgen.net import forks, wiring
+from rootgen.net.forks import layer_fields
 from rootgen.net.graph import PHASES, Layer, Net
 from rootgen.net.layers.registry import v1_names
 from rootgen.proto import prototxt, schema, upgrade
-from rootgen.proto.scanner import Field, Source, Token, scan
+from rootgen.proto.scanner import Source, scan
 
 
 def read(
@@ -31,10 +32,11 @@ def read(
     """The net in the file `path`: a .prototxt, or a .caffemodel (told by its name, else by its content).
 
     A caffemodel holds the layers of one phase already; they are all kept, whatever `phase` says.
-    `allow_unknown` lets layer types pass that Caffe does not have, `lenient` fields too, with a warning.
+    `allow_unknown` lets layer types pass that are not known, with fields that are not; `lenient` passes over fields and
+    enum values that Caffe does not have in all layers and in the net, with a warning (see net.forks).
     """
     if is_binary(path):
-        param = schema.read_binary(path, schema.NetParameter)
+        param = schema.read_binary(path, schema.message("NetParameter"))
         _mend_strings(param)
         return from_param(
             param, _phase_of(param, phase), where=path, level=level, stages=stages, allow_unknown=allow_unknown
@@ -57,9 +59,7 @@ def parse(
     fields = scan(text, where)
     lines = _lines(text, [field.start for field in layer_fields(fields)])
     source = Source(text, where)
-    if allow_unknown or lenient:
-        forks.pass_over(layer_fields(fields), source, lenient=lenient)
-    param = prototxt.build(fields, schema.NetParameter, source)
+    param = forks.build(fields, "NetParameter", source, lenient=lenient, allow_unknown=allow_unknown)
     return from_param(
         param, phase, where=where, level=level, stages=stages, allow_unknown=allow_unknown, lines=list(lines)
     )
@@ -81,7 +81,7 @@ def from_param(
     """
     if phase not in PHASES:
         raise RootgenError(f"no phase '{phase}'", hint="TRAIN or TEST")
-    param = upgraded(net_param, where)
+    param = upgraded(forks.extended(net_param, where), where)
     if not param.layer:
         raise RootgenError("has no layers", where=where, hint="is it a net's prototxt, and not a solver's?")
     places = upgrade.places(net_param, param)
@@ -106,17 +106,6 @@ def from_param(
 def upgraded(net_param: Any, where: object) -> Any:
     """`net_param` in today's form: itself, or a changed copy; see proto.upgrade."""
     return upgrade.upgrade(net_param, v1_names(), where)
-
-
-def layer_fields(fields: Sequence[Field]) -> list[Field]:
-    """The layers among the fields of a net's text, in order: `Layer.index` is a place in this list.
-
-    Where layers of the V0 form are among them, those called `layer` are not read, and are left out here too.
-    """
-    found = [field for field in fields if field.name in ("layer", "layers") and not isinstance(field.value, Token)]
-    if any(field.name == "layers" and field.inner("layer") for field in found):
-        return [field for field in found if field.name == "layers"]
-    return found
 
 
 def is_binary(path: str | Path) -> bool:

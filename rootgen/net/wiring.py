@@ -26,8 +26,8 @@ def check_type(layer: Layer, allow_unknown: bool) -> None:
             raise layer.error(f"has {len(names)} {word}, but {layer.type} takes {arity}")
     if entry.top_per_bottom and len(layer.bottoms) != len(layer.tops):
         raise layer.error(f"has {len(layer.bottoms)} bottom and {len(layer.tops)} top (one top per bottom)")
-    for spec in layer.param.param if entry.statistics else ():
-        if spec.lr_mult != 0:
+    for i, spec in enumerate(layer.param.param):
+        if spec.lr_mult != 0 and entry.is_statistic(layer, i):
             what = f"has lr_mult {spec.lr_mult:g} (Caffe needs 0 on {layer.type}'s statistics)"
             raise layer.error(what, "leave its param out, or give three")
     down = len(layer.param.propagate_down)

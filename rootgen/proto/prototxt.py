@@ -6,7 +6,9 @@ column, and names the nearest known field. protobuf's own `text_format` serves f
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError
 from rootgen.proto import schema
 from rootgen.proto.scanner import Field, Source, Token, scan, short, string_bodies
 
@@ -85,28 +87,36 @@ def build(fields: list[Field], cls: type[Message], source: Source) -> Any:
 
 def _refuse_another_kind(fields: list[Field], cls: type[Message], source: Source) -> None:
     """Say so where a solver is given for a net, or a net for a solver: the fields tell."""
+    wanted = cls.DESCRIPTOR.name
     names, mine = {field.name for field in fields}, _fields(cls.DESCRIPTOR)
     foreign = names & set(_fields(schema.SolverParameter.DESCRIPTOR)) - set(mine)
-    if cls is schema.NetParameter and not names & {"layer", "layers"} and len(foreign) > len(names) / 2:
+    if wanted == "NetParameter" and not names & {"layer", "layers"} and len(foreign) > len(names) / 2:
         nets = [field.value for field in fields if field.name in ("net", "train_net")]
         named = nets[0].text if nets and isinstance(nets[0], Token) else ""
         hint = f"pass its net, {short(named)}" if named else "pass the net's prototxt"
         raise RootgenError("a solver's prototxt, not a net's", where=source.where, hint=hint)
-    if cls is schema.SolverParameter and names & {"layer", "layers", "input"}:
+    if wanted == "SolverParameter" and names & {"layer", "layers", "input"}:
         hint = "pass the solver's prototxt, which names the net"
         raise RootgenError("a net's prototxt, not a solver's", where=source.where, hint=hint)
 
 
-def drop_unknown(fields: list[Field], descriptor: Descriptor) -> list[Field]:
-    """Take the fields that a message of `descriptor` does not have out of `fields`; those taken out."""
+def drop_unknown(fields: list[Field], descriptor: Descriptor) -> list[str]:
+    """Take out of `fields` those, and those enum values, that a message of `descriptor` does not have; as written."""
     known = _fields(descriptor)
-    dropped = [field for field in fields if field.name not in known]
+    dropped = [field.name for field in fields if field.name not in known]
     fields[:] = [field for field in fields if field.name in known]
-    for field in fields:
-        inner = known[field.name][0].message_type
-        if inner is not None and not isinstance(field.value, Token):
-            dropped += drop_unknown(field.value, inner)
+    for field in fields[:]:
+        value, inner, enum = field.value, known[field.name][0].message_type, known[field.name][0].enum_type
+        if inner is not None and not isinstance(value, Token):
+            dropped += drop_unknown(value, inner)
+        elif enum is not None and isinstance(value, Token) and _is_word(value) and _number(value, enum) is None:
+            dropped.append(f"{field.name}: {short(value.text)}")
+            fields.remove(field)
     return dropped
+
+
+def _is_word(token: Token) -> bool:
+    return token.kind not in ("string", "list")
 
 
 def format(msg: Message) -> str:  # the name Caffe's users expect beside `parse`
@@ -133,8 +143,8 @@ def _fill(msg: Any, fields: list[Field], source: Source, known: dict[str, tuple[
     for field in fields:
         name = field.name
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise source.error(field.start, f"{msg.DESCRIPTOR.name} has no field '{short(name)}'", hint)
+            what = f"{msg.DESCRIPTOR.name} has no field '{short(name)}' in Caffe 1.0"
+            raise source.error(field.start, what, _lenient(name, known))
         descriptor, repeated, cpp_type = known[name]
         if field.listed and not repeated:
             raise source.error(field.start, f"'{name}' takes one value, found a list")
@@ -224,15 +234,25 @@ def _float(token: Token, field: Field, source: Source) -> float:
 
 def _enum(token: Token, enum: Any, field: Field, source: Source) -> int:
     """The number of an enum value given by name or by number."""
-    names = enum.values_by_name
-    if token.text in names:
-        return int(names[token.text].number)
+    number = _number(token, enum)
+    if number is None:
+        what = f"'{field.name}' has no value {short(token.text)} in Caffe 1.0"
+        raise source.error(token.start, what, _lenient(token.text, enum.values_by_name.keys()))
+    return number
+
+
+def _number(token: Token, enum: Any) -> int | None:
+    """The number of an enum value given by name or by number; None where the enum does not have it."""
+    if token.text in enum.values_by_name:
+        return int(enum.values_by_name[token.text].number)
     number = _whole(token.text) if token.kind == "number" else None
-    if number is not None and number in enum.values_by_number:
-        return number
-    raise source.error(
-        token.start, f"'{field.name}' has no value {short(token.text)}", did_you_mean(token.text, names.keys())
-    )
+    return number if number in enum.values_by_number else None
+
+
+def _lenient(name: str, known: Iterable[str]) -> str:
+    """The hint for a name that Caffe 1.0 does not have: what it may be a slip for, and how to pass over it."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return (f"did you mean '{near[0]}'? " if near else "") + "--lenient passes over it"
 
 
 def _string(token: Token, field: Field, source: Source, as_bytes: bool) -> str | bytes:

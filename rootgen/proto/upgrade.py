@@ -14,7 +14,7 @@ from rootgen.proto import schema, v0
 
 _DATA_PARAMS = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
 _TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
-_RENAMED = ("type", "param", "blob_share_mode", "blobs_lr", "weight_decay", "layer")  # not copied by name
+_RENAMED = ("type", "other_type", "param", "blob_share_mode", "blobs_lr", "weight_decay", "layer")  # not copied by name
 
 
 def upgrade(net_param: Any, v1_types: Mapping[str, str], where: object) -> Any:
@@ -118,12 +118,14 @@ def _add_input(layer: Any, names: Sequence[str], net_param: Any, where: object) 
 
 def _upgrade_layer(old: Any, new: Any, v1_types: Mapping[str, str]) -> None:
     """Fill `new` (LayerParameter) from `old` (V1LayerParameter)."""
-    enum = schema.message("V1LayerParameter").DESCRIPTOR.fields_by_name["type"].enum_type
+    enum = old.DESCRIPTOR.fields_by_name["type"].enum_type
     for field, value in old.ListFields():
         if field.name not in _RENAMED:
             _put(new, field.name, value)
     if old.HasField("type"):
         new.type = v1_types.get(enum.values_by_number[old.type].name, "")  # NONE has none
+    elif schema.has_forks(old) and old.other_type:
+        new.type = old.other_type
     settings = (
         ("name", old.param),
         ("share_mode", old.blob_share_mode),  # STRICT and PERMISSIVE have the same numbers in both forms

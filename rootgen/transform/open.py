@@ -27,14 +27,15 @@ def transform(
     plan: Plan | None = None,
     stage_by: str = transformer.STAGE_BY[0],
     insert_1x1: bool = False,
+    partial: bool = False,
     **reading: Any,
 ) -> Transformed:
     """`net` with other filter groups; all else of its text stays as it is, comments included.
 
     `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name; a `plan`
     stands for all of them. A stage begins where the output size changes, or with stage_by="block" at every spatial
-    convolution; `insert_1x1` puts a 1x1 convolution behind groups that nothing mixes. A path is read with the
-    keywords of `rootgen.read`. RootgenError where nothing can take the groups.
+    convolution; `insert_1x1` puts a 1x1 convolution behind groups that nothing mixes; `partial` leaves
+    convolutions alone whose shapes are not known. A path is read with the keywords of `rootgen.read`. RootgenError where nothing can take the groups.
     """
     wanted = chosen(plan, root, column, tree, group)
     if wanted == Plan():
@@ -57,6 +58,7 @@ def transform(
         inserting,
         how.lenient,
         how.beside,
+        errors.flag("partial", partial),
     )
     found = transformer.transform(how.text, wanted, loaded.source, options)
     for warning in found.warnings:

@@ -322,6 +322,28 @@ def test_residual_sums_join_only_what_they_add() -> None:
     assert [str(pair) for pair in adjacent(net)] == ["a-b", "a-c", "b-c", "c-d"]
 
 
+def test_pairs_through_layers_of_other_caffes() -> None:
+    """What keeps channels is passed; a gate is no response; a channel shuffle ends the way."""
+    net = parse(
+        INPUT
+        + conv("a", "data")
+        + layer("BN", "bn", "a", top="bn")
+        + layer("ReLU6", "relu", "bn", top="relu")
+        + layer("Interp", "up", "relu", top="up").replace("type:", "interp_param { zoom_factor: 2 } type:")
+        + conv("b", "up").replace('"Convolution"', '"DepthwiseConvolution"')
+        + conv("gate", "b")
+        + layer("Scale", "scaled", "up", "gate", top="scaled")
+        + layer("Axpy", "sum", "gate", "b", "scaled", top="sum")
+        + conv("c", "sum")
+        + layer("ShuffleChannel", "shuffled", "c", top="shuffled")
+        + conv("d", "shuffled")
+    )
+    pairs = {str(pair): pair for pair in adjacent(net)}
+    assert list(pairs) == ["a-b", "b-gate", "b-c", "a-c"]
+    assert pairs["a-b"].blobs == ("relu", "b")
+    assert pairs["a-b"].group == net.layers[5].param.convolution_param.num_output
+
+
 # From a caffemodel to files
 
 

@@ -172,12 +172,14 @@ def test_a_batch_of_sequences_is_their_number():
 
 
 def test_unknown_layers_count_as_zero_and_are_named():
-    text = image(1, 3, 4, 4) + layer("p", "Permute", "d")
+    text = image(1, 3, 4, 4) + layer("p", "Riddle", "d")
     text += layer("c", "Convolution", "p", "convolution_param { num_output: 4 kernel_size: 1 }")
     total = counted(text)
     assert total.unknown == ("p", "c")
+    assert not total.complete
     assert (total.params, total.macs) == (0, 0)
-    assert counted(text, given={"p": (1, 3, 4, 4)}).params == 16
+    told = counted(text, given={"p": (1, 3, 4, 4)})
+    assert (told.params, told.complete) == (16, True)
 
 
 def test_blobs_stored_in_a_caffemodel_count_even_where_shapes_are_not_known(tmp_path):

@@ -156,7 +156,11 @@ def test_damaged_texts_are_refused_where_protobuf_refuses_them():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("layer {\n  nane: 'x'\n}", r"n.prototxt:2:3: LayerParameter has no field 'nane' \(did you mean 'name'\?\)"),
+        (
+            "layer {\n  nane: 'x'\n}",
+            r"n.prototxt:2:3: LayerParameter has no field 'nane' in Caffe 1.0 "
+            r"\(did you mean 'name'\? --lenient passes over it\)",
+        ),
         ("name: 'a' name: 'b'", "n.prototxt:1:11: 'name' is given twice, but NetParameter takes it once"),
         ("layer {\n name: 'x'", "n.prototxt:1:1: 'layer' has no closing '}' .the text is cut short"),
         ("name: 'x", "1:7: a string that does not end on its line"),
@@ -180,7 +184,10 @@ def test_damaged_texts_are_refused_where_protobuf_refuses_them():
         ("x" * 6000 + ": 1", r"NetParameter has no field 'x+\.\.\.'"),
         ("input_dim: 1a", "1:12: '1' has no meaning here|takes an integer"),
         ("force_backward: yes", "'force_backward' takes true or false, found yes"),
-        ("layer { phase: TRIAN }", r"'phase' has no value TRIAN \(did you mean 'TRAIN'\?\)"),
+        (
+            "layer { phase: TRIAN }",
+            r"'phase' has no value TRIAN in Caffe 1.0 \(did you mean 'TRAIN'\? --lenient passes over it\)",
+        ),
         ("layer { loss_weight: 'x' }", "'loss_weight' takes a number, found 'x'"),
         ("layer { loss_weight: 0x10 }", "'loss_weight' takes a number, found 0x10"),
         ("name: '\\X41'", "'name' has a broken escape in its string"),

@@ -302,7 +302,9 @@ def test_a_net_that_is_whole_in_one_phase_only():
 
 def test_fields_of_forks_are_passed_over_on_request(caplog):
     text = chain(IMAGE, "type: 'Pooling' pooling_param { kernel_size: 3 stride: 2 ceil_mode: false }", SPATIAL)
-    with pytest.raises(RootgenError, match=r"PoolingParameter has no field 'ceil_mode' \(known: engine, "):
+    with pytest.raises(
+        RootgenError, match=r"PoolingParameter has no field 'ceil_mode' in Caffe 1.0 \(--lenient passes over it\)"
+    ):
         transform.transform(text, root(4))
     found = transform.transform(text, root(4), options=transform.TransformOptions(lenient=True))
     assert found.text.replace(" group: 4", "") == text
@@ -311,22 +313,38 @@ def test_fields_of_forks_are_passed_over_on_request(caplog):
     assert transform.transform(other, root(4), options=transform.TransformOptions(lenient=True)).changes[-1].output[
         2:
     ] == (8, 8)
-    assert "<text>:3:1: fields that Caffe 1.0 does not have are not read: fancy" in caplog.text
+    assert "<text>:3:1: what Caffe 1.0 does not have is not read: fancy" in caplog.text
 
 
-def test_foreign_layers_stay_as_they_are():
+def test_what_lies_behind_an_unknown_layer_is_grouped_only_if_told_or_partly():
     text = chain(IMAGE, SPATIAL, POINT) + (
-        "layer { name: 'p' type: 'Permute' bottom: 'l2' top: 'p' permute_param { order: 0 order: 2 } }\n"
+        "layer { name: 'p' type: 'Riddle' bottom: 'l2' top: 'p' riddle_param { order: 0 order: 2 } }\n"
         "layer { name: 'c' type: 'Convolution' bottom: 'p' top: 'c' convolution_param { " + SPATIAL + " } }\n"
     )
-    found = transform.transform(text, root(4))
+    with pytest.raises(RootgenError, match=r"stops at layer 'p' \(Riddle\).*'c' would get no groups.*--partial"):
+        transform.transform(text, root(4))
+    partial = transform.TransformOptions(partial=True)
+    found = transform.transform(text, root(4), options=partial)
     l1 = f"top: 'l1' type: 'Convolution' convolution_param {{ {SPATIAL}"
     assert found.text == text.replace(l1, f"{l1} group: 4")
-    assert any("shapes not known of 2 layers: 'p' (Permute), 'c' (Convolution)" in note for note in found.warnings)
+    assert not found.before.complete
+    assert any("shapes not known of 2 layers: 'p' (Riddle), 'c' (Convolution)" in note for note in found.warnings)
     given = transform.TransformOptions(given={"p": (1, 16, 16, 16)})
     assert groups_of(transform.transform(text, root(4), options=given).text)["c"] == 4
     with pytest.raises(RootgenError, match="layer 'c': cannot take groups: its shapes are not known"):
-        transform.transform(text, by_hand(c=2))
+        transform.transform(text, by_hand(c=2), options=partial)
+
+
+DEPTHWISE = "type: 'DepthwiseConvolution' convolution_param { num_output: 16 kernel_size: 3 pad: 1 stride: 2 }"
+
+
+def test_groups_go_on_behind_layers_of_other_caffes():
+    text = chain(IMAGE, SPATIAL, "type: 'ReLU6'", DEPTHWISE, "type: 'ShuffleChannel'", SPATIAL, POINT)
+    found = transform.transform(text, root(4))
+    assert groups_of(found.text) == {"l0": 1, "l1": 4, "l5": 2, "l6": 1}
+    assert {change.layer.name: (change.before, change.kept) for change in found.changes}["l3"] == (16, "depthwise")
+    with pytest.raises(RootgenError, match="layer 'l3': cannot take 4 groups: a DepthwiseConvolution has one per"):
+        transform.transform(text, by_hand(l3=4))
 
 
 @pytest.mark.parametrize(

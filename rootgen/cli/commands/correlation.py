@@ -13,7 +13,7 @@ log = logging.getLogger("rootgen")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, add_lenient_argument, positive
     from rootgen.cli.output import add_format_arguments
     from rootgen.correlation.study import KINDS, CorrelationOptions
 
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"images to draw: {', '.join(KINDS)} (default: whitened; the arrays always hold all)",
     )
     add_format_arguments(parser, out=False)
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     limit_threads(args.threads)
     model = Path(args.model)
     out = Path(args.out) if args.out else model.with_name(f"{model.stem}_correlation") if model.name else model
-    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device")
+    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device", "lenient")
     options = CorrelationOptions(**{name: getattr(args, name) for name in names})
     begin = time.perf_counter()
     with bars() as report:

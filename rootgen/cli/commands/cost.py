@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         except RootgenError as error:
             refused.append(error)
             continue
-        if total.unknown:
+        if not total.complete:
             log.warning("%s: %d layers counted as zero", path, len(total.unknown))
         counted.append((path, total))
     if counted:
@@ -73,6 +73,7 @@ def _object(path: str, total: cost.Cost) -> dict[str, Any]:
         "phase": total.phase,
         "convention": total.convention,
         "input": list(total.input),
+        "complete": total.complete,
         "params": total.params,
         "macs": total.macs,
         "statistics": total.statistics,

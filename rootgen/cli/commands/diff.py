@@ -50,7 +50,8 @@ def _object(found: diff.Diff, args: argparse.Namespace) -> dict[str, Any]:
     """One object; layers that are the same are in it too."""
 
     def side(path: str, total: cost.Cost) -> dict[str, Any]:
-        return {"net": total.net, "file": path, "params": total.params, "macs": total.macs}
+        counts = {"complete": total.complete, "params": total.params, "macs": total.macs}
+        return {"net": total.net, "file": path, **counts, "unknown": list(total.unknown)}
 
     rows = [
         {

@@ -14,7 +14,7 @@ HELP = "Median milliseconds of nets and their layers, forward and backward, on i
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, add_lenient_argument, positive
     from rootgen.cli.output import add_format_arguments
 
     parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt or caffemodel; - is stdin")
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--forward-only", action="store_true", help="no backward passes")
     parser.add_argument("--total", action="store_true", help="whole nets only, no rows of layers")
     add_format_arguments(parser)
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -62,6 +63,7 @@ def _measured(net: str, args: argparse.Namespace) -> Timing:
             backward=not args.forward_only,
             engine=args.engine,
             device=args.device,
+            lenient=args.lenient,
         )
     return replace(found, net=net)
 

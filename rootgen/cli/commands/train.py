@@ -21,7 +21,7 @@ HELP = "Train the net of a solver.prototxt; prints where the model lies."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_engine_arguments, count
+    from rootgen.cli.arguments import add_engine_arguments, add_lenient_argument, count
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=count, metavar="N", help="of all that is random, whatever random_seed the solver gives"
     )
     parser.add_argument("--log", metavar="FILE", help="write the CSV there (default: SNAPSHOT_PREFIX_log.csv)")
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from rootgen.engine import open_trainer, train
 
     limit_threads(args.threads)
-    trainer = open_trainer(args.solver, engine=args.engine, device=args.device, seed=args.seed)
+    trainer = open_trainer(args.solver, engine=args.engine, device=args.device, seed=args.seed, lenient=args.lenient)
     end = trainer.solver.max_iter if args.max_iter is None else args.max_iter
     _begin(trainer, args, end)
     stop = Stop()
@@ -80,14 +81,16 @@ def _say_how_to_go_on(args: argparse.Namespace, trainer: Trainer, snapshot: Path
     if snapshot is None:
         say("nothing to go on from: no snapshot was written")
         return
-    from rootgen.proto import prototxt, schema
+    from rootgen.net import forks
 
     words = ["rootgen", "train", args.solver, "--snapshot", str(snapshot)]
     for name in ("max_iter", "log", "engine", "device", "threads"):
         value = getattr(args, name)
         if value not in (None, "auto"):
             words += [f"--{name.replace('_', '-')}", str(value)]
-    if trainer.solver.random_seed != prototxt.read(args.solver, schema.SolverParameter).random_seed:
+    words += ["--lenient"] if args.lenient else []
+    written = forks.read_message(args.solver, "SolverParameter", lenient=args.lenient, told=True)
+    if trainer.solver.random_seed != written.random_seed:
         words += ["--seed", str(trainer.solver.random_seed)]
     say(f"to go on: {shlex.join(words)}")
 

@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put a ReLU and a 1x1 convolution behind grouped layers whose groups nothing mixes",
     )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave convolutions alone whose shapes are not known, as behind a layer "
+        "of a type that is not known; without it such a net is refused",
+    )
     parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout; may be NET itself")
     parser.add_argument("--dry-run", action="store_true", help="write no net, show the plan per layer instead")
     arguments.add_net_arguments(parser, batch=False)
@@ -50,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
         args.insert_1x1,
         args.lenient,
         None if args.net == "-" else Path(args.net).parent,
+        args.partial,
     )
     where = stdin.STDIN if args.net == "-" else args.net
     found = transform.transform(stdin.text_of(args.net), plan, where, options)

@@ -26,9 +26,10 @@ def open_network(
     device: str = "auto",
     batch: int | None = None,
     read_data: bool = True,
+    lenient: bool = False,
 ) -> CaffeNetwork:
     """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
-    net = read(net_path, phase)
+    net = read(net_path, phase, lenient=lenient)
     checked = prepare.check_net(net, phase, Path(net_path).parent, batch=batch, read_data=read_data)
     words = runtime.choose_device(device)
     prepare.check_device(checked, words.startswith("gpu"))
@@ -36,7 +37,7 @@ def open_network(
     with scratch.folder("rootgen-net-") as folder:
         file = folder / "net.prototxt"
         losses = {} if read_data else timing.with_loss(checked.net)  # made to be timed
-        file.write_text(prepare.net_text(net_path, checked, losses), encoding="utf-8")
+        file.write_text(prepare.net_text(net_path, checked, losses, lenient=lenient), encoding="utf-8")
         network = CaffeNetwork(caffe.Net(str(file), getattr(caffe, phase)), checked, words)
     if weights is None and is_binary(net_path):
         weights = net_path
@@ -45,14 +46,17 @@ def open_network(
     return network
 
 
-def open_trainer(solver_path: str | Path, *, device: str = "auto", seed: int | None = None) -> CaffeTrainer:
+def open_trainer(
+    solver_path: str | Path, *, device: str = "auto", seed: int | None = None, lenient: bool = False
+) -> CaffeTrainer:
     """See engine.open_trainer. Device "auto" is the CPU where the solver says solver_mode: CPU."""
-    solver = solvers.read(solver_path, seed)
+    solver = solvers.read(solver_path, seed, lenient=lenient)
     beside = Path(solver_path).parent
-    train = prepare.check_net(solvers.train_net(solver, solver_path), "TRAIN", beside, seed=solver.random_seed)
+    train_net = solvers.train_net(solver, solver_path, lenient=lenient)
+    train = prepare.check_net(train_net, "TRAIN", beside, seed=solver.random_seed)
     tests = [
         prepare.check_net(net, "TEST", beside, seed=solver.random_seed)
-        for net in solvers.test_nets(solver, solver_path)
+        for net in solvers.test_nets(solver, solver_path, lenient=lenient)
     ]
     for checked in (train, *tests):
         for layer in checked.outside:
@@ -76,8 +80,7 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto", seed: int | N
 
 def _for_caffe(solver: Any, folder: Path, train: Checked, tests: Sequence[Checked], beside: Path) -> Any:
     """The solver as Caffe gets it: nets inside, files found; testing, display and snapshots left to the caller."""
-    given = schema.SolverParameter()
-    given.CopyFrom(solver)
+    given = schema.copy(solver, schema.SolverParameter())
     for name in ("net", "net_param", "train_net", "test_net", "test_net_param", "weights", "snapshot", "display"):
         given.ClearField(name)
     given.train_net_param.CopyFrom(prepare.net_param(train, beside))

@@ -12,7 +12,9 @@ from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.checks import check_filled, check_filler, check_param, fillers_in
 from rootgen.engine.feed import Feed
 from rootgen.files import check_regular, locate
+from rootgen.net import forks
 from rootgen.net.graph import Layer, Net, Shape
+from rootgen.net.layers.registry import of
 from rootgen.net.read import is_binary, upgraded
 from rootgen.net.shapes import infer
 from rootgen.proto import prototxt, schema
@@ -52,6 +54,11 @@ def check_net(
     given: dict[str, Shape] = {}
     feeds, outside = {}, []
     for layer in net.layers:
+        if of(layer).origin:
+            what = (
+                f"pycaffe does not run {layer.type} layers, which {of(layer).origin}'s Caffe has and Caffe 1.0 has not"
+            )
+            raise layer.error(what, "use --engine torch")
         if layer.type not in known:
             option = NEEDS.get(layer.type)
             hint = f"rootgen caffe build {option}" if option else None
@@ -122,10 +129,17 @@ def _named_files(layer: Any) -> Iterator[tuple[Any, str]]:
         yield layer.transform_param, "mean_file"
 
 
-def net_text(path: str | Path, checked: Checked, losses: Mapping[str, Sequence[float]] | None = None) -> str:
+def net_text(
+    path: str | Path,
+    checked: Checked,
+    losses: Mapping[str, Sequence[float]] | None = None,
+    *,
+    lenient: bool = False,
+) -> str:
     """The prototxt to give to Caffe for the net in `path`, with the loss_weight of `losses` for layers of that name.
 
-    It is the file's own, with its files found, where Caffe reads all its data itself.
+    It is the file's own, with its files found, where Caffe reads all its data itself. What a `lenient` reader passes
+    over is not in it.
     """
     beside = Path(path).parent
     if is_binary(path) or checked.outside or checked.feeds or losses:
@@ -133,7 +147,7 @@ def net_text(path: str | Path, checked: Checked, losses: Mapping[str, Sequence[f
         for layer in param.layer:
             layer.loss_weight.extend((losses or {}).get(layer.name, ()))
         return prototxt.format(param)
-    param = upgraded(prototxt.read(path, schema.NetParameter), path)
+    param = upgraded(forks.read_message(path, "NetParameter", lenient=lenient, told=True), path)
     settle(param, beside)
     return prototxt.format(param)
 
@@ -146,7 +160,7 @@ def net_param(checked: Checked, beside: Path) -> Any:
     param = schema.NetParameter(name=checked.net.name)
     for layer in checked.net.layers:
         given = layer in checked.outside or layer.name in checked.feeds
-        param.layer.add().CopyFrom(_as_input(layer, checked) if given else layer.param)
+        schema.copy(_as_input(layer, checked) if given else layer.param, param.layer.add())
         for name in ("blobs", "include", "exclude"):  # the rules have been gone by
             param.layer[-1].ClearField(name)
     settle(param, beside)

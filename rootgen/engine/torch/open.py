@@ -20,9 +20,10 @@ def open_network(
     device: str = "auto",
     batch: int | None = None,
     read_data: bool = True,
+    lenient: bool = False,
 ) -> TorchNetwork:
     """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
-    net = read(net_path, phase)
+    net = read(net_path, phase, lenient=lenient)
     options = NetworkOptions(
         phase, devices.choose_device(device), beside=Path(net_path).parent, batch=batch, read_data=read_data
     )
@@ -35,16 +36,19 @@ def open_network(
 
 
 @devices.told()
-def open_trainer(solver_path: str | Path, *, device: str = "auto", seed: int | None = None) -> TorchTrainer:
+def open_trainer(
+    solver_path: str | Path, *, device: str = "auto", seed: int | None = None, lenient: bool = False
+) -> TorchTrainer:
     """See engine.open_trainer. Device "auto" is the CPU where the solver says solver_mode: CPU."""
-    solver = solvers.read(solver_path, seed)
+    solver = solvers.read(solver_path, seed, lenient=lenient)
     chosen = devices.choose_device(device, prefer_gpu=solver.solver_mode == 1)
     beside = Path(solver_path).parent
-    net = solvers.train_net(solver, solver_path)
+    net = solvers.train_net(solver, solver_path, lenient=lenient)
     train = TorchNetwork(net, NetworkOptions("TRAIN", chosen, solver.random_seed, beside))
     train.named()  # refuses, before the training, what no snapshot could hold
     options = NetworkOptions("TEST", chosen, solver.random_seed, beside)
-    tests = [TorchNetwork(test, options, source=train) for test in solvers.test_nets(solver, solver_path)]
+    test_nets = solvers.test_nets(solver, solver_path, lenient=lenient)
+    tests = [TorchNetwork(test, options, source=train) for test in test_nets]
     trainer = TorchTrainer(solver, solver_path, train, tests)
     trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
     return trainer

@@ -40,6 +40,11 @@ def _prelu_filler(param):  # type: ignore[no-untyped-def]
     return filler
 
 
+@builds("ReLU6")
+def relu6(_: Unit) -> Run:
+    return F.relu6
+
+
 @builds("ELU")
 def elu(unit: Unit) -> Run:
     return lambda x: F.elu(x, unit.param.elu_param.alpha)
