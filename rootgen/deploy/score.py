@@ -70,7 +70,7 @@ def score(net_path: str | Path, weights: str | Path | None, options: ScoreOption
         )
     with tempfile.TemporaryDirectory(prefix="rootgen-score-") as folder:
         path = Path(folder) / f"{Path(net_path).stem}.prototxt"
-        write_text(path, prototxt.format(_as_message(net)))
+        write_text(path, prototxt.format(param_of(net)))
         model = net_path if weights is None and is_binary(net_path) else weights
         network = open_network(
             path, phase="TEST", weights=model, engine=options.engine, device=options.device, batch=options.batch_size

@@ -84,8 +84,8 @@ def measure(
 ) -> Timing:
     """Times of the net in a prototxt or caffemodel, on inputs made up in memory; data layers are not run.
 
-    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too. `lenient` passes
-    over fields that Caffe 1.0 does not have.
+    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too. `lenient`
+    passes over fields that Caffe 1.0 does not have.
 
     The layers' times are taken one layer at a time and need not add up to the net's.
     """
