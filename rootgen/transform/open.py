@@ -35,7 +35,8 @@ def transform(
     `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name; a `plan`
     stands for all of them. A stage begins where the output size changes, or with stage_by="block" at every spatial
     convolution; `insert_1x1` puts a 1x1 convolution behind groups that nothing mixes; `partial` leaves convolutions
-    alone whose shapes are not known. A path is read with the keywords of `rootgen.read`. RootgenError where nothing can take the groups.
+    alone whose shapes are not known. A path is read with the keywords of `rootgen.read`. RootgenError where nothing can
+    take the groups.
     """
     wanted = chosen(plan, root, column, tree, group)
     if wanted == Plan():
