@@ -47,7 +47,7 @@ def correlate(
     """
     options = CorrelationOptions(
         net=errors.path("net", net),
-        data=[errors.needed_path("data", one) for one in ([data] if isinstance(data, (str, PathLike)) else data)],
+        data=errors.paths("data", data),
         mean=errors.path("mean", mean),
         pairs=errors.several("pairs", pairs),
         images=errors.whole("images", errors.integer("images", images)) or 1,

@@ -8,7 +8,7 @@ from typing import IO, Any
 from rootgen import errors
 from rootgen.figures.diagram import diagram
 from rootgen.figures.draw import picture
-from rootgen.figures.save import Drawing, kind_of
+from rootgen.figures.save import DRAWN, Drawing, kind_of
 from rootgen.net.load import LoadedNet
 from rootgen.net.open import net_of
 
@@ -28,7 +28,7 @@ def draw(
     """
     every = errors.flag("all_blocks", all_blocks)
     kind = None if out is None else kind_of(out, format)
-    errors.word("format", format)
+    errors.word("format", format, DRAWN)
     loaded = net_of("net", net, **reading)
     total = loaded.cost()
     title = f"{total.net}: {total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"
