@@ -36,9 +36,11 @@ def nin(tmp_path: Path) -> Path:
 def test_a_net_knows_its_shapes() -> None:
     net = rootgen.parse(NIN, input=(3, 40, 48), batch_size=5, phase="TRAIN")
     assert net.blobs["data"] == (5, 3, 40, 48)
-    conv = next(layer for layer in net.layers if layer.name == "conv2a")
+    conv = net.layer("conv2a")
     assert (conv.shapes.bottoms, conv.shapes.tops) == (((5, 96, 20, 24),), ((5, 192, 20, 24),))
     assert conv.shapes.params == ((192, 12, 5, 5), (192,))
+    with pytest.raises(RootgenError, match=r"<text>: no layer 'conv2d' \(did you mean 'conv2[abc]'\?\)"):
+        net.layer("conv2d")
     assert repr(net) == (
         "<NiN root-8 (TRAIN): 30 layers, input 3x40x48, 314,954 parameters, 193,766,400 multiply-adds an image>"
     )
