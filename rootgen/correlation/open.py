@@ -43,7 +43,8 @@ def correlate(
 
     The options are those of `rootgen correlation`: by default the net is the one that the caffemodel carries, the
     images are those it was trained on, and all adjacent pairs are taken. Nothing is written, unless into the folder
-    `out`: arrays, scores.csv and the images that `draw` names. `report` is told how far it is.
+    `out`: arrays, scores.csv and the images that `draw` names. `report` is told how far it is. The matrices of all
+    pairs of a large net are gigabytes: name the `pairs` that matter.
     """
     options = CorrelationOptions(
         net=errors.path("net", net),

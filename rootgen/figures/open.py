@@ -10,7 +10,7 @@ from rootgen.figures.diagram import diagram
 from rootgen.figures.draw import picture
 from rootgen.figures.save import DRAWN, Drawing, kind_of
 from rootgen.net.load import LoadedNet
-from rootgen.net.open import net_of
+from rootgen.net.open import check_keywords, net_of
 
 
 def draw(
@@ -26,6 +26,7 @@ def draw(
     `format` is svg, png or pdf; without it the end of `out`'s name says it. Equal blocks that follow one another are
     drawn once, or each with `all_blocks`. A path is read with the keywords of `rootgen.read`.
     """
+    check_keywords(draw, reading)
     every = errors.flag("all_blocks", all_blocks)
     kind = None if out is None else kind_of(out, format)
     errors.word("format", format, DRAWN)

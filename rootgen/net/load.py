@@ -41,8 +41,9 @@ class LoadedNet(Net):
 
     def layer(self, name: str) -> Layer:
         """The layer called `name`, the first where there are several."""
+        errors.word("name", name)
         for layer in self.layers:
-            if layer.name == errors.word("name", name):
+            if layer.name == name:
                 return layer
         names = [layer.name for layer in self.layers]
         raise errors.RootgenError(f"no layer '{name}'", where=self.source, hint=errors.did_you_mean(name, names))

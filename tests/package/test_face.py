@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import subprocess
 import sys
@@ -89,6 +90,12 @@ def test_every_name_stays_what_it_is_whatever_was_imported() -> None:
 )
 def test_transform_is_a_function_and_a_room(before: str) -> None:
     fresh(f"{before}; {USE}")
+
+
+def test_help_shows_the_arguments_of_transform() -> None:
+    names = list(inspect.signature(rootgen.transform).parameters)
+    assert names[:4] == ["net", "root", "column", "tree"]
+    assert "rootgen.transform(net, root=8)" in (inspect.getdoc(rootgen.transform) or "")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +188,8 @@ WRONG = [
     (lambda: NET.cost(3), "convention is an int, not text"),
     (lambda: rootgen.transform(3, root=2), f"net is an int, not {OR_PATH}"),
     (lambda: rootgen.transform(NET, root=2, insert_1x1="yes"), "insert_1x1 is a str, not True or False"),
+    (lambda: rootgen.transform(NET, rot=2), "transform has no argument 'rot' (did you mean 'root'?)"),
+    (lambda: rootgen.draw("net.prototxt", inputs=(3, 8, 8)), "draw has no argument 'inputs' (did you mean 'input'?)"),
     (lambda: rootgen.draw(3), f"net is an int, not {OR_PATH}"),
     (lambda: rootgen.draw(NET, 3), "out is an int, not a path or an open file"),
     (lambda: rootgen.train(3), "solver is an int, not a path"),
