@@ -81,9 +81,16 @@ def read(
     )
 
 
-def diff(a: LoadedNet | str | PathLike[str], b: LoadedNet | str | PathLike[str], *, convention: str = "macs") -> Diff:
-    """Two nets, or the files they are in, layer by layer."""
-    return net_of("a", a).diff(net_of("b", b), convention)
+def diff(
+    a: LoadedNet | str | PathLike[str],
+    b: LoadedNet | str | PathLike[str],
+    *,
+    convention: str = "macs",
+    **reading: Any,
+) -> Diff:
+    """Two nets layer by layer, or the files they are in, which are read with the keywords of `read`."""
+    check_keywords(diff, reading)
+    return net_of("a", a, **reading).diff(net_of("b", b, **reading), convention)
 
 
 def check_keywords(function: Callable[..., object], reading: Mapping[str, object]) -> None:

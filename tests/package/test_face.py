@@ -272,6 +272,7 @@ def test_a_net_that_was_diffed_by_path_is_the_command(tmp_path: Path, capsys: py
     paths = [tmp_path / name for name in ("a.prototxt", "b.prototxt")]
     for path, text in zip(paths, (CONV, CONV.replace("8 kernel_size: 1", "6 kernel_size: 1")), strict=True):
         path.write_text(text)
+    assert rootgen.diff(*paths, input=(4, 16, 16)).before.input == (4, 16, 16)
     found = rootgen.diff(*paths)
     assert main(["diff", *map(str, paths)]) == 0
     assert capsys.readouterr().out.partition("\n\n")[2] == f"{found}\n"
