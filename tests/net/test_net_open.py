@@ -139,3 +139,16 @@ def test_nets_with_and_without_shapes_are_told_apart_in_a_diff() -> None:
     found = before.diff(rootgen.parse(PYTHON, shapes={"own": (2, 4, 6, 6)}))
     assert [row["name"] for row in found.rows if row["output_before"] is None] == ["own", "conv"]
     assert "2x4x4" in str(found)
+
+
+def test_a_layer_of_shared_weights_is_in_the_table_for_its_work() -> None:
+    layer = (
+        "layer {{ name: '{0}' type: 'InnerProduct' bottom: 'in' top: '{0}' param {{ name: 'w' }} "
+        "inner_product_param {{ num_output: 2 bias_term: false }} }}\n"
+    )
+    shape = "input_param { shape { dim: 1 dim: 5 } }"
+    text = f"layer {{ name: 'in' type: 'Input' top: 'in' {shape} }}\n" + layer.format("one") + layer.format("two")
+    total = rootgen.parse(text).cost()
+    assert [(row["params"], row["macs"]) for row in total.rows] == [(0, 0), (10, 10), (0, 10)]
+    shown, everything = total.tables()[0].rows, total.tables(every=True)[0].rows
+    assert ([row[0] for row in shown], [row[0] for row in everything]) == (["one", "two"], ["in", "one", "two"])
