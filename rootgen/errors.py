@@ -166,6 +166,17 @@ def needed_path(name: str, value: object) -> str:
     return place
 
 
+def paths(name: str, value: object) -> list[str]:
+    """The argument `name`, a path or several, as paths; None is none."""
+    if value is None:
+        return []
+    if isinstance(value, (str, PathLike)):
+        return [needed_path(name, value)]
+    if not isinstance(value, Iterable):
+        raise wrong_type(name, value, "a path or several")
+    return [needed_path(f"an element of {name}", one) for one in value]
+
+
 def flag(name: str, value: object) -> bool:
     """The argument `name` as a bool."""
     if not isinstance(value, bool):

@@ -44,11 +44,12 @@ def correlate(
 
     The options are those of `rootgen correlation`: by default the net is the one that the caffemodel carries, the
     images are those it was trained on, and all adjacent pairs are taken. Nothing is written, unless into the folder
-    `out`: arrays, scores.csv and the images that `draw` names. `report` is told how far it is.
+    `out`: arrays, scores.csv and the images that `draw` names. `report` is told how far it is. The matrices of all
+    pairs of a large net are gigabytes: name the `pairs` that matter.
     """
     options = CorrelationOptions(
         net=errors.path("net", net),
-        data=[errors.needed_path("data", one) for one in ([data] if isinstance(data, (str, PathLike)) else data)],
+        data=errors.paths("data", data),
         mean=errors.path("mean", mean),
         pairs=errors.several("pairs", pairs),
         images=errors.whole("images", errors.integer("images", images)) or 1,

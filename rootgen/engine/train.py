@@ -142,7 +142,7 @@ def train(
     passes over fields that Caffe 1.0 does not have. `watcher` is told what happens. An interrupt (Ctrl-C,
     a notebook's stop button) ends the iteration, writes a snapshot and returns an outcome that says `stopped`.
     """
-    files = _files("weights", weights)
+    files = errors.paths("weights", weights)
     state = errors.path("snapshot", snapshot)
     end = errors.whole("max_iter", max_iter, 0)
     log_file = errors.path("log", log)
@@ -166,15 +166,6 @@ def train(
     main = threading.current_thread() is threading.main_thread()  # the only one that may take signals
     with signals(stop) if main else nullcontext():
         return run(trainer, watcher=watcher, stop=stop, log_file=log_file, max_iter=end)
-
-
-def _files(name: str, value: object) -> list[str]:
-    """The argument `name`, a path or several, as paths."""
-    if value is None:
-        return []
-    if isinstance(value, (str, PathLike)) or not isinstance(value, Iterable):
-        return [errors.needed_path(name, value)]
-    return [errors.needed_path(f"an element of {name}", one) for one in value]
 
 
 def run(

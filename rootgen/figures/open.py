@@ -8,9 +8,9 @@ from typing import IO, Any
 from rootgen import errors
 from rootgen.figures.diagram import diagram
 from rootgen.figures.draw import picture
-from rootgen.figures.save import Drawing, kind_of
+from rootgen.figures.save import DRAWN, Drawing, kind_of
 from rootgen.net.load import LoadedNet
-from rootgen.net.open import net_of
+from rootgen.net.open import check_keywords, net_of
 
 
 def draw(
@@ -26,9 +26,10 @@ def draw(
     `format` is svg, png or pdf; without it the end of `out`'s name says it. Equal blocks that follow one another are
     drawn once, or each with `all_blocks`. A path is read with the keywords of `rootgen.read`.
     """
+    check_keywords(draw, reading)
     every = errors.flag("all_blocks", all_blocks)
     kind = None if out is None else kind_of(out, format)
-    errors.word("format", format)
+    errors.word("format", format, DRAWN)
     loaded = net_of("net", net, **reading)
     total = loaded.cost()
     title = f"{total.net}: {total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"

@@ -39,6 +39,15 @@ class LoadedNet(Net):
 
     reading: Reading = field(default=Reading(), compare=False)
 
+    def layer(self, name: str) -> Layer:
+        """The layer called `name`, the first where there are several."""
+        errors.word("name", name)
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        names = [layer.name for layer in self.layers]
+        raise errors.RootgenError(f"no layer '{name}'", where=self.source, hint=errors.did_you_mean(name, names))
+
     def cost(self, convention: str = "macs") -> Cost:
         """Parameters and multiply-adds per image, by layer; `convention` is "macs" or "paper", see net/cost.py."""
         return count(self, errors.word("convention", convention) or "")

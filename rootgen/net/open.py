@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -81,9 +81,24 @@ def read(
     )
 
 
-def diff(a: LoadedNet | str | PathLike[str], b: LoadedNet | str | PathLike[str], *, convention: str = "macs") -> Diff:
-    """Two nets, or the files they are in, layer by layer."""
-    return net_of("a", a).diff(net_of("b", b), convention)
+def diff(
+    a: LoadedNet | str | PathLike[str],
+    b: LoadedNet | str | PathLike[str],
+    *,
+    convention: str = "macs",
+    **reading: Any,
+) -> Diff:
+    """Two nets layer by layer, or the files they are in, which are read with the keywords of `read`."""
+    check_keywords(diff, reading)
+    return net_of("a", a, **reading).diff(net_of("b", b, **reading), convention)
+
+
+def check_keywords(function: Callable[..., object], reading: Mapping[str, object]) -> None:
+    """Refuse, of the keywords that `function` got, those that neither it nor `read` has."""
+    known = {*(function.__kwdefaults__ or {}), *(read.__kwdefaults__ or {})}
+    for name in reading:
+        if name not in known:
+            raise TypeError(f"{function.__name__} has no argument '{name}' ({errors.did_you_mean(name, known)})")
 
 
 def net_of(name: str, value: object, **options: Any) -> LoadedNet:

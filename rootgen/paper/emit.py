@@ -51,7 +51,7 @@ def emit(
     )
     idle = [option for option in OF_DATA if getattr(options, option) is not None]
     if options.phase == "deploy" and idle:
-        raise errors.RootgenError(f"{idle[0]} is for a train_val net", hint="drop it, or phase='deploy'")
+        raise errors.RootgenError(f"{idle[0]} is for a train_val net", hint="drop it, or the phase")
     return checked_net(_architecture(arch), chosen(plan, root, column, tree, group), options)
 
 

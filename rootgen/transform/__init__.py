@@ -1,7 +1,7 @@
 """Filter groups for any net: which convolutions are in which stage, and the text with other groups.
 
-The room is also the function that `rootgen.transform` names: importing a submodule puts the package itself under that
-name, whatever stood there, so the package can be called.
+The room is also a function, `rootgen.transform(net, root=8)`: see open.transform. Importing a submodule puts the
+package itself under that name, whatever stood there; so the package can be called.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 from rootgen import errors
 from rootgen.grouping import Plan, chosen
 from rootgen.net.load import LoadedNet
-from rootgen.net.open import net_of
+from rootgen.net.open import check_keywords, net_of
 from rootgen.transform import transform as transformer
 from rootgen.transform.result import Transformed
 
@@ -38,6 +38,7 @@ def transform(
     alone whose shapes are not known. A path is read with the keywords of `rootgen.read`. RootgenError where nothing can
     take the groups.
     """
+    check_keywords(transform, reading)
     wanted = chosen(plan, root, column, tree, group)
     if wanted == Plan():
         raise errors.RootgenError("no groups asked for", hint="root=N, column=N, tree=N or group={LAYER: N}")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rootgen
 from rootgen import paths
 from rootgen.cli import main
 from rootgen.correlation import Moments, block_score, correlate, inverse_square_root, study
@@ -531,3 +532,29 @@ def test_files_stay_below_the_folder_whatever_layers_are_called(
     with np.load(out / "test.npz") as held:
         assert arrays is None or f"{arrays}.whitened" in held
         assert not any(part in ("..", "") for name in held for part in name.split("/"))
+
+
+@pytest.mark.torch
+def test_correlate_from_python_writes_nothing_and_gives_what_the_command_writes(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    told: list[tuple[str, int, int]] = []
+    found = rootgen.correlate(trained, engine="torch", report=lambda *each: told.append(each))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (found.files, told[-1]) == ([], ("test images", 10, 10))
+    again = rootgen.correlate(trained, "out", engine="torch", draw=["whitened"])
+    assert sorted(again.files) == sorted(path for path in Path("out").rglob("*") if path.is_file())
+    assert [(one.row.images, one.row.pair) for one in found.pairs] == [("train", "one-two"), ("test", "one-two")]
+    pair = found.pair("one-two", "test")
+    with np.load("out/test.npz") as arrays:
+        np.testing.assert_array_equal(arrays["one-two.whitened"], pair.whitened.astype(np.float32))
+        np.testing.assert_array_equal(arrays["one-two.within_later"], pair.within[1].astype(np.float32))
+    assert pair.figure().png() == Path("out/test/one-two.png").read_bytes()
+    assert [row["score"] for row in found.rows] == [one.score for one in found.pairs]
+    assert str(found).splitlines()[3].split() == ["one-two", "test", "2", f"{pair.score:.2f}", "360"]
+    with pytest.raises(RootgenError, match=r"no pair 'one-tow' .did you mean 'one-two'"):
+        found.pair("one-tow")
+    with pytest.raises(RootgenError, match=r"no images 'tset' .did you mean 'test'"):
+        found.pair("one-two", "tset")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from training import NET, SOLVER, make
 
+import rootgen
 from rootgen import cli
 from rootgen.engine import open_trainer, train
 from rootgen.errors import RootgenError
@@ -506,3 +508,56 @@ def test_kill_9_loses_no_more_than_since_the_last_snapshot(folder):
     train.run(resumed)
     after = {row["iteration"]: row["total_loss"] for row in rows() if row["phase"] == "train"}
     assert after == before
+
+
+def test_train_from_python_is_the_command(folder):
+    assert cli.main(["train", "solver.prototxt", "--engine", "torch"]) == 0
+    told = losses(rows())
+    seen = Recorder()
+    outcome = rootgen.train(folder / "solver.prototxt", engine="torch", log="other.csv", watcher=seen)
+    assert losses(rows("other.csv")) == told
+    assert (outcome.iteration, outcome.stopped, outcome.model) == (12, False, Path("snaps/net_iter_12.caffemodel"))
+    assert ("saved", 12) in seen.events
+    expected = [float(row["total_loss"]) if row["total_loss"] else None for row in rows("other.csv")]
+    assert [row["total_loss"] for row in outcome.rows] == expected
+    assert {row["phase"] for row in outcome.rows} == {"train", "test"}
+    text = str(outcome)
+    assert text.startswith("iteration 12\nrun ")
+    for word in (f"{outcome.loss:.4f}", "test: accuracy", "snaps/net_iter_12.caffemodel", "other.csv"):
+        assert word in text
+    assert "<table>" in outcome._repr_html_()
+
+
+def test_train_from_python_goes_on_or_starts_from_weights(folder):
+    first = rootgen.train("solver.prototxt", engine="torch", max_iter=5)
+    assert (first.iteration, first.steps) == (5, 5)
+    after = rootgen.train("solver.prototxt", engine="torch", snapshot="auto", max_iter=8)
+    assert (after.iteration, after.steps) == (8, 3)
+    by_name = rootgen.train("solver.prototxt", engine="torch", snapshot=first.solver_state, max_iter=8)
+    assert losses(by_name.rows and rows()) == losses(rows())
+    assert by_name.loss == after.loss
+    fresh = rootgen.train("solver.prototxt", engine="torch", weights=[first.model], max_iter=1)
+    assert fresh.steps == 1
+    assert fresh.loss != rootgen.train("solver.prototxt", engine="torch", max_iter=1).loss
+    with pytest.raises(RootgenError, match=r"nowhere\.prototxt: cannot read"):
+        rootgen.train("nowhere.prototxt", engine="torch")
+
+
+def test_an_interrupt_ends_training_from_python_with_a_snapshot(folder):
+    class Interrupting(train.Watcher):
+        def stepped(self, result):
+            if result.iteration == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    outcome = rootgen.train("solver.prototxt", engine="torch", watcher=Interrupting())
+    assert (outcome.stopped, outcome.iteration) == (True, 3)
+    assert outcome.model.is_file()
+    assert "stopped" in str(outcome)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_in_a_thread_leaves_signals_alone(folder):
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(rootgen.train, "solver.prototxt", engine="torch", max_iter=2).result()
+    assert outcome.iteration == 2
