@@ -1,4 +1,4 @@
-"""What pycaffe takes: each text of a JSON list on stdin as a net of its phase, in a process of its own, as Caffe may end it.
+"""What pycaffe takes: each text of a JSON list on stdin, as a net of its phase, in a process that Caffe may end.
 
 Writes a JSON list of true (a net was made) and false to stdout.
 """
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["GLOG_minloglevel"] = "3"
+os.environ.setdefault("GLOG_minloglevel", "3")
 
 
 def main() -> None:

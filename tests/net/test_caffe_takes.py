@@ -62,7 +62,7 @@ def test_caffe_still_says_so():
 BASE = """layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 4 dim: 6 dim: 6 } } }
 layer { name: "c" type: "Convolution" bottom: "x" top: "y"
         convolution_param { num_output: 4 kernel_size: 3 pad: 1 bias_term: false } }
-layer { name: "e" type: "Eltwise" bottom: "x" bottom: "y" top: "e" eltwise_param { operation: SUM coeff: -.5 coeff: 1 } }
+layer { name: "e" type: "Eltwise" bottom: "x" bottom: "y" top: "e" eltwise_param { operation: 1 coeff: -.5 coeff: 1 } }
 layer { name: "l" type: "Power" bottom: "e" top: "l" power_param { power: 2 scale: .5 } loss_weight: 1 }
 """
 V0 = """name: 'v' input: 'x' input_dim: 2 input_dim: 3 input_dim: 27 input_dim: 27

@@ -620,5 +620,5 @@ def test_data_without_a_batch_size_where_the_image_is_given(body):
     graph = net.parse(f"layer {{ name: 'd' {body} top: 'x' top: 'y' }}")
     assert shapes.infer(graph, input_shape=(3, 5, 6)).blobs["x"] == (1, 3, 5, 6)
     assert shapes.infer(graph, input_shape=(3, 5, 6), batch=4).blobs["x"] == (4, 3, 5, 6)
-    with pytest.raises(RootgenError, match="batch_size is 0|no crop_size and no new_height"):  # ImageData's is 1
+    with pytest.raises(RootgenError, match=r"batch_size is 0|no crop_size and no new_height"):  # ImageData's is 1
         shapes.infer(graph)
