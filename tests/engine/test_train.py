@@ -116,7 +116,9 @@ def test_the_order_of_a_run_is_caffes(folder):
     assert [(row["phase"], int(row["iteration"])) for row in log if row["phase"] == "test"] == [
         ("test", i) for i in (0, 4, 8, 12)
     ]
-    assert [float(row["total_loss"]) for row in log if row["phase"] == "train"] == list(recorder.losses.values())
+    logged = [np.float32(row["total_loss"]) for row in log if row["phase"] == "train"]
+    assert logged == list(map(np.float32, recorder.losses.values()))
+    assert {row["learning_rate"] for row in log if row["phase"] == "train"} == {"0.05", "0.025", "0.0125"}
     assert sorted(path.name for path in (folder / "snaps").iterdir()) == sorted(
         [f"net_iter_{i}.{kind}" for i in (5, 10, 12) for kind in ("caffemodel", "solverstate")] + ["net_log.csv"]
     )
