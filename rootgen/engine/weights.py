@@ -34,7 +34,9 @@ def read(path: str | Path, layers: Iterable[Layer] = ()) -> dict[str, list[np.nd
     """
     if str(path).endswith(HDF5_SUFFIXES):
         return _read_hdf5(path, layers)
-    net = upgraded(schema.read_binary(path, schema.NetParameter), path)
+    param = schema.read_binary(path, schema.NetParameter)
+    schema.mend_strings(param)  # names as nets have them
+    net = upgraded(param, path)
     found = {}
     for layer in net.layer:
         if layer.blobs:

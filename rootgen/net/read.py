@@ -37,7 +37,7 @@ def read(
     """
     if is_binary(path):
         param = schema.read_binary(path, schema.message("NetParameter"))
-        _mend_strings(param)
+        schema.mend_strings(param)
         return from_param(
             param, _phase_of(param, phase), where=path, level=level, stages=stages, allow_unknown=allow_unknown
         )
@@ -150,22 +150,6 @@ class _State:
             and self.stages.issuperset(rule.stage)
             and self.stages.isdisjoint(rule.not_stage)
         )
-
-
-def _mend_strings(msg: Any) -> None:
-    """Write the bytes of strings that are no UTF-8, which Caffe does not mind (a path, say), as \\x escapes."""
-    for field, value in msg.ListFields():
-        if field.message_type is not None:
-            if field.name != "blobs":
-                for inner in [value] if hasattr(value, "ListFields") else value:
-                    _mend_strings(inner)
-        elif field.type == field.TYPE_STRING:
-            if isinstance(value, bytes):
-                setattr(msg, field.name, value.decode("utf-8", "backslashreplace"))
-            elif not isinstance(value, str):
-                for i, one in enumerate(value):
-                    if isinstance(one, bytes):
-                        value[i] = one.decode("utf-8", "backslashreplace")
 
 
 def _phase_of(param: Any, phase: str) -> str:

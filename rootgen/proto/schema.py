@@ -110,6 +110,22 @@ def copy(source: Message, target: Any) -> Any:
     return target
 
 
+def mend_strings(msg: Any) -> None:
+    """Write the bytes of strings that are no UTF-8, which Caffe does not mind (a path, say), as \\x escapes."""
+    for field, value in msg.ListFields():
+        if field.message_type is not None:
+            if field.name != "blobs":
+                for inner in [value] if hasattr(value, "ListFields") else value:
+                    mend_strings(inner)
+        elif field.type == field.TYPE_STRING:
+            if isinstance(value, bytes):
+                setattr(msg, field.name, value.decode("utf-8", "backslashreplace"))
+            elif not isinstance(value, str):
+                for i, one in enumerate(value):
+                    if isinstance(one, bytes):
+                        value[i] = one.decode("utf-8", "backslashreplace")
+
+
 def to_bytes(msg: Message) -> bytes:
     """Binary form of `msg`; RootgenError where it is over protobuf's limit of 2 GiB."""
     try:

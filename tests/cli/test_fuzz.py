@@ -76,6 +76,16 @@ NUMBERS = (
     *("0", "1", "2", "3", "7", "16", "-1", "-2", "-5", "65536", "2147483647", "2147483648", "4294967295", "4294967296"),
     *("-2147483648", "0x7fffffff", "010", "1e9", "1e400", "nan", "-inf", "9" * 32, "9" * 6000, "0.5", "true"),
 )
+FOREIGN = (
+    *("\udcd5\udce2", "\ufeff", "\u00a0", "\u2003", "\u0661", "\u00b2", "\ud800", "\U0001f600"),
+    *("\x1b[2J", "\x85", "\0"),
+)
+ENUMS = (
+    *("MAX", "CAFFE", "0x1", "01", "-1", "99", "0x7fffffffffffffff", "9" * 99, "'MAX'", "TRUE", "LSTM", "PRE_FIXED"),
+)
+NAMES = (
+    *("", "x" * 5000, "../../x", "/etc/passwd", r"a\0b", r"a\nb", r"\x1b[2J", r"\377", "\udcff", "a' 'b", "{}", "%s"),
+)
 CHARACTERS = "{}<>[]:;,#\"'\\ \n\t0123456789.-+eExXfabntrue_$@\0é\r"
 
 
@@ -136,21 +146,7 @@ def nest(rng: random.Random, text: str) -> str:
 def swap_encoding(rng: random.Random, text: str) -> str:
     """Bytes of other encodings, byte order marks, blanks and digits that only look like ASCII's, control characters."""
     at = rng.randrange(len(text))
-    new = rng.choice(
-        [
-            "\udcd5\udce2",
-            "\ufeff",
-            "\u00a0",
-            "\u2003",
-            "\u0661",
-            "\u00b2",
-            "\ud800",
-            "\U0001f600",
-            "\x1b[2J",
-            "\x85",
-            "\0",
-        ]
-    )
+    new = rng.choice(FOREIGN)
     return text[:at] + new * rng.choice([1, 1, 9]) + text[at:]
 
 
@@ -158,9 +154,7 @@ def swap_enum(rng: random.Random, text: str) -> str:
     """Enum values and bools by name, by number in every base, and of other enums."""
     found = list(re.finditer(r"(?<=: )(?:[A-Z][A-Z_0-9]*|true|false)\b", text))
     at = rng.choice(found)
-    new = rng.choice(
-        ["MAX", "CAFFE", "0x1", "01", "-1", "99", "0x7fffffffffffffff", "9" * 99, "'MAX'", "TRUE", "LSTM", "PRE_FIXED"]
-    )
+    new = rng.choice(ENUMS)
     return text[: at.start()] + new + text[at.end() :]
 
 
@@ -168,9 +162,7 @@ def swap_name(rng: random.Random, text: str) -> str:
     """Names that are empty, long, paths, or hold what terminals and files mind."""
     found = list(re.finditer(r"""(["'])[^"'\n]*\1""", text))
     at = rng.choice(found)
-    new = rng.choice(
-        ["", "x" * 5000, "../../x", "/etc/passwd", r"a\0b", r"a\nb", r"\x1b[2J", r"\377", "\udcff", "a' 'b", "{}", "%s"]
-    )
+    new = rng.choice(NAMES)
     return f"{text[: at.start()]}'{new}'{text[at.end() :]}"
 
 
@@ -186,15 +178,8 @@ def swap_form(rng: random.Random, text: str) -> str:
     return text.replace(": ", ": - ", rng.choice([1, 2]))
 
 
-DAMAGES = (
-    [swap_encoding, swap_enum, swap_name] * 2
-    + [swap_form]
-    + [swap_number] * 6
-    + [swap_word] * 4
-    + [swap_layers] * 2
-    + [swap_field] * 3
-    + [swap_character, cut, nest]
-)
+DAMAGES = [swap_number] * 6 + [swap_word] * 4 + [swap_layers] * 2 + [swap_field] * 3 + [swap_character, cut, nest]
+DAMAGES += [swap_encoding, swap_enum, swap_name] * 2 + [swap_form]
 
 
 def damaged(rng: random.Random, text: str) -> str:

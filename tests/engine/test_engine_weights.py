@@ -209,3 +209,11 @@ def test_a_state_given_as_a_model_says_so(tmp_path, suffix):
     state.write(path, state.State(3, "x_iter_3.caffemodel", 0, [np.ones((2, 3), np.float32)]))
     with pytest.raises(RootgenError, match=r"a solver's state .*, not a model .pass its model, .*--snapshot"):
         weights.read(path)
+
+
+def test_names_that_are_no_utf8_are_those_that_the_net_has(tmp_path):
+    param = schema.NetParameter(name="n")
+    layer = param.layer.add(name="ZZ", type="InnerProduct")
+    layer.blobs.add(shape={"dim": [1]}, data=[1.0])
+    (tmp_path / "x.caffemodel").write_bytes(param.SerializeToString().replace(b"ZZ", b"\xd5\xe2"))
+    assert list(weights.read(tmp_path / "x.caffemodel")) == [r"\xd5\xe2"]

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["GLOG_minloglevel"] = "3"  # noqa: SIM112 - glog's own spelling
+os.environ.setdefault("GLOG_minloglevel", "3")
 
 
 def main() -> None:
