@@ -149,6 +149,7 @@ def test_a_linked_caffe_of_the_cache_is_no_exception(here: Path, monkeypatch: py
     place = built(here)
     for folder in (here, here / "caffe"):
         folder.chmod(0o700)
+    monkeypatch.delitem(sys.modules, "caffe", raising=False)  # what another test has imported would be found
     monkeypatch.setattr(sys, "path", [str(place / "python"), *sys.path])
     assert prefix.import_path() is None
     (place / "python/caffe/__init__.py").chmod(0o666)
