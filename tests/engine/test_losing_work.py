@@ -100,26 +100,6 @@ def same(found: bytes, wanted: bytes) -> bool:
     return len(found) == len(wanted) if found.startswith(b"\x89HDF") else found == wanted
 
 
-@pytest.mark.caffe
-def test_a_layer_that_cannot_go_on_in_its_data_is_told_of(folder, caplog):
-    h5py = pytest.importorskip("h5py")
-    with h5py.File("data.h5", "w") as file:
-        file["data"], file["label"] = np.ones((4, 3), np.float32), np.zeros(4, np.float32)
-    Path("list.txt").write_text("data.h5\n")
-    Path("net.prototxt").write_text("""
-        layer { name: "data" type: "HDF5Data" top: "data" top: "label"
-          hdf5_data_param { source: "list.txt" batch_size: 2 } }
-        layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 4 } }
-        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }""")
-    Path("solver.prototxt").write_text(
-        'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 2 snapshot_prefix: "h"'
-    )
-    train.run(open_trainer("solver.prototxt", engine="caffe"))
-    assert "begins anew" not in caplog.text
-    open_trainer("solver.prototxt", engine="caffe").restore("h_iter_2.solverstate")
-    assert "layer 'data': a HDF5Data layer cannot go on in its data; it begins anew" in caplog.text
-
-
 def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
