@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
@@ -15,7 +17,7 @@ import pytest
 
 from rootgen import scratch
 from rootgen.errors import RootgenError, did_you_mean, printable
-from rootgen.files import check_writable, inside, read_bytes, replacing, safe_name, write_bytes, write_text
+from rootgen.files import check_writable, inside, locked, read_bytes, replacing, safe_name, write_bytes, write_text
 
 
 def test_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -223,3 +225,64 @@ def test_what_was_there_before_is_never_swept(tmp_path: Path, monkeypatch: pytes
 def test_printable() -> None:
     assert printable("conv1 ü × 3") == "conv1 ü × 3"
     assert printable("a\nb\x1b\u202e\udc80\uffff\x85") == "a\\nb\\x1b\\u202e\\udc80\\uffff\\x85"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_lock_is_held_by_one_of_many_processes_at_a_time(tmp_path: Path) -> None:
+    """Pairs of processes that start together: whoever gets in finds the other gone, whoever does not is told who is."""
+    for _ in range(20):
+        pair = []
+        for _ in range(2):
+            child = os.fork()
+            if child == 0:
+                os._exit(_hold(tmp_path / ".lock", tmp_path / "inside"))
+            pair.append(child)
+        codes = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in pair)
+        assert codes in ([0, 0], [0, 1])
+        assert not (tmp_path / ".lock").exists()
+
+
+def _hold(lock: Path, inside: Path) -> int:
+    """0: had the lock, alone; 1: was told of another; 2: was not alone, or was told nothing."""
+    try:
+        with locked(lock, "the work"):
+            try:
+                inside.touch(exist_ok=False)
+                time.sleep(0.005)
+                inside.unlink()
+            except FileExistsError:
+                return 2
+    except RootgenError as error:
+        return 1 if "the work: " in str(error) and "is at work on it" in str(error) else 2
+    return 0
+
+
+def test_a_lock_of_a_killed_process_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("process 1 on another (since 2020-01-01 00:00:00)\n")
+    with locked(tmp_path / ".lock", "the work"):
+        assert f"process {os.getpid()} on " in (tmp_path / ".lock").read_text()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_where_there_are_no_locks_a_warning_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path / ".lock", "the work"):
+        assert "the work: no locks here (No locks available)" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_folder_is_on_the_disk_with_all_that_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink().name))
+    with replacing(tmp_path / "new" / "set", durable=durable) as beside:
+        (beside / "inner").mkdir(parents=True)
+        (beside / "inner" / "x").write_text("1")
+    assert synced == (["set", "x", "inner", "new", tmp_path.name] if durable else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import math
@@ -115,8 +116,10 @@ def matrix(folder: Path, images: str, pair: str) -> np.ndarray:
     """The whitened covariance of `pair` on "test" or "train" images, from the .npz of a correlation."""
     path = folder / f"{images}.npz"
     try:
-        with np.load(path) as arrays:
+        with np.load(io.BytesIO(read_bytes(path))) as arrays:  # which leaves no file open where it fails
             found: np.ndarray = arrays[f"{pair}.whitened"]
+    except RootgenError:
+        raise
     except Exception as error:  # zip files fail in every possible way
         raise RootgenError(f"no correlation of {pair}, or damaged: {error}", where=path) from error
     if found.ndim != 2 or not np.isfinite(found).all():
