@@ -55,14 +55,14 @@ class Table:
 
     def plain(self) -> str:
         """Columns with two spaces between; ends with a line break."""
-        cells, right = self._cells(), self._right()
-        widths = [max(len(line[i]) for line in [list(self.header), *cells]) for i in range(len(self.header))]
+        header, cells, right = self._header(), self._cells(), self._right()
+        widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
 
         def line(row: Sequence[str]) -> str:
             parts = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
             return "  ".join(parts).rstrip()
 
-        lines = [line(self.header), line(["-" * w for w in widths]), *(line(row) for row in cells)]
+        lines = [line(header), line(["-" * w for w in widths]), *(line(row) for row in cells)]
         return "\n".join([printable(self.title), *lines] if self.title else lines) + "\n"
 
     def markdown(self) -> str:
@@ -72,7 +72,7 @@ class Table:
             return "| " + " | ".join(map(_markdown_cell, row)) + " |"
 
         rule = "|" + "|".join("---:" if right else "---" for right in self._right()) + "|"
-        lines = [line(self.header), rule, *(line(row) for row in self._cells())]
+        lines = [line(self._header()), rule, *(line(row) for row in self._cells())]
         return "\n".join([f"**{_markdown_cell(self.title)}**", "", *lines] if self.title else lines) + "\n"
 
     def csv(self) -> str:
@@ -98,7 +98,7 @@ class Table:
             return f"<tr>{''.join(parts)}</tr>"
 
         caption = [f"<caption>{escape(self.title)}</caption>"] if self.title else []
-        head = f"<thead>{line(self.header, 'th')}</thead>"
+        head = f"<thead>{line(self._header(), 'th')}</thead>"
         body = ["<tbody>", *(line(row, "td") for row in self._cells()), "</tbody>"]
         return "\n".join(["<table>", *caption, head, *body, "</table>"]) + "\n"
 
@@ -107,6 +107,9 @@ class Table:
 
     def _repr_html_(self) -> str:
         return self.html()
+
+    def _header(self) -> list[str]:
+        return [printable(name) for name in self.header]
 
     def _cells(self) -> list[list[str]]:
         """What is shown: names from files may hold more than printable characters."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rootgen import scratch
-from rootgen.errors import RootgenError, did_you_mean, printable
+from rootgen.errors import RootgenError, printable
 from rootgen.files import check_writable, inside, locked, read_bytes, replacing, safe_name, write_bytes, write_text
 
 
@@ -81,11 +81,6 @@ def test_a_check_makes_the_folder_and_nothing_else(tmp_path: Path) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RootgenError, match=r"gone: cannot read: No such file or directory"):
         read_bytes(tmp_path / "gone")
-
-
-def test_nearest_name_is_offered() -> None:
-    assert did_you_mean("conv9", ["conv1a", "conv2a", "pool"]) in ("did you mean 'conv1a'?", "did you mean 'conv2a'?")
-    assert did_you_mean("zzz", ["a", "b"]) == "known: a, b"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def draw(
     errors.word("format", format, DRAWN)
     loaded = net_of("net", net, **reading)
     total = loaded.cost()
-    title = f"{total.net}: {total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"
+    least = "" if total.complete else "at least "
+    sizes = f"{total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"
+    title = f"{total.net}: {least}{sizes}"
     made = picture(diagram(loaded, fold_repeats=not every), title)
     if out is not None:
         made.save(out, kind)

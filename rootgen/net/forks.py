@@ -57,9 +57,9 @@ def build(
         forks = forks or foreign or other
     cls = schema.message(name, forks=forks)
     for layer in layers:
-        if lenient or (allow_unknown and _type(layer) not in _CAFFES):
+        foreign = _type(layer) not in {*_CAFFES, ""}
+        if lenient or (allow_unknown and foreign):
             dropped = _pass_over(layer, cls, lenient=lenient)
-            foreign = _type(layer) not in _CAFFES
             if dropped and not told:
                 _tell(source.place(layer.start), dropped, logging.INFO if foreign else logging.WARNING)
     dropped = prototxt.drop_unknown(fields, cls.DESCRIPTOR) if lenient else []

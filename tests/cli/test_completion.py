@@ -100,6 +100,7 @@ def test_every_name_of_a_file_or_folder_is_known() -> None:
         "N",
         "NAME",
         "CxHxW",
+        "K",
         "BLOB=AxB...",
         "LAYER=N",
         "PIXELS",

@@ -175,7 +175,7 @@ def test_what_is_wrong_with_a_net_on_stdin_says_so(words: str, tmp_path: Path) -
     done = piped(words, stdin=str(tmp_path / "x"))
     assert done.returncode == 1
     verb, last = words.partition(" ")[0], done.stderr.decode().splitlines()[-1]
-    assert last.startswith(f"rootgen {verb}: <stdin>:1:9: LayerParameter has no field 'nam' (did you mean 'name'?)")
+    assert last.startswith(f"rootgen {verb}: <stdin>:1:9: LayerParameter has no field 'nam' in Caffe 1.0 (did you mean")
     (tmp_path / "x").write_bytes(b"layer { name: '\xff' }")
     done = piped(words, stdin=str(tmp_path / "x"))
     assert done.returncode == 1
@@ -238,7 +238,7 @@ def test_list_layers_says_what_the_torch_engine_runs(capsys: pytest.CaptureFixtu
     assert {name for name, word in said.items() if word == "yes"} == {*BUILDERS, "Data"}
     assert {name for name, word in said.items() if word == "fed"} == {n for n in TYPES if TYPES[n].fed} - {"Data"}
     assert {name: word for name, word in said.items() if word.startswith("no")} == {
-        name: f"no: {entry.only_caffe}" for name, entry in TYPES.items() if entry.only_caffe
+        name: f"no: {entry.not_in_torch}" for name, entry in TYPES.items() if entry.not_in_torch
     }
 
 

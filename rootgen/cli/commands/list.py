@@ -120,14 +120,16 @@ def _in_caffe(entry: LayerType) -> str:
     """Whether the Caffe that `rootgen caffe build` makes runs a type."""
     from rootgen.engine.caffe.prepare import NEEDS
 
+    if entry.origin:
+        return f"no: {entry.origin}'s Caffe has it"
     option = NEEDS.get(entry.name)
     return f"with {option}" if option else "yes"
 
 
 def _in_torch(entry: LayerType) -> str:
     """Whether the PyTorch engine runs a type; `fed` where the caller has to give its tops."""
-    if entry.only_caffe:
-        return f"no: {entry.only_caffe}"
+    if entry.not_in_torch:
+        return f"no: {entry.not_in_torch}"
     return "fed" if entry.fed and entry.name != "Data" else "yes"  # it reads the LMDB of a Data layer by itself
 
 

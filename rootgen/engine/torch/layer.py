@@ -62,11 +62,11 @@ class Unit:
 
     def _refused(self) -> RootgenError:
         """The error for a type that this engine does not run."""
-        kind, why, origin = self.layer.type, of(self.layer).only_caffe, of(self.layer).origin
-        if why:
-            return self.error(f"the embedded engine does not run {kind} layers: {why}", "use --engine caffe")
+        kind, why, origin = self.layer.type, of(self.layer).not_in_torch, of(self.layer).origin
         if origin:
             return self.error(f"no engine runs {kind} layers, of {origin}'s Caffe", "leave the layer out of the net")
+        if why:
+            return self.error(f"the embedded engine does not run {kind} layers: {why}", "use --engine caffe")
         return self.error(f"the embedded engine has no layer type '{kind}'", did_you_mean(kind, BUILDERS))
 
     def axis(self, axis: int, bottom: int = 0) -> int:

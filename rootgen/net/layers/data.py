@@ -196,7 +196,7 @@ def _mean_shape(path: str) -> Shape | None:
     bottoms=2,
     tops=0,
     v1="HDF5_OUTPUT",
-    only_caffe="it writes a file at every pass",
+    not_in_torch="it writes a file at every pass",
 )
 def hdf5_output(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     del layer, bottoms

@@ -75,7 +75,14 @@ def prior_box(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return Shaped(((1, 2, height * width * boxes * 4),))
 
 
-@layer_type("DetectionOutput", "score", "the boxes that are left, best first", bottoms=(3, MANY), origin="SSD")
+@layer_type(
+    "DetectionOutput",
+    "score",
+    "the boxes that are left, best first",
+    bottoms=(3, MANY),
+    not_in_torch="which boxes are left is not worked out here",
+    origin="SSD",
+)
 def detection_output(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     """1 x 1 x boxes x 7; how many boxes only running it tells, and a net says 1 before (detection_output_layer.cpp)."""
     del layer, bottoms

@@ -93,7 +93,7 @@ class LayerType:
     biases for one, is no multiply-add). shares_data: its tops are its bottom under another name or shape.
     self_made: data that the layer makes up by itself. statistics: its blobs are running statistics, which no gradient
     changes: all of them, or those at the places that a function tells. needs_images: Caffe divides by the number of
-    images, and ends the process at a batch without any. only_caffe: why the PyTorch engine does not run it. origin:
+    images, and ends the process at a batch without any. not_in_torch: why the PyTorch engine does not run it. origin:
     whose Caffe has it, "" for Caffe 1.0.
     """
 
@@ -111,7 +111,7 @@ class LayerType:
     self_made: bool = False
     statistics: bool | Callable[[Layer], tuple[int, ...]] = False
     needs_images: bool = False
-    only_caffe: str = ""
+    not_in_torch: str = ""
     origin: str = ""
 
     def is_statistic(self, layer: Layer, i: int) -> bool:
@@ -169,7 +169,7 @@ def layer_type(
     self_made: bool = False,
     statistics: bool | Callable[[Layer], tuple[int, ...]] = False,
     needs_images: bool = False,
-    only_caffe: str = "",
+    not_in_torch: str = "",
     origin: str = "",
 ) -> Callable[[Callable[..., Shaped]], Callable[..., Shaped]]:
     """Register the decorated function as the shape rule of the layer type `name`; see LayerType for the rest."""
@@ -191,7 +191,7 @@ def layer_type(
             self_made=self_made,
             statistics=statistics,
             needs_images=needs_images,
-            only_caffe=only_caffe,
+            not_in_torch=not_in_torch,
             origin=origin,
         )
         return function

@@ -247,5 +247,5 @@ layer_type(
     "a layer of the user's own, in Python",
     bottoms=(0, MANY),
     tops=(0, MANY),
-    only_caffe="it is code of the user's own, written for pycaffe",
+    not_in_torch="it is code of the user's own, written for pycaffe",
 )(untold)
