@@ -15,7 +15,7 @@ import numpy as np
 
 from rootgen.net.graph import Layer, Shape
 
-ENGINES = ("auto", "caffe", "torch")
+ENGINES = ("auto", "caffe", "torch", "onnx")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rootgen.errors import RootgenError, did_you_mean
 _INSTALL = {
     "caffe": "`rootgen caffe build` makes one",
     "torch": "install it with `pip install rootgen[torch]`",
+    "onnx": "install it with `pip install rootgen[onnx]`",
 }
 
 
@@ -58,7 +59,8 @@ def _missing(engine: str) -> str | None:
     """Why an engine cannot run here, or None where it can."""
     if engine == "caffe":
         return import_path()
-    return None if find_spec("torch") else "PyTorch is not installed"
+    needs = {"torch": {"torch": "PyTorch"}, "onnx": {"onnx": "onnx", "onnxruntime": "ONNX Runtime"}}[engine]
+    return next((f"{name} is not installed" for module, name in needs.items() if not find_spec(module)), None)
 
 
 def _choose() -> str:

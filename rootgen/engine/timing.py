@@ -37,7 +37,7 @@ class Timing:
 def measure(
     net: str | Path,
     *,
-    phase: str = "TRAIN",
+    phase: str | None = None,
     batch: int | None = None,
     iterations: int = 10,
     warmup: int = 2,
@@ -47,8 +47,11 @@ def measure(
 ) -> Timing:
     """Times of the net in a prototxt or caffemodel, on inputs made up in memory; data layers are not run.
 
+    Without a `phase` the net is as in training, but for the onnx engine, which knows no training.
+
     The layers' times are taken one layer at a time and need not add up to the net's.
     """
+    phase = phase or ("TEST" if engine == "onnx" else "TRAIN")
     network = open_network(net, phase=phase, engine=engine, device=device, batch=batch, read_data=False)
     times = network.time(iterations, warmup=warmup, backward=backward)
     return _timing(str(net), network.engine, network.device, iterations, times)

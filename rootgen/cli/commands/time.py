@@ -20,9 +20,9 @@ _CSV = ("net", "engine", "device", "batch", "iterations", "layer", "type", "forw
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.cli.arguments import add_engine_arguments, positive
 
-    parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt or caffemodel")
+    parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt or caffemodel; with --engine onnx also .onnx")
     parser.add_argument(
-        "--phase", default="TRAIN", choices=("TRAIN", "TEST"), help="of a train_val net (default: TRAIN)"
+        "--phase", choices=("TRAIN", "TEST"), help="of a train_val net (default: TRAIN; with --engine onnx TEST)"
     )
     parser.add_argument("--batch", type=positive, metavar="N", help="images per pass instead of the net's own number")
     parser.add_argument("--iterations", type=positive, default=10, metavar="N", help="timed passes (default: 10)")
