@@ -250,8 +250,59 @@ def test_onnx_runtime_gives_what_pycaffe_gives(name, tmp_path):
     assert any(np.abs(value).max() > 0 for value in theirs.values())
 
 
+def scored(
+    kind: str, fields: str = "", scores: tuple[int, ...] = (4, 5), labels: tuple[int, ...] = (4,), tops="l"
+) -> str:
+    """Scores that a layer makes, labels, and the loss of both."""
+    made = input_layer("x", *scores) + layer("TanH", "x", "s") + input_layer("label", *labels)
+    return made + layer(kind, "s label", tops, fields)
+
+
+IGNORES = "loss_param { ignore_label: 1 }"
+LOSSES = {
+    "SoftmaxWithLoss": scored("SoftmaxWithLoss"),
+    "SoftmaxWithLoss of pixels": scored("SoftmaxWithLoss", IGNORES, (2, 5, 3, 4), (2, 1, 3, 4)),
+    "SoftmaxWithLoss and its probabilities": scored(
+        "SoftmaxWithLoss", f"{IGNORES} loss_weight: 1 loss_weight: 0", (4, 5), (4,), "l p"
+    ),
+    "SoftmaxWithLoss, all count": scored(
+        "SoftmaxWithLoss", "loss_param { ignore_label: 1 normalization: FULL }", (2, 5, 3), (2, 3)
+    ),
+    "SoftmaxWithLoss per image": scored("SoftmaxWithLoss", "loss_param { normalize: false }", (2, 5, 3), (2, 3)),
+    "SoftmaxWithLoss, a sum": scored("SoftmaxWithLoss", "loss_param { normalization: NONE }"),
+    "Accuracy": scored("Accuracy", "", (20, 5), (20,)),
+    "Accuracy top 2 by class": scored("Accuracy", "accuracy_param { top_k: 2 }", (9, 5), (9,), "l c"),
+    "Accuracy of pixels": scored("Accuracy", "accuracy_param { ignore_label: 2 }", (2, 5, 3, 4), (2, 3, 4), "l c"),
+    "EuclideanLoss": scored("EuclideanLoss", "", (4, 5), (4, 5)),
+    "SigmoidCrossEntropyLoss": scored("SigmoidCrossEntropyLoss", "", (4, 5), (4, 5)),
+    "SigmoidCrossEntropyLoss, some ignored": scored(
+        "SigmoidCrossEntropyLoss", "loss_param { ignore_label: 1 normalization: VALID }", (4, 5), (4, 5)
+    ),
+    "HingeLoss": scored("HingeLoss"),
+    "HingeLoss of squares": scored("HingeLoss", "hinge_loss_param { norm: L2 }"),
+    "MultinomialLogisticLoss": scored("MultinomialLogisticLoss"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_measures_are_pycaffes(name, tmp_path):
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(LOSSES[name])
+    reference = "caffe" if "probabilities" not in name else "torch"  # Caffe has no words for two tops' weights
+    ours, caffe = (open_network(prototxt, engine=engine) for engine in ("onnx", reference))
+    random = np.random.default_rng(3)
+    inputs = {"x": random.standard_normal(ours.blobs["x"], np.float32)}
+    most = 5 if "ntropy" not in name else 2
+    inputs["label"] = random.integers(0, most, ours.blobs["label"]).astype(np.float32)
+    wanted = list(shaped(LOSSES[name]).outputs)
+    assert ours.outputs == tuple(wanted)
+    theirs, mine = caffe.forward([*wanted, "label"], inputs), ours.forward([*wanted, "label"], inputs)
+    assert largest_difference(theirs, mine, name).value <= TOLERANCE
+    assert theirs["l"] > 0
+
+
 def test_the_cases_are_many_and_reach_every_type_that_onnx_can_say():
     from rootgen.engine.onnx.layers import WRITERS
 
     assert len(CASES) >= 60
-    assert {one.type for text in CASES.values() for one in shaped(text).layers} >= set(WRITERS)
+    assert {one.type for text in (*CASES.values(), *LOSSES.values()) for one in shaped(text).layers} >= set(WRITERS)

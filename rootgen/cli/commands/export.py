@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import tempfile
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,16 +73,45 @@ def _export(args: argparse.Namespace, out: Path) -> Exported:
         transforms = transforms_of(
             _net(path, args) if args.transform else net, None if path == "-" else Path(path).parent
         )
-    return export(net, args.weights or args.net, out, dynamic_batch=args.dynamic_batch, transforms=transforms)
+    return export(
+        _deployed(net, args), args.weights or args.net, out, dynamic_batch=args.dynamic_batch, transforms=transforms
+    )
 
 
 def _net(path: str, args: argparse.Namespace) -> Net:
     """A net in phase TEST with its shapes, from a file or from stdin."""
+    from rootgen.engine.onnx.model import check_types
     from rootgen.net.read import parse, read
     from rootgen.net.shapes import infer
 
     net = parse(_stdin(), "TEST", where=_STDIN) if path == "-" else read(path, "TEST")
+    check_types(net)
     return infer(net, batch=args.batch_size, input_shape=arguments.input_shape(args))
+
+
+def _deployed(net: Net, args: argparse.Namespace) -> Net:
+    """The deploy net of a train_val net; itself where it has no loss."""
+    from rootgen.net.layers.registry import of
+    from rootgen.net.read import parse
+    from rootgen.net.shapes import infer
+    from rootgen.proto import prototxt, schema
+
+    if not any(of(layer).is_loss for layer in net.layers) or not find_spec("rootgen.transform.deploy"):
+        return net  # which export refuses where it has losses
+    deploy = import_module("rootgen.transform.deploy")
+    whole = schema.NetParameter(name=net.name)
+    for layer in net.layers:
+        copy = whole.layer.add()
+        copy.CopyFrom(layer.param)
+        for field in ("blobs", "include", "exclude", "phase"):  # those of phase TEST, whatever they were saved in
+            copy.ClearField(field)
+    beside = None if net.source == _STDIN else Path(net.source).parent
+    options = deploy.DeployOptions(
+        batch_size=args.batch_size or 1, input_shape=arguments.input_shape(args), beside=beside
+    )
+    found = deploy.deploy(prototxt.format(whole), net.source, options)
+    log.info("%s: its deploy net is exported, with %s for output", net.source, ", ".join(found.outputs))
+    return infer(parse(found.text, "TEST", where=net.source))
 
 
 def _stdin() -> str:

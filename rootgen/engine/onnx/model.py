@@ -1,8 +1,7 @@
 """A net and its learnable blobs as an ONNX model.
 
 Names stay: of layers, on the node that makes the top; of blobs, on the graph's inputs and on the value that a blob
-has in the end. Where layers work in place, what a blob held before them is called BLOB/LAYER. Losses and measures
-are left out, and what nothing is made of.
+has in the end. Where layers work in place, what a blob held before them is called BLOB/LAYER.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ from rootgen.net.shapes import infer
 from rootgen.proto import schema
 
 LEFT_OUT = ("loss", "measure")
+_BESIDE = ("Slice", "Split", "DummyData")  # what labels go through on their way to a loss
 PRODUCER = "rootgen"
 VALUES = "rootgen.values"  # metadata: blob -> its value, where that has another name
 BATCH = "N"
-
-assert WRITERS  # importing the chapters has filled it
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,34 @@ class InputTransform:
         return np.asarray(images if self.mean is None else images + self.mean, np.float32)
 
 
-def deployed(net: Net) -> Net:
-    """The part of a net that gives scores: less losses and measures, layers that only they need, and unread inputs."""
-    kept = [layer for layer in net.layers if of(layer).kind not in LEFT_OUT]
+def check_types(net: Net) -> None:
+    """RootgenError, naming the layer and its type, where ONNX cannot say one."""
+    for layer in net.layers:
+        if not of(layer).fed and of(layer).kind not in LEFT_OUT:
+            writer(layer)
+
+
+def deployed(net: Net, *, scored: bool = False) -> Net:
+    """The part of a net that gives scores: less losses and measures, layers that only they need, and unread inputs.
+
+    With `scored`, losses and measures stay as far as they have a top and ONNX can say them.
+    """
+    kept: list[Layer] = []
+    gone: list[Layer] = []
+    for layer in net.layers:
+        stays = of(layer).kind not in LEFT_OUT or (scored and layer.tops and layer.type in WRITERS)
+        (kept if stays else gone).append(layer)
     made = {top for layer in kept for top in layer.tops}
     for layer in kept:
         for bottom in layer.bottoms:
             if bottom not in made:
-                raise layer.error(f"reads '{bottom}', which a loss makes; losses are left out of an ONNX model")
-    lost = {name for layer in net.layers if of(layer).kind in LEFT_OUT for name in layer.bottoms}
-    while True:  # what only a loss reads, if it is no score: labels, cut or weighed
-        read = {bottom for layer in kept for bottom in layer.bottoms}
-        idle = [one for one in kept if one.type in _BESIDE and lost.issuperset(one.tops) and read.isdisjoint(one.tops)]
-        if not idle:
-            break
-        lost.update(bottom for layer in idle for bottom in layer.bottoms)
-        kept = [layer for layer in kept if layer not in idle]
+                raise layer.error(f"reads '{bottom}', which a loss makes, and losses are left out")
+    lost = {name for layer in gone for name in layer.bottoms}
+    for layer in kept[::-1]:  # what only a loss reads, if it is no score: labels, cut or doubled
+        read = {bottom for other in kept for bottom in other.bottoms}
+        if layer.type in _BESIDE and lost.issuperset(layer.tops) and read.isdisjoint(layer.tops):
+            lost.update(layer.bottoms)
+            kept = [other for other in kept if other is not layer]
     read = {bottom for layer in kept if of(layer).kind != "sink" for bottom in layer.bottoms}
     kept = [_as_input(layer, read) if of(layer).fed else layer for layer in kept]
     blobs = {top: shape for layer in kept for top, shape in zip(layer.tops, layer.shapes.tops, strict=True)}
@@ -83,9 +93,6 @@ def _as_input(layer: Layer, read: Container[str]) -> Layer:
         param.input_param.shape.add(dim=shape)
     inner = LayerShapes((), tuple(shapes.values()))
     return replace(layer, type="Input", tops=tuple(shapes), param=param, shapes=inner)
-
-
-_BESIDE = ("Slice", "Split", "DummyData")  # what labels go through on their way to a loss
 
 
 def outputs_of(net: Net) -> tuple[str, ...]:
@@ -212,6 +219,7 @@ class _Writing:
             what = {"Sub": "mean", "Mul": "scale"}[kind]
             constant = self._graph.constant(np.asarray(operand, np.float32), f"{name}/{what}/constant", (name, what))
             value = self._graph.node(kind, [value, constant], f"{name}/{what}", doc=f"Data {name}").output[0]
+            self._info(name, value)
         return value
 
 

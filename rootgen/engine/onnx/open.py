@@ -11,7 +11,7 @@ import onnx
 from rootgen.engine.api import images_per_batch
 from rootgen.engine.feed import open_feeds
 from rootgen.engine.onnx import learned
-from rootgen.engine.onnx.model import deployed, model_of
+from rootgen.engine.onnx.model import check_types, deployed, model_of
 from rootgen.engine.onnx.network import OnnxNetwork
 from rootgen.errors import RootgenError
 from rootgen.files import read_bytes
@@ -36,8 +36,8 @@ def open_network(
 ) -> OnnxNetwork:
     """See engine.open_network. A .onnx file runs as it is; of Caffe's nets an ONNX model is made in memory.
 
-    That model has what gives scores, in phase TEST: no losses, no measures. Its batch may change wherever ONNX can
-    say so. Without weights they are made up, which serves for times alone.
+    Nets run as in phase TEST. The model's batch may change wherever ONNX can say so; it lacks those losses that ONNX
+    cannot say. Without weights they are made up, which serves for times alone.
     """
     if phase != "TEST":
         raise RootgenError(
@@ -48,11 +48,12 @@ def open_network(
             raise RootgenError("a .onnx file has its weights in it", where=net_path, hint="leave out the weights")
         return open_model(net_path, where=net_path, device=device, batch=batch)
     net = read(net_path, phase)
+    check_types(net)
     feeds = open_feeds(net, phase, beside=Path(net_path).parent, batch=batch) if read_data else {}
     given: dict[str, Shape] = {}
     for feed in feeds.values():
         given.update(feed.shapes)
-    net = deployed(infer(net, batch=batch, given=given))
+    net = deployed(infer(net, batch=batch, given=given), scored=True)
     for note in net.notes:
         log.info("%s", note)
     if weights is None and is_binary(net_path):

@@ -5,10 +5,11 @@ from rootgen.engine.onnx.layers import (
     activation,
     common,
     data,
+    loss,
     normalization,
     recurrent,
     utility,
     vision,
 )
 
-__all__ = ["WRITERS", "activation", "common", "data", "normalization", "recurrent", "utility", "vision"]
+__all__ = ["WRITERS", "activation", "common", "data", "loss", "normalization", "recurrent", "utility", "vision"]
