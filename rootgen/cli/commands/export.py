@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rootgen.cli import UsageError, arguments
+from rootgen.cli import UsageError, arguments, write_out
 from rootgen.errors import RootgenError
 from rootgen.text import byte_size
 
@@ -55,12 +55,17 @@ def run(args: argparse.Namespace) -> None:
         done = _export(args, out)
         if args.out == "-":
             sys.stdout.buffer.write(out.read_bytes())
-    found = "not compared with our own engine"
-    if done.difference is not None:
-        found = (
-            f"largest relative difference from our own engine {done.difference.value:.1e} ('{done.difference.blob}')"
-        )
-    log.info("%s: %d nodes, %s; %s", args.out, done.nodes, byte_size(done.size), found)
+    told = f"{args.out}: {done.nodes} nodes, {byte_size(done.size)}; {_compared(done)}"
+    if args.out == "-":
+        log.info("%s", told)
+    else:
+        write_out(f"{told}\n", None)
+
+
+def _compared(done: Exported) -> str:
+    if done.difference is None:
+        return "not compared with our own engine"
+    return f"largest relative difference from our own engine {done.difference.value:.1e} ('{done.difference.blob}')"
 
 
 def _export(args: argparse.Namespace, out: Path) -> Exported:
@@ -86,7 +91,10 @@ def _net(path: str, args: argparse.Namespace) -> Net:
 
     net = parse(_stdin(), "TEST", where=_STDIN) if path == "-" else read(path, "TEST")
     check_types(net)
-    return infer(net, batch=args.batch_size, input_shape=arguments.input_shape(args))
+    net = infer(net, batch=args.batch_size, input_shape=arguments.input_shape(args))
+    for note in net.notes:
+        log.warning(note)
+    return net
 
 
 def _deployed(net: Net, args: argparse.Namespace) -> Net:

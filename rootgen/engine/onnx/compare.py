@@ -13,6 +13,7 @@ from rootgen.engine.onnx.network import OnnxNetwork
 from rootgen.errors import RootgenError
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
+from rootgen.text import shape_text
 
 if TYPE_CHECKING:
     from rootgen.engine.torch.network import TorchNetwork
@@ -73,9 +74,8 @@ def largest_difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.n
     for name, mine in ours.items():
         other = theirs[name]
         if mine.shape != other.shape:
-            raise RootgenError(
-                f"blob '{name}' is {other.shape} in ONNX Runtime, {mine.shape} in our engine", where=where
-            )
+            sizes = f"{shape_text(other.shape)} in ONNX Runtime, {shape_text(mine.shape)} in our engine"
+            raise RootgenError(f"blob '{name}' is {sizes}", where=where)
         value = _relative(mine.astype(np.float64), other.astype(np.float64))
         if not value <= worst.value:
             worst = Difference(name, value)

@@ -15,11 +15,12 @@ from rootgen.engine.datum import Transformer
 from rootgen.engine.onnx import compare, learned
 from rootgen.engine.onnx.model import InputTransform, deployed, model_of
 from rootgen.engine.onnx.open import open_model
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, did_you_mean
 from rootgen.files import check_writable, locate, replacing
 from rootgen.net.graph import Net
 from rootgen.net.layers.registry import of
 from rootgen.net.shapes import infer
+from rootgen.text import shape_text
 
 log = logging.getLogger("rootgen")
 
@@ -51,13 +52,14 @@ def export(
     _refuse_losses(net)
     check_writable(out)
     net, transforms = deployed(net), transforms or {}
+    _check_transforms(net, transforms)
     blobs = learned.load(net, weights, whole=True) if any(layer.shapes.params for layer in net.layers) else {}
     learned.check_finite(net, blobs, weights)
     model = model_of(net, blobs, dynamic_batch=dynamic_batch, transforms=transforms)
     if model.ByteSize() > _LIMIT:
         raise RootgenError(f"would be {model.ByteSize():,} bytes, beyond the 2 GiB of an ONNX file", where=out)
     content = model.SerializeToString()
-    onnx.checker.check_model(content, full_check=True)
+    _check_model(content, out)
     with replacing(out) as beside:
         beside.write_bytes(content)
         found = None
@@ -83,7 +85,7 @@ def transforms_of(net: Net, beside: Path | None) -> dict[str, InputTransform]:
         if transformer.mean is not None:
             mean = _centre(transformer.mean, shape[2:])
             if mean.shape != shape[1:]:
-                raise layer.error(f"mean {mean.shape} does not fit images of {shape[1:]}")
+                raise layer.error(f"mean of {shape_text(mean.shape)} does not fit images of {shape_text(shape[1:])}")
         elif param.mean_value:
             mean = np.array(param.mean_value, np.float32).reshape(-1, 1, 1)
             if len(mean) not in (1, shape[1]):
@@ -108,6 +110,28 @@ def _refuse_losses(net: Net) -> None:
                 f"a {layer.type} is for training; a deploy net is wanted",
                 "`rootgen deploy` makes one of a train_val net",
             )
+
+
+def _check_transforms(net: Net, transforms: Mapping[str, InputTransform]) -> None:
+    """RootgenError for a transform of a blob that is no input, or whose mean does not fit it."""
+    inputs = {top: net.blobs[top] for layer in net.layers if of(layer).fed for top in layer.tops}
+    for name, transform in transforms.items():
+        if name not in inputs:
+            what = f"no input '{name}' to take a mean off and scale"
+            raise RootgenError(what, where=net.source, hint=did_you_mean(name, inputs))
+        mean = () if transform.mean is None else transform.mean.shape
+        if any(size not in (1, of_input) for size, of_input in zip(mean, inputs[name][1:], strict=False)):
+            what = f"a mean of {shape_text(mean)} does not fit input '{name}' of {shape_text(inputs[name])}"
+            raise RootgenError(what, where=net.source)
+
+
+def _check_model(content: bytes, where: object) -> None:
+    """What ONNX itself asks of a model: operators, types, shapes."""
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except Exception as error:  # of the checker, of shape inference
+        reason = " ".join(str(error).split())[:300]
+        raise RootgenError(f"ONNX's own check refuses the model: {reason}", where=where) from error
 
 
 def _batches(net: Net, dynamic: bool) -> list[Net]:

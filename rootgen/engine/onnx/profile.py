@@ -22,13 +22,21 @@ def layer_times(model: onnx.ModelProto, path: Path, iterations: int) -> list[Lay
     """
     layers = _layers(model)
     events = json.loads(path.read_text("utf-8"))
+    inner = _inner_nodes(model)
     passes = _passes(events)[-iterations:]
     times: dict[tuple[str, str], list[float]] = {layer: [0.0] * len(passes) for layer in dict.fromkeys(layers.values())}
     for i, nodes in enumerate(passes):
         for name, kind, milliseconds in nodes:
+            if name in inner:  # its time is in that of the Scan around it
+                continue
             layer = _layer_of(name, layers) or (name, kind)
             times.setdefault(layer, [0.0] * len(passes))[i] += milliseconds
     return [LayerTime(name, kind, took, []) for (name, kind), took in times.items()]
+
+
+def _inner_nodes(model: onnx.ModelProto) -> set[str]:
+    """Names of the nodes of graphs within nodes: the time steps of a Scan."""
+    return {inner.name for node in model.graph.node for one in node.attribute for inner in one.g.node}
 
 
 def _passes(events: list[dict]) -> list[list[tuple[str, str, float]]]:
@@ -61,4 +69,4 @@ def _layer_of(name: str, layers: dict[str, tuple[str, str]]) -> tuple[str, str] 
     """The layer of a node that ran; None for one that ONNX Runtime added by itself."""
     for ending in _FUSED:
         name = name.removesuffix(ending)
-    return layers.get(name)
+    return layers.get(name) or layers.get(name.rpartition("/")[0])  # NODE/MatMulAddFusion
