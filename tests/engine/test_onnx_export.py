@@ -87,6 +87,20 @@ def test_weights_shared_by_name_stand_once(tmp_path):
 
 
 @pytest.mark.caffe
+def test_of_shared_weights_stored_otherwise_the_last_count_as_in_caffe(tmp_path):
+    shared = 'inner_product_param { num_output: 4 bias_term: false } param { name: "w" }'
+    text = input_layer("x", 2, 4) + layer("InnerProduct", "x", "y", shared) + layer("InnerProduct", "y", "z", shared)
+    random = np.random.default_rng(0)
+    learned = {name: [random.standard_normal((4, 4), np.float32)] for name in "yz"}
+    prototxt, model = saved(tmp_path, text, learned)
+    assert main(["export", str(prototxt), "--weights", str(model), "-o", str(tmp_path / "net.onnx")]) == 0
+    inputs = inputs_for(shaped(text))
+    ours = open_network(tmp_path / "net.onnx", engine="onnx").forward(["y", "z"], inputs)
+    theirs = open_network(prototxt, weights=model, engine="caffe").forward(["y", "z"], inputs)
+    assert largest_difference(theirs, ours, "").value <= TOLERANCE
+
+
+@pytest.mark.caffe
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_an_open_batch_takes_any_number_of_images(tmp_path, batch):
     text = NET + layer("Reshape", "pool", "flat", "reshape_param { shape { dim: 0 dim: 2 dim: -1 } }")
@@ -141,6 +155,23 @@ def test_a_mean_image_is_cut_as_the_images_are(tmp_path):
     out = exported(tmp_path, net, "--transform", str(tmp_path / "train_val.prototxt"))
     (taken,) = (c for c in onnx.load(out).graph.initializer if c.name.startswith("data/mean"))
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(taken), mean[:, 1:10, 2:11])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ('top: "data"', 'top: "image"', "no input 'image' to take a mean off and scale"),
+        ("mean_value: 30", "mean_value: 30 mean_value: 40", "4 mean_value for"),
+        ("mean_value: 30", "", "2 mean_value for"),
+        ("scale: 0.1", 'mean_file: "nowhere"', "both mean_file and mean_value"),
+    ],
+)
+def test_a_transform_that_does_not_fit_is_refused(tmp_path, capsys, before, after, why):
+    prototxt, model = saved(tmp_path, NET)
+    (tmp_path / "t.prototxt").write_text(TRAIN_VAL.splitlines()[0].replace(before, after))
+    words = ("--weights", str(model), "-o", str(tmp_path / "o.onnx"), "--transform", str(tmp_path / "t.prototxt"))
+    assert why in refused(capsys, str(prototxt), *words, "--input", "3x9x9")
+    assert not (tmp_path / "o.onnx").exists()
 
 
 def test_a_net_without_a_transform_has_none_to_put_in(tmp_path, capsys):
@@ -342,6 +373,13 @@ class TestEngine:
         ]
         assert timing["whole"]["forward"] > 0 and timing["whole"]["backward"] is None
         assert sum(row["forward"] for row in timing["layers"]) > 0
+
+    def test_the_steps_of_a_recurrent_layer_are_in_its_time_and_have_no_rows(self, tmp_path, capsys):
+        text = input_layer("x", 5, 2, 4) + input_layer("c", 5, 2)
+        (tmp_path / "net.prototxt").write_text(text + layer("LSTM", "x c", "y", "recurrent_param { num_output: 3 }"))
+        assert main(["time", str(tmp_path / "net.prototxt"), "--engine", "onnx", "--format", "json"]) == 0
+        (timing,) = json.loads(capsys.readouterr().out)
+        assert {row["layer"] for row in timing["layers"] if row["layer"].startswith("y")} == {"y"}
 
     def test_a_file_is_timed(self, tmp_path, capsys):
         out = exported(tmp_path, NET, "--dynamic-batch")

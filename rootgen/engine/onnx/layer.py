@@ -82,20 +82,12 @@ class Part:
         values = values if shape is None else values.reshape(shape)
         return self.graph.constant(values, f"{owner}[{number}]", (owner, number))
 
-    def reshape(
-        self, value: str, to: Callable[[LayerShapes], Shape], since: Callable[[LayerShapes], Shape] | None = None
-    ) -> str:
-        """`value` in the shape that `to` makes of the layer's shapes, whatever the batch; `since` makes its old one.
+    def reshape(self, value: str, to: Callable[[LayerShapes], Shape]) -> str:
+        """`value` in the shape that `to` makes of the layer's shapes, whatever the batch.
 
-        RootgenError where the batch stands in more than one axis in a way that ONNX's Reshape cannot follow.
+        RootgenError where the batch stands in more than one axis, which ONNX's Reshape cannot follow.
         """
-        now, then = to(self.shapes), to(self.other)
-        dims = [size if size == other else -1 for size, other in zip(now, then, strict=True)]
-        if dims.count(-1) > 1 and since is not None:
-            old = list(zip(since(self.shapes), since(self.other), strict=True))
-            for i, pair in enumerate(zip(now, then, strict=True)):
-                if dims[i] == -1 and i < len(old) and old[i] == pair:
-                    dims[i] = 0  # copied from the old shape
+        dims = [size if size == other else -1 for size, other in zip(to(self.shapes), to(self.other), strict=True)]
         if dims.count(-1) > 1:
             raise self.frozen("in more than one axis of a shape that it makes")
         return self.op("Reshape", value, self.whole(*dims))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from pathlib import Path
 
 import onnx
@@ -27,9 +28,10 @@ def layer_times(model: onnx.ModelProto, path: Path, iterations: int) -> list[Lay
     times: dict[tuple[str, str], list[float]] = {layer: [0.0] * len(passes) for layer in dict.fromkeys(layers.values())}
     for i, nodes in enumerate(passes):
         for name, kind, milliseconds in nodes:
-            if name in inner:  # its time is in that of the Scan around it
+            if _original(name, inner):  # its time is in that of the Scan around it
                 continue
-            layer = _layer_of(name, layers) or (name, kind)
+            own = _original(name, layers)
+            layer = layers[own] if own else (name, kind)
             times.setdefault(layer, [0.0] * len(passes))[i] += milliseconds
     return [LayerTime(name, kind, took, []) for (name, kind), took in times.items()]
 
@@ -65,8 +67,8 @@ def _layers(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _layer_of(name: str, layers: dict[str, tuple[str, str]]) -> tuple[str, str] | None:
-    """The layer of a node that ran; None for one that ONNX Runtime added by itself."""
+def _original(name: str, known: Container[str]) -> str | None:
+    """The one of the names `known` that a node which ran is called after; None for one that came from elsewhere."""
     for ending in _FUSED:
         name = name.removesuffix(ending)
-    return layers.get(name) or layers.get(name.rpartition("/")[0])  # NODE/MatMulAddFusion
+    return next((one for one in (name, name.rpartition("/")[0]) if one in known), None)  # NODE/MatMulAddFusion

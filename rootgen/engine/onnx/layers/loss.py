@@ -57,7 +57,7 @@ def _per_class(part: Part, hot: str, values: str, classes: int) -> str:
 
 @writes("EuclideanLoss")
 def euclidean_loss(part: Part) -> str:
-    other = part.reshape(part.bottoms[1], lambda shapes: shapes.bottoms[0], lambda shapes: shapes.bottoms[1])
+    other = part.reshape(part.bottoms[1], lambda shapes: shapes.bottoms[0])
     difference = part.op("Sub", part.bottoms[0], other)
     half = part.op("Mul", _total(part, part.op("Mul", difference, difference)), part.number(0.5))
     return part.op("Div", half, _images(part))
@@ -67,7 +67,7 @@ def euclidean_loss(part: Part) -> str:
 def sigmoid_cross_entropy_loss(part: Part) -> str:
     """Of each score x and target t: log(1 + exp(-|x|)) + max(x, 0) - x t."""
     x, param = part.bottoms[0], part.param.loss_param
-    target = part.reshape(part.bottoms[1], lambda shapes: shapes.bottoms[0], lambda shapes: shapes.bottoms[1])
+    target = part.reshape(part.bottoms[1], lambda shapes: shapes.bottoms[0])
     soft = part.op("Softplus", part.op("Neg", part.op("Abs", x)))
     losses = part.op("Sub", part.op("Add", soft, part.op("Relu", x)), part.op("Mul", x, target))
     valid = None
@@ -111,7 +111,7 @@ def _labels(part: Part, axis: int, param) -> tuple[str, str | None]:  # type: ig
     def places(shapes: LayerShapes) -> Shape:
         return (*shapes.bottoms[0][:axis], *shapes.bottoms[0][axis + 1 :])
 
-    index = part.reshape(part.op("Cast", part.bottoms[1], to=TensorProto.INT64), places, places)
+    index = part.reshape(part.op("Cast", part.bottoms[1], to=TensorProto.INT64), places)
     if not param.HasField("ignore_label"):
         return index, None
     valid = part.op("Not", part.op("Equal", index, part.number(param.ignore_label, np.int64)))

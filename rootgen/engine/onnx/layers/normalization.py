@@ -59,7 +59,7 @@ def mvn(part: Part) -> str:
     axes = [1, 2, 3] if param.across_channels else [2, 3]
     x = part.bottoms[0]
     if part.shapes.tops[0] != part.shapes.bottoms[0]:  # four axes, whatever the bottom has
-        x = part.reshape(x, lambda shapes: shapes.tops[0], lambda shapes: shapes.bottoms[0])
+        x = part.reshape(x, lambda shapes: shapes.tops[0])
     if not param.normalize_variance:
         return part.op("Sub", x, part.op("ReduceMean", x, axes=axes))
     centred, variance = _centred(part, x, axes)

@@ -12,7 +12,7 @@ from rootgen.net.layers.utility import joined_axis
 
 @writes("Flatten", "Reshape")
 def reshape(part: Part) -> str:
-    return part.reshape(part.bottoms[0], lambda shapes: shapes.tops[0], lambda shapes: shapes.bottoms[0])
+    return part.reshape(part.bottoms[0], lambda shapes: shapes.tops[0])
 
 
 @writes("Split")
