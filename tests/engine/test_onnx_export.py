@@ -242,6 +242,14 @@ UNSAYABLE = {
         NET + layer("Pooling", "data", "p", "pooling_param { pool: STOCHASTIC kernel_size: 2 }"),
         "STOCHASTIC",
     ),
+    "averages of nothing": (
+        NET + layer("Pooling", "data", "p", "pooling_param { pool: AVE kernel_size: 1 stride: 4 }"),
+        "average of windows that hold no pixel",
+    ),
+    "the mask of nothing": (
+        NET + layer("Pooling", "data", "p m", "pooling_param { kernel_size: 1 stride: 4 }"),
+        "mask of windows that hold no pixel",
+    ),
     "a random filler": (
         NET + layer("DummyData", "", "d", 'dummy_data_param { shape { dim: 2 } data_filler { type: "gaussian" } }'),
         "gaussian",

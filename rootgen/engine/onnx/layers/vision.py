@@ -117,10 +117,10 @@ class _Pool(NamedTuple):
 
     @property
     def divisors(self) -> np.ndarray:
-        """How many pixels of each window lie in the padded image (1 where none does): rows x columns."""
+        """How many pixels of each window lie in the padded image: rows x columns."""
         axes = zip(self.size, self.window.stride, self.window.kernel, self.window.pad, self.image, strict=True)
         rows, columns = (
-            (np.minimum(np.arange(n) * s + k, length + 2 * p) - np.arange(n) * s).clip(1) for n, s, k, p, length in axes
+            np.minimum(np.arange(n) * s + k, length + 2 * p) - np.arange(n) * s for n, s, k, p, length in axes
         )
         return np.outer(rows, columns)
 
@@ -159,15 +159,16 @@ def _pool_attributes(pool: _Pool) -> dict[str, Any]:
 def _pooled(part: Part, x: str, pool: _Pool, method: int) -> str:
     """`x` pooled by MAX or AVE."""
     attributes = _pool_attributes(pool)
-    written = _has_empty_windows(pool)  # no runtime takes such pads, and what they hold has to show
-    if written:
+    empty = _has_empty_windows(pool)
+    if empty and method == _AVE:
+        raise part.error("ONNX cannot say the average of windows that hold no pixel, of which Caffe makes NaN")
+    if empty:  # no runtime takes such pads, and what such a window gives has to show
         pads, attributes["pads"] = attributes["pads"], [0] * 4
-        lowest = part.number(_LOWEST if method == _MAX else 0)
-        x = part.op("Pad", x, part.whole(0, 0, *pads[:2], 0, 0, *pads[2:]), lowest)
+        x = part.op("Pad", x, part.whole(0, 0, *pads[:2], 0, 0, *pads[2:]), part.number(_LOWEST))
     if method == _MAX:
         return part.op("MaxPool", x, **attributes)
     within = all(a <= p for a, p in zip(pool.after, pool.window.pad, strict=True))
-    if not (within or written or any(pool.window.pad)):
+    if not (within or any(pool.window.pad)):
         return part.op("AveragePool", x, **attributes, count_include_pad=0)
     average = part.op("AveragePool", x, **attributes, count_include_pad=1)
     if within:
