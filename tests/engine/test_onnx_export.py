@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -222,6 +223,18 @@ def test_stdin_and_stdout(tmp_path, monkeypatch, capfdbinary):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(prototxt.read_bytes())))
     assert main(["export", "-", "--weights", str(model), "-o", "-"]) == 0
     assert onnx.load_from_string(capfdbinary.readouterr().out).graph.output[0].name == "prob"
+
+
+def test_no_pytorch_is_needed_to_write_a_model():
+    told = "import sys, rootgen.engine.onnx.export; print(*({'torch', 'onnxruntime', 'caffe'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_without_onnx_runtime_the_file_is_written_and_that_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("rootgen.engine.onnx.export.find_spec", lambda name: None)
+    assert onnx.load(exported(tmp_path)).graph.output[0].name == "prob"
+    assert "not compared with our own engine: ONNX Runtime is not installed" in caplog.text
 
 
 def test_wrong_usage(tmp_path):
