@@ -43,6 +43,7 @@ setup(
     extras_require={
         "torch": ["torch>=2.2"],
         "hdf5": ["h5py>=3.8"],
+        "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
         "dev": ["pytest>=8", "hypothesis>=6", "opencv-python-headless<5", "ruff", "mypy", "types-protobuf", "build"],
     },
     entry_points={"console_scripts": ["rootgen=rootgen.cli:main"]},

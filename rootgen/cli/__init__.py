@@ -33,6 +33,7 @@ COMMANDS = {
     "tables": "count every FLOPs and params cell of the paper's tables",
     "data": "make LMDB and mean of Fashion-MNIST, CIFAR-10 or an image folder",
     "train": "train a solver.prototxt, with PyTorch or pycaffe",
+    "export": "write a network with its weights as ONNX, checked against our own engine",
     "time": "time networks layer by layer",
     "test": "score a trained model: loss, accuracy, top-5",
     "classify": "the likeliest classes of images",

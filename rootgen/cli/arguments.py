@@ -144,7 +144,10 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.engine.api import ENGINES
 
     parser.add_argument(
-        "--engine", default="auto", choices=ENGINES, help="auto: pycaffe where it imports, else PyTorch"
+        "--engine",
+        default="auto",
+        choices=ENGINES,
+        help="auto: pycaffe where it imports, else PyTorch; onnx: forward only",
     )
     parser.add_argument("--device", default="auto", metavar="cpu|gpu[:N]", help="auto: a GPU where there is one")
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads to compute with (default: all)")

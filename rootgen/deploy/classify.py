@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rootgen import scratch
 from rootgen.engine import open_network
 from rootgen.engine.datum import image_of, read_mean
 from rootgen.errors import RootgenError
@@ -67,8 +67,8 @@ def classify(
         raise RootgenError(f"{options.k} classes asked for, but '{output}' has {classes}", where=source)
     names = _labels(options.labels, data, Path(model).parent, classes)
     prepare = _Preparation(net.blobs[blob], data, Path(model).parent, options)
-    with tempfile.TemporaryDirectory(prefix="rootgen-classify-") as folder:
-        path = Path(folder) / f"{Path(model).stem}.prototxt"
+    with scratch.folder("rootgen-classify-") as folder:
+        path = folder / f"{Path(model).stem}.prototxt"
         write_text(path, deployed.text)
         network = open_network(
             path, weights=model, engine=options.engine, device=options.device, batch=options.batch_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rootgen import scratch
 from rootgen.engine import open_network
 from rootgen.engine.api import Network
 from rootgen.engine.feed import Feed
@@ -68,8 +68,8 @@ def score(net_path: str | Path, weights: str | Path | None, options: ScoreOption
             where=net_path,
             hint="pass the train_val net",
         )
-    with tempfile.TemporaryDirectory(prefix="rootgen-score-") as folder:
-        path = Path(folder) / f"{Path(net_path).stem}.prototxt"
+    with scratch.folder("rootgen-score-") as folder:
+        path = folder / f"{Path(net_path).stem}.prototxt"
         write_text(path, prototxt.format(param_of(net)))
         model = net_path if weights is None and is_binary(net_path) else weights
         network = open_network(

@@ -1,4 +1,4 @@
-"""Engines that run prototxt: pycaffe, or the embedded one on PyTorch, behind two protocols (api.py).
+"""Engines that run prototxt: pycaffe, the embedded one on PyTorch, or ONNX Runtime, behind two protocols (api.py).
 
 `open_network` runs a net forward; `open_trainer` runs a solver.
 """

@@ -17,7 +17,7 @@ from rootgen.net.batch import images, sequences
 from rootgen.net.graph import Layer, Shape
 from rootgen.progress import Report, silent
 
-ENGINES = ("auto", "caffe", "torch")
+ENGINES = ("auto", "caffe", "torch", "onnx")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ what an unbroken one would have read, and no cursor has to be saved.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -21,9 +22,11 @@ from rootgen.engine import seeds
 from rootgen.engine.datum import Transformer, image_of
 from rootgen.errors import RootgenError
 from rootgen.files import locate
-from rootgen.net.graph import Layer, Shape
+from rootgen.net.graph import Layer, Net, Shape
 from rootgen.proto.database import Database
 from rootgen.text import shape_text
+
+log = logging.getLogger("rootgen")
 
 
 class _Lane:
@@ -121,3 +124,16 @@ class Feed:
             labels[i] = datum.label
         lane.batch = number + 1 + others
         return dict(zip(self.layer.tops, (images, labels), strict=False))
+
+
+def open_feeds(
+    net: Net, phase: str, seed: int = 0, beside: Path | None = None, *, batch: int | None = None
+) -> dict[str, Feed]:
+    """Data layer name -> its feed, for those of `net` whose database is there."""
+    feeds = {}
+    for layer in net.layers:
+        if layer.type == "Data" and locate(layer.param.data_param.source, beside, layer.where).exists():
+            if layer.param.data_param.rand_skip:  # a batch follows from its number alone
+                log.warning("%s: rand_skip is left out", layer.where)
+            feeds[layer.name] = Feed(layer, phase, seed, beside, batch_size=batch)
+    return feeds

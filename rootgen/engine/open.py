@@ -17,6 +17,7 @@ from rootgen.net.graph import PHASES
 _INSTALL = {
     "caffe": "`rootgen caffe build` makes one",
     "torch": "install it with `pip install rootgen[torch]`",
+    "onnx": "install it with `pip install rootgen[onnx]`",
 }
 
 
@@ -84,7 +85,8 @@ def _missing(engine: str) -> str | None:
     """Why an engine cannot run here, or None where it can."""
     if engine == "caffe":
         return import_path()
-    return None if find_spec("torch") else "PyTorch is not installed"
+    needs = {"torch": {"torch": "PyTorch"}, "onnx": {"onnx": "onnx", "onnxruntime": "ONNX Runtime"}}[engine]
+    return next((f"{name} is not installed" for module, name in needs.items() if not find_spec(module)), None)
 
 
 def _choose() -> str:

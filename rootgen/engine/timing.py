@@ -73,7 +73,7 @@ def summary(timings: Sequence[Timing]) -> Table:
 def measure(
     net: str | PathLike[str],
     *,
-    phase: str = "TRAIN",
+    phase: str | None = None,
     batch_size: int | None = None,
     iterations: int = 10,
     warmup: int = 2,
@@ -84,8 +84,9 @@ def measure(
 ) -> Timing:
     """Times of the net in a prototxt or caffemodel, on inputs made up in memory; data layers are not run.
 
-    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too. `lenient`
-    passes over fields that Caffe 1.0 does not have.
+    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too. Without a
+    `phase` the net is as in training, but for the onnx engine, which knows no training. `lenient` passes over fields
+    that Caffe 1.0 does not have.
 
     The layers' times are taken one layer at a time and need not add up to the net's.
     """
@@ -95,7 +96,7 @@ def measure(
     errors.whole("warmup", before, 0)
     network = open_network(
         path,
-        phase=errors.word("phase", phase, PHASES) or PHASES[0],
+        phase=errors.word("phase", phase, PHASES) or ("TEST" if engine == "onnx" else "TRAIN"),
         engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
         device=errors.word("device", device) or "auto",
         batch=errors.whole("batch_size", batch_size),

@@ -125,13 +125,13 @@ def _read_hdf5(path: str | Path, layers: Iterable[Layer]) -> dict[str, list[np.n
                 found.setdefault(layer, {})[int(number)] = file.floats(name)
         # a layer whose blobs are all another's stands there without any
         groups = {name.removeprefix("data/") for name in file.groups}
-    for (layer, i), (owner, j) in _owners(layers).items():
+    for (layer, i), (owner, j) in owners(layers).items():
         if layer in groups and j in found.get(owner, {}):
             found.setdefault(layer, {}).setdefault(i, found[owner][j])
     return {layer: [arrays[i] for i in sorted(arrays)] for layer, arrays in found.items()}
 
 
-def _owners(layers: Iterable[Layer]) -> dict[tuple[str, int], tuple[str, int]]:
+def owners(layers: Iterable[Layer]) -> dict[tuple[str, int], tuple[str, int]]:
     """(layer name, number) of each blob that is shared by name -> those of its first owner."""
     first: dict[str, tuple[str, int]] = {}
     places = ((spec.name, (layer.name, i)) for layer in layers for i, spec in enumerate(layer.param.param))

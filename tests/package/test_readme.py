@@ -38,6 +38,7 @@ def as_pattern(expected: str) -> str:
 @pytest.mark.torch
 def test_readme_commands_print_what_readme_shows(tmp_path: Path) -> None:
     assert commands()
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install rootgen[onnx]")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/rootgen").write_text(f'#!/bin/sh\nexec {sys.executable} -m rootgen "$@"\n')  # this checkout's
     (tmp_path / "bin/rootgen").chmod(0o755)

@@ -9,7 +9,20 @@ from importlib import import_module
 SHELLS = ("bash", "zsh", "fish")
 HELP = "Print a script that completes verbs, options, architectures, choices and files in bash, zsh or fish."
 FILES = (
-    *("FILE", "FILE|VALUES", "NET", "TRAIN_VAL", "A", "B", "SOLVER", "MODEL", "MODEL.caffemodel", "IMAGE", "CSV"),
+    *(
+        "FILE",
+        "FILE|VALUES",
+        "FILE.onnx",
+        "NET",
+        "TRAIN_VAL",
+        "A",
+        "B",
+        "SOLVER",
+        "MODEL",
+        "MODEL.caffemodel",
+        "IMAGE",
+        "CSV",
+    ),
     *("F", "F[,F...]", "PATH"),
 )
 FOLDERS = ("DIR", "LMDB", "DIR|LMDB")

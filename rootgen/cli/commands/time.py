@@ -17,9 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.cli.arguments import add_batch_size, add_engine_arguments, add_lenient_argument, positive
     from rootgen.cli.output import add_format_arguments
 
-    parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt or caffemodel; - is stdin")
     parser.add_argument(
-        "--phase", default="TRAIN", choices=("TRAIN", "TEST"), help="of a train_val net (default: TRAIN)"
+        "nets", metavar="NET", nargs="+", help="prototxt or caffemodel; - is stdin; with --engine onnx also .onnx"
+    )
+    parser.add_argument(
+        "--phase", choices=("TRAIN", "TEST"), help="of a train_val net (default: TRAIN; with --engine onnx TEST)"
     )
     add_batch_size(parser, help="images per pass instead of the net's own number")
     parser.add_argument("--iterations", type=positive, default=10, metavar="N", help="timed passes (default: 10)")

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from rootgen.engine import seeds, weights
 from rootgen.engine.api import NetTime, images_per_batch
-from rootgen.engine.feed import Feed
+from rootgen.engine.feed import Feed, open_feeds
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import timing
 from rootgen.engine.torch.blobs import BlobStore, Learnable, from_numpy, to_numpy
 from rootgen.engine.torch.layer import Unit, overwrite_in_place
 from rootgen.engine.torch.layers import FILLERS
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.files import locate
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
 from rootgen.net.shapes import infer
@@ -57,7 +56,8 @@ class TorchNetwork:
         self.torch_device = options.device
         self.device = devices.describe(options.device)
         self.generator = torch.Generator(options.device)
-        self.feeds = _open_feeds(net, options)
+        where = options.phase, options.seed, options.beside
+        self.feeds = open_feeds(net, *where, batch=options.batch) if options.read_data else {}
         self.net = net = _with_shapes(net, self.feeds, options.batch)
         self.blobs: dict[str, Shape] = net.blobs
         store = BlobStore(options.seed, options.device, options.dtype)
@@ -217,17 +217,6 @@ class TorchNetwork:
             raise layer.error(
                 f"input '{top}' of {shape_text(values.shape)} where the net takes {shape_text(self.blobs[top])}"
             )
-
-
-def _open_feeds(net: Net, options: NetworkOptions) -> dict[str, Feed]:
-    """Data layer name -> its feed, where the database is there and wanted."""
-    feeds = {}
-    for layer in net.layers if options.read_data else ():
-        if layer.type == "Data" and locate(layer.param.data_param.source, options.beside, layer.where).exists():
-            if layer.param.data_param.rand_skip:  # a batch follows from its number alone: see Feed
-                log.warning("%s: rand_skip is left out", layer.where)
-            feeds[layer.name] = Feed(layer, options.phase, options.seed, options.beside, batch_size=options.batch)
-    return feeds
 
 
 def _with_shapes(net: Net, feeds: Mapping[str, Feed], batch: int | None) -> Net:
