@@ -19,6 +19,7 @@ from rootgen.cli import main
 from rootgen.engine import blobs, open_network, weights
 from rootgen.engine.onnx.compare import TOLERANCE, inputs_for, largest_difference
 from rootgen.engine.onnx.layer import WRITERS
+from rootgen.net.layers.vision import DEPTHWISE
 
 pytestmark = pytest.mark.torch
 
@@ -201,12 +202,24 @@ def random_model_of(text: str, path: Path) -> Path:
     return path
 
 
-def test_a_loss_is_refused_where_nothing_makes_a_deploy_net(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("rootgen.cli.commands.export.find_spec", lambda name: name == "onnx")
+def test_a_training_net_is_exported_as_its_deploy_net(tmp_path, capsys):
     (tmp_path / "t.prototxt").write_text(TRAIN_VAL)
     model = random_model_of(TRAIN_VAL, tmp_path / "net.caffemodel")
-    line = refused(capsys, str(tmp_path / "t.prototxt"), "--weights", str(model), "-o", str(tmp_path / "o.onnx"))
-    assert "layer 'loss': a SoftmaxWithLoss is for training; a deploy net is wanted" in line
+    out = tmp_path / "o.onnx"
+    assert main(["export", str(tmp_path / "t.prototxt"), "--weights", str(model), "-o", str(out)]) == 0
+    assert "its deploy net is exported, with prob for output" in capsys.readouterr().err
+    assert [each.name for each in onnx.load(out).graph.output] == ["prob"]
+
+
+@pytest.mark.parametrize("kind", DEPTHWISE)
+def test_depthwise_convolutions_of_other_caffes(kind, tmp_path, capsys):
+    text = f"""layer {{ name: 'd' type: 'Input' top: 'd' input_param {{ shape {{ dim: 2 dim: 6 dim: 7 dim: 7 }} }} }}
+layer {{ name: 'c' type: '{kind}' bottom: 'd' top: 'c'
+        convolution_param {{ num_output: 6 kernel_size: 3 stride: 2 }} }}"""
+    (tmp_path / "n.prototxt").write_text(text)
+    model, out = random_model_of(text, tmp_path / "net.caffemodel"), tmp_path / "o.onnx"
+    assert main(["export", str(tmp_path / "n.prototxt"), "--weights", str(model), "-o", str(out)]) == 0
+    assert next(each.i for each in onnx.load(out).graph.node[0].attribute if each.name == "group") == 6
 
 
 def test_a_caffemodel_brings_its_own_weights(tmp_path):
