@@ -13,6 +13,20 @@ struct cuda_on_host_tensor { cudnnDataType_t type; int n, c, h, w, stride[4]; };
 struct cuda_on_host_filter { cudnnDataType_t type; int k, c, h, w; };
 struct cuda_on_host_convolution { int pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w, group; };
 
+const char* cudnnGetErrorString(cudnnStatus_t status) {
+#define NAME(code) \
+  case code: return #code;
+  switch (status) {
+    NAME(CUDNN_STATUS_SUCCESS)
+    NAME(CUDNN_STATUS_NOT_INITIALIZED)
+    NAME(CUDNN_STATUS_BAD_PARAM)
+    NAME(CUDNN_STATUS_BAD_PARAM_NULL_POINTER)
+    NAME(CUDNN_STATUS_NOT_SUPPORTED)
+  }
+#undef NAME
+  return "CUDNN_UNKNOWN_STATUS";
+}
+
 #define CREATE_AND_DESTROY(What, type, handle_type) \
   cudnnStatus_t cudnnCreate##What(handle_type* created) { \
     *created = new type(); \
