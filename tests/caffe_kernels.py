@@ -32,6 +32,8 @@ CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
     "depthwise, one row": ("Convolution", (2, 5, 1, 70), "group: 5 num_output: 5 kernel_size: 3 pad: 1"),
     "odd filters": ("Convolution", (3, 10, 14, 14), "group: 2 num_output: 22 kernel_size: 5 pad: 2"),
     "dilation": ("Convolution", (2, 4, 11, 13), "group: 2 num_output: 6 kernel_size: 3 pad: 2 dilation: 2"),
+    "smaller than the kernel": ("Convolution", (3, 4, 2, 2), "group: 2 num_output: 6 kernel_size: 3 stride: 2"),
+    "less wide than the kernel": ("Convolution", (3, 4, 9, 3), "group: 2 num_output: 6 kernel_size: 5 stride: 3"),
     "first layer": ("Convolution", (2, 3, 33, 29), "num_output: 16 kernel_size: 7 pad: 3 stride: 2"),
     "grouped 1x1": ("Convolution", (3, 8, 6, 5), "group: 2 num_output: 12 kernel_size: 1"),
     "1x1": ("Convolution", (2, 40, 17, 19), "num_output: 21 kernel_size: 1"),
@@ -43,6 +45,8 @@ CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
     "max, uneven": (
         "Pooling", (2, 3, 13, 40), "pool: MAX kernel_h: 4 kernel_w: 2 stride_h: 1 stride_w: 3 pad_h: 2 pad_w: 1",
     ),
+    "max, smaller than the kernel": ("Pooling", (2, 3, 2, 2), "pool: MAX kernel_size: 3 stride: 2"),
+    "mean, smaller than the kernel": ("Pooling", (2, 3, 2, 5), "pool: AVE kernel_size: 3 stride: 2"),
     "mean": ("Pooling", (2, 5, 16, 17), "pool: AVE kernel_size: 3 stride: 2 pad: 1"),
     "mean 7x7": ("Pooling", (3, 4, 8, 8), "pool: AVE kernel_size: 7"),
     "global mean": ("Pooling", (3, 4, 9, 8), "pool: AVE global_pooling: true"),
