@@ -20,6 +20,8 @@ CASES: dict[str, tuple[str, tuple[int, ...], str]] = {
     "rows shorter than a vector": ("Convolution", (3, 32, 14, 13), "group: 2 num_output: 22 kernel_size: 3 pad: 1"),
     "rows of two vectors": ("Convolution", (2, 8, 28, 28), "group: 2 num_output: 8 kernel_size: 3 pad: 1"),
     "longer rows, many channels": ("Convolution", (2, 64, 9, 13), "group: 2 num_output: 128 kernel_size: 3 pad: 1"),
+    "one image, many channels": ("Convolution", (1, 64, 7, 6), "group: 2 num_output: 192 kernel_size: 3 pad: 1"),
+    "one image, many channels, odd": ("Convolution", (1, 40, 5, 6), "group: 2 num_output: 86 kernel_size: 3 pad: 1"),
     "three short vectors of channels": ("Convolution", (2, 12, 9, 8), "group: 2 num_output: 24 kernel_size: 3 pad: 1"),
     "three vectors of channels": ("Convolution", (2, 12, 9, 8), "group: 2 num_output: 48 kernel_size: 3 pad: 1"),
     "five vectors of channels": ("Convolution", (2, 12, 9, 8), "group: 2 num_output: 80 kernel_size: 3 pad: 1"),

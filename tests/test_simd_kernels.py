@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 SOURCE = Path(__file__).parent / "simd_kernels/random_geometries.cpp"
 COMPILERS = ("g++", "clang++", "aarch64-linux-gnu-g++")
-SETS = ("baseline", "avx2", "avx512")
+SETS = ("baseline", "avx2", "avx512", "avx512 in halves")  # the last: the same, by the ways for such a CPU
 CASES = 300
 
 
@@ -59,7 +59,7 @@ def known_sets(program: Path) -> int:
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     if program.name.startswith("aarch64"):
         return 1
-    return 3 if "avx512dq" in flags else 2 if "avx2" in flags else 1
+    return 4 if "avx512dq" in flags else 2 if "avx2" in flags else 1
 
 
 def test_against_sums_in_double(program: Path) -> None:
@@ -73,11 +73,10 @@ def test_each_set_has_its_registers(program: Path) -> None:
     if program.name.startswith("aarch64"):
         pytest.skip("one set there")
     listing = subprocess.run(["objdump", "-dC", program], capture_output=True, text=True, check=True).stdout
-    registers: dict[str, set[str]] = {name: set() for name in SETS}
+    registers: dict[str, set[str]] = {name: set() for name in SETS[:3]}
     for function in listing.split("\n\n"):
         name = re.search(r"conv_kernels::(\w+)::", function.partition("\n")[0])
         if name:
             registers[name[1]].update(re.findall(r"%([xyz]mm)", function))
-    assert {name: max(found) for name, found in registers.items()} == dict(
-        zip(SETS, ("xmm", "ymm", "zmm"), strict=True)
-    )
+    widest = {name: max(found) for name, found in registers.items()}
+    assert widest == {"baseline": "xmm", "avx2": "ymm", "avx512": "zmm"}
