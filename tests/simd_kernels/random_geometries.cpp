@@ -26,13 +26,13 @@ static int any(int from, int to) { return std::uniform_int_distribution<int>(fro
 
 // At most so many products that a case takes milliseconds.
 static caffe::ConvGeometry random_geometry() {
-  const int channels[] = {1, 2, 3, 4, 8, 16, 32, 48};
+  const int channels[] = {1, 2, 3, 4, 8, 12, 16, 20, 32, 40, 48, 80};  // odd numbers of vectors, too
   caffe::ConvGeometry g;
   const int axes = any(0, 9) ? 2 : any(1, 3);
   g.num = any(0, 3) ? any(1, 3) : 8;
   g.group = any(1, 3);
-  g.channels = g.group * channels[any(0, 7)];
-  g.num_output = g.group * channels[any(0, 7)];
+  g.channels = g.group * channels[any(0, 11)];
+  g.num_output = g.group * channels[any(0, 11)];
   for (int d = 0; d < axes; ++d) {
     const int kernel = any(1, 4), dilation = any(0, 3) ? 1 : 2, stride = any(0, 1) ? 1 : any(1, 3), pad = any(0, 3);
     const int output = axes == 3 ? any(1, 5) : any(1, 24), extent = dilation * (kernel - 1) + 1;
