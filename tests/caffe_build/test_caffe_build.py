@@ -309,6 +309,37 @@ def test_cuda_build_links(ready: Path, tmp_path: Path) -> None:
     subprocess.run([built.tool, "--version"], check=True, capture_output=True)
 
 
+PACKAGE = """\
+add_library(protobuf::libprotobuf INTERFACE IMPORTED)
+add_executable(protobuf::protoc IMPORTED)
+set_target_properties(protobuf::protoc PROPERTIES IMPORTED_LOCATION ${CMAKE_CURRENT_LIST_DIR}/bin/protoc)
+"""
+PROJECT = """\
+cmake_minimum_required(VERSION 3.18...4.0)
+project(Dependencies LANGUAGES C CXX)
+include(%s)
+add_custom_target(protoc COMMAND ${PROTOC})
+"""
+
+
+def test_protoc_is_that_of_the_library(ready: Path, tmp_path: Path) -> None:
+    package, beside = tmp_path / "package", tmp_path / "path"
+    for folder, word in ((package / "bin", "the library's"), (beside, "another")):
+        folder.mkdir(parents=True)
+        (folder / "protoc").write_text(f'#!/bin/sh\necho "{word}"\n', encoding="utf-8")
+        (folder / "protoc").chmod(0o755)
+    (package / "protobuf-config.cmake").write_text(PACKAGE, encoding="utf-8")
+    recipe = paths.resource("caffe_patches") / "build/cmake/dependencies.cmake"
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT % recipe, encoding="utf-8")
+    environment = {**os.environ, "PATH": f"{beside}{os.pathsep}{os.environ['PATH']}"}
+    configure = ["cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-Dprotobuf_DIR={package}", "-DWITH_HDF5=OFF"]
+    done = subprocess.run(configure, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    build_ = ["cmake", "--build", tmp_path / "build", "--target", "protoc"]
+    done = subprocess.run(build_, env=environment, capture_output=True, text=True, check=False)
+    assert "the library's" in done.stdout, done.stdout + done.stderr
+
+
 def test_environments_share_a_build(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another interpreter of the same version, as a fresh checkout's .venv has, finds what was built."""
     plan = BuildPlan(

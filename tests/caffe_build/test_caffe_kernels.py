@@ -23,23 +23,28 @@ BLAS = ("1x1", "1x1, small maps", "fc", "fc, one image")  # its products: on som
 Arrays = dict[str, np.ndarray]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Arrays]:
-    """All arrays by instruction set and number of threads, each from a process of its own."""
-    folder = tmp_path_factory.mktemp("kernels")
+def run(out: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """caffe_kernels.py, run in a process of its own; its arrays are in `out`."""
     spec = importlib.util.find_spec("caffe")
     assert spec is not None
     assert spec.origin is not None
     root = Path(__file__).resolve().parents[2]
     paths = [str(root), str(Path(spec.origin).parent.parent)]
+    settings |= {"GLOG_minloglevel": "2", "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-W", "ignore", str(root / "tests/caffe_build/caffe_kernels.py"), str(out)]
+    return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Arrays]:
+    """All arrays by instruction set and number of threads, each from a process of its own."""
+    folder = tmp_path_factory.mktemp("kernels")
     found = {}
     for simd in SETS:
         for threads in (1, 2):
             out = folder / f"{simd}-{threads}.npz"
-            settings = {"CAFFE_SIMD": simd, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
-            settings |= {"GLOG_minloglevel": "2", "PYTHONPATH": os.pathsep.join(paths)}
-            command = [sys.executable, "-W", "ignore", str(root / "tests/caffe_build/caffe_kernels.py"), str(out)]
-            subprocess.run(command, env={**os.environ, **settings}, check=True)
+            done = run(out, {"CAFFE_SIMD": simd, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"})
+            assert done.returncode == 0, done.stderr
             with np.load(out) as arrays:
                 found[simd, threads] = dict(arrays)
     return found
@@ -67,7 +72,8 @@ def convolution(case: str, arrays: Arrays) -> Arrays:
     group, pad = fields.get("group", 1), fields.get("pad", 0)
     transposed = CASES[case][0] == "Deconvolution"
     few, many = (dy, x) if transposed else (x, dy)  # a kernel reads "few" where it makes one element of "many"
-    padded = np.pad(few, [(0, 0), (0, 0), (pad, pad), (pad, pad)])
+    beyond = pad + fields["kernel_size"] * fields.get("dilation", 1)  # of images smaller than the kernel
+    padded = np.pad(few, [(0, 0), (0, 0), (pad, beyond), (pad, beyond)])
     to_many, to_padded, dw = np.zeros_like(many), np.zeros_like(padded), np.zeros_like(w)
     outputs, channels = w.shape[0] // group, w.shape[1]
     for g in range(group):
@@ -119,6 +125,12 @@ def inner_product(arrays: Arrays) -> Arrays:
     w, b, dy = (arrays[name].astype(float) for name in ("w", "b", "dy"))
     x = arrays["x"].astype(float).reshape(len(dy), w.shape[1])
     return {"y": x @ w.T + b, "dx": (dy @ w).reshape(arrays["x"].shape), "dw": dy.T @ x, "db": dy.sum(0)}
+
+
+def test_a_set_that_no_cpu_has(tmp_path: Path) -> None:
+    done = run(tmp_path / "out.npz", {"CAFFE_SIMD": "AVX2"})
+    assert done.returncode != 0
+    assert "CAFFE_SIMD=AVX2: it must be best, baseline, avx2 or avx512" in done.stderr
 
 
 @pytest.mark.parametrize("simd", SETS)

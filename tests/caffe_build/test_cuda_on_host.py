@@ -26,7 +26,8 @@ CALLS = {  # per layer and iteration (forward and backward) at batch 32 and 16 g
     "CuDNNDeconvolution": (82, 5),
 }
 SUITES = {  # of conv_tests: once, or for each type, or for each type and device (/2 and /3 are the GPU's)
-    *("ConvImagesPerPassTest", "ConvWorkspaceTest", "CuDNNMathTest", "GpuMemoryTest", "LayerScopeTest"),
+    *("ConvImagesPerPassTest", "ConvWorkspaceTest", "CuDNNErrorTest", "DirectConvolutionTest", "GpuMemoryTest"),
+    *("LayerScopeTest", "SettingTest"),
     *(f"{name}/{i}" for i in range(2) for name in (
         "CuDNNConvolutionLayerTest", "GroupedCuDNNTest", "StridedBatchedGemmTest",
     )),
@@ -158,6 +159,26 @@ def test_out_of_memory_names_the_layer_and_the_size(batched: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode != 0
     assert "layer 'counted': out of GPU memory: asked for 1806336 bytes (1 MiB)" in done.stderr
+
+
+SETTINGS = {  # the layer that reads it, a value that it does not know, what it must be
+    "CAFFE_CONV_BATCH": ("Convolution", "none", "groups or all"),
+    "CAFFE_CONV_BUFFER_MB": ("Convolution", "1.5", "a whole number of MiB"),
+    "CAFFE_CONV_DIRECT": ("Convolution", "2", "1 or 0"),
+    "CAFFE_CUDNN_MATH": ("CuDNNConvolution", "fp16", "fp32 or tf32"),
+    "CAFFE_CUDNN_WORKSPACE_MB": ("CuDNNConvolution", "many", "a whole number of MiB"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_unknown_and_empty(batched: Path, name: str) -> None:
+    layer, unknown, must = SETTINGS[name]
+    assert _counts(batched, layer, 4, 2, **{name: ""}) == _counts(batched, layer, 4, 2)
+    done = subprocess.run(
+        [batched, layer, "4", "2"], capture_output=True, text=True, check=False, env={**os.environ, name: unknown}
+    )
+    assert done.returncode != 0
+    assert f"{name}={unknown}: it must be {must}" in done.stderr
 
 
 @pytest.mark.parametrize("sanitize", [False, True], ids=["plain", "sanitized"])

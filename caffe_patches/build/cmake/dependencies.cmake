@@ -34,7 +34,12 @@ if(NOT protobuf_FOUND)
   find_package(Protobuf REQUIRED)
 endif()
 target_link_libraries(caffe_dependencies INTERFACE protobuf::libprotobuf)
-find_program(PROTOC protoc REQUIRED)
+# The compiler of the library that is linked: one of another version, found first, makes code that does not compile.
+if(TARGET protobuf::protoc)
+  set(PROTOC protobuf::protoc)
+else()
+  find_program(PROTOC protoc REQUIRED)
+endif()
 
 # OpenBLAS's OpenMP flavour where there is one (Debian: libopenblas-openmp-dev): its pthread flavour keeps threads of
 # its own, which compete with those of conv/ for the same cores.

@@ -13,6 +13,20 @@ struct cuda_on_host_tensor { cudnnDataType_t type; int n, c, h, w, stride[4]; };
 struct cuda_on_host_filter { cudnnDataType_t type; int k, c, h, w; };
 struct cuda_on_host_convolution { int pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w, group; };
 
+const char* cudnnGetErrorString(cudnnStatus_t status) {
+#define NAME(code) \
+  case code: return #code;
+  switch (status) {
+    NAME(CUDNN_STATUS_SUCCESS)
+    NAME(CUDNN_STATUS_NOT_INITIALIZED)
+    NAME(CUDNN_STATUS_BAD_PARAM)
+    NAME(CUDNN_STATUS_BAD_PARAM_NULL_POINTER)
+    NAME(CUDNN_STATUS_NOT_SUPPORTED)
+  }
+#undef NAME
+  return "CUDNN_UNKNOWN_STATUS";
+}
+
 #define CREATE_AND_DESTROY(What, type, handle_type) \
   cudnnStatus_t cudnnCreate##What(handle_type* created) { \
     *created = new type(); \
@@ -73,11 +87,13 @@ size_t at(const cuda_on_host_tensor& t, int n, int c, int h, int w) {
   return size_t(n) * t.stride[0] + size_t(c) * t.stride[1] + size_t(h) * t.stride[2] + size_t(w) * t.stride[3];
 }
 
-// Whether x, filter and y are the sizes that the convolution gives.
+// Whether x, filter and y are the sizes that the convolution gives. A filter must not be larger than the padded x: that
+// is among cuDNN's documented reasons for BAD_PARAM.
 bool fits(const cuda_on_host_tensor& x, const cuda_on_host_filter& f, const cuda_on_host_convolution& c,
           const cuda_on_host_tensor& y) {
   const int height = (x.h + 2 * c.pad_h - (c.dilation_h * (f.h - 1) + 1)) / c.stride_h + 1;
   const int width = (x.w + 2 * c.pad_w - (c.dilation_w * (f.w - 1) + 1)) / c.stride_w + 1;
+  if (c.dilation_h * (f.h - 1) >= x.h + 2 * c.pad_h || c.dilation_w * (f.w - 1) >= x.w + 2 * c.pad_w) return false;
   return x.n == y.n && x.c == f.c * c.group && y.c == f.k && y.c % c.group == 0 && y.h == height && y.w == width &&
          x.type == f.type && y.type == f.type;
 }
@@ -242,6 +258,7 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t handle, const void* alpha, c
   check_device(x, bytes_of(*x_desc), call);
   check_device(w, bytes_of(*w_desc), call);
   check_device(y, bytes_of(*y_desc), call);
+  if (x == y) cuda_on_host::fail(std::string(call) + ": it writes what it reads");
   BY_TYPE(x_desc, forward, alpha, *x_desc, x, *w_desc, w, *convolution, beta, *y_desc, y);
   return CUDNN_STATUS_SUCCESS;
 }
@@ -256,6 +273,7 @@ cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t handle, const void* alp
   check_device(w, bytes_of(*w_desc), call);
   check_device(dy, bytes_of(*dy_desc), call);
   check_device(dx, bytes_of(*dx_desc), call);
+  if (dx == dy) cuda_on_host::fail(std::string(call) + ": it writes what it reads");
   BY_TYPE(dx_desc, backward_data, alpha, *w_desc, w, *dy_desc, dy, *convolution, beta, *dx_desc, dx);
   return CUDNN_STATUS_SUCCESS;
 }

@@ -45,6 +45,13 @@ size_t batch_span(size_t one, long long stride, int batch, bool written, const c
 template <typename T>
 void check(const T* pointer, size_t count, const char* call) { check_device(pointer, count * sizeof(T), call); }
 
+// What is written must not be read by the same call: the library computes in an order of its own.
+template <typename T>
+void check_apart(const T* written, size_t written_count, const T* read, size_t read_count, const char* call) {
+  if (written < read + read_count && read < written + written_count)
+    cuda_on_host::fail(std::string(call) + ": it writes what it reads");
+}
+
 }  // namespace
 
 #define DEFINE_CUBLAS(T, L, l) \
@@ -58,6 +65,8 @@ void check(const T* pointer, size_t count, const char* call) { check_device(poin
     check(A, transa ? span(k, m, lda) : span(m, k, lda), call); \
     check(B, transb ? span(n, k, ldb) : span(k, n, ldb), call); \
     check(C, span(m, n, ldc), call); \
+    check_apart(C, span(m, n, ldc), A, transa ? span(k, m, lda) : span(m, k, lda), call); \
+    check_apart(C, span(m, n, ldc), B, transb ? span(n, k, ldb) : span(k, n, ldb), call); \
     cblas_##l##gemm(CblasColMajor, cblas(transa), cblas(transb), m, n, k, *alpha, A, lda, B, ldb, *beta, C, ldc); \
     return CUBLAS_STATUS_SUCCESS; \
   } \
@@ -70,9 +79,14 @@ void check(const T* pointer, size_t count, const char* call) { check_device(poin
     if (m < 0 || n < 0 || k < 0 || batchCount < 0 || lda < std::max(1, transa ? k : m) || \
         ldb < std::max(1, transb ? n : k) || ldc < std::max(1, m)) return CUBLAS_STATUS_INVALID_VALUE; \
     if (batchCount == 0) return CUBLAS_STATUS_SUCCESS; \
-    check(A, batch_span(transa ? span(k, m, lda) : span(m, k, lda), strideA, batchCount, false, call), call); \
-    check(B, batch_span(transb ? span(n, k, ldb) : span(k, n, ldb), strideB, batchCount, false, call), call); \
-    check(C, batch_span(span(m, n, ldc), strideC, batchCount, true, call), call); \
+    const size_t a = batch_span(transa ? span(k, m, lda) : span(m, k, lda), strideA, batchCount, false, call); \
+    const size_t b = batch_span(transb ? span(n, k, ldb) : span(k, n, ldb), strideB, batchCount, false, call); \
+    const size_t c = batch_span(span(m, n, ldc), strideC, batchCount, true, call); \
+    check(A, a, call); \
+    check(B, b, call); \
+    check(C, c, call); \
+    check_apart(C, c, A, a, call); \
+    check_apart(C, c, B, b, call); \
     for (int i = 0; i < batchCount; ++i) \
       cblas_##l##gemm(CblasColMajor, cblas(transa), cblas(transb), m, n, k, *alpha, A + i * strideA, lda, \
                       B + i * strideB, ldb, *beta, C + i * strideC, ldc); \
@@ -87,6 +101,8 @@ void check(const T* pointer, size_t count, const char* call) { check_device(poin
     check(A, span(m, n, lda), call); \
     check(x, trans ? m : n, call); \
     check(y, trans ? n : m, call); \
+    check_apart(y, trans ? n : m, A, span(m, n, lda), call); \
+    check_apart(y, trans ? n : m, x, trans ? m : n, call); \
     if (m == 0 || n == 0) return CUBLAS_STATUS_SUCCESS; /* y stays what it was, as BLAS has it */ \
     if (*beta == 0) std::memset(y, 0, sizeof(T) * (trans ? n : m)); /* y may hold NaN: not every CBLAS overwrites it */ \
     cblas_##l##gemv(CblasColMajor, cblas(trans), m, n, *alpha, A, lda, x, incx, *beta, y, incy); \

@@ -73,7 +73,7 @@ using namespace cuda_on_host;
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   *pointer = nullptr;
-  if (bytes == 0) return cudaSuccess;
+  if (bytes == 0) return last_error = cudaErrorInvalidValue;
   std::lock_guard<std::mutex> lock(mutex);
   if (bytes > memory - std::min(memory, used)) return last_error = cudaErrorMemoryAllocation;
   char* data = static_cast<char*>(std::malloc(bytes));
@@ -97,7 +97,9 @@ cudaError_t cudaFree(void* pointer) {
 }
 
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
-  *pointer = std::malloc(bytes ? bytes : 1);
+  *pointer = nullptr;
+  if (bytes == 0) return last_error = cudaErrorInvalidValue;
+  *pointer = std::malloc(bytes);
   return *pointer ? cudaSuccess : last_error = cudaErrorMemoryAllocation;
 }
 

@@ -8,11 +8,9 @@
 #define CUDNN_VERSION 90100
 #define CUDNN_LRN_MAX_N 16
 
-enum cudnnStatus_t {
-  CUDNN_STATUS_SUCCESS = 0, CUDNN_STATUS_NOT_INITIALIZED, CUDNN_STATUS_ALLOC_FAILED, CUDNN_STATUS_BAD_PARAM,
-  CUDNN_STATUS_INTERNAL_ERROR, CUDNN_STATUS_INVALID_VALUE, CUDNN_STATUS_ARCH_MISMATCH, CUDNN_STATUS_MAPPING_ERROR,
-  CUDNN_STATUS_EXECUTION_FAILED, CUDNN_STATUS_NOT_SUPPORTED, CUDNN_STATUS_LICENSE_ERROR,
-  CUDNN_STATUS_RUNTIME_PREREQUISITE_MISSING, CUDNN_STATUS_RUNTIME_IN_PROGRESS, CUDNN_STATUS_RUNTIME_FP_OVERFLOW
+enum cudnnStatus_t {  // some of cuDNN 9's
+  CUDNN_STATUS_SUCCESS = 0, CUDNN_STATUS_NOT_INITIALIZED = 1001, CUDNN_STATUS_BAD_PARAM = 2000,
+  CUDNN_STATUS_BAD_PARAM_NULL_POINTER = 2002, CUDNN_STATUS_NOT_SUPPORTED = 3000
 };
 enum cudnnDataType_t { CUDNN_DATA_FLOAT, CUDNN_DATA_DOUBLE };
 enum cudnnTensorFormat_t { CUDNN_TENSOR_NCHW };
@@ -50,6 +48,7 @@ typedef cuda_on_host_perf<cudnnConvolutionFwdAlgo_t> cudnnConvolutionFwdAlgoPerf
 typedef cuda_on_host_perf<cudnnConvolutionBwdFilterAlgo_t> cudnnConvolutionBwdFilterAlgoPerf_t;
 typedef cuda_on_host_perf<cudnnConvolutionBwdDataAlgo_t> cudnnConvolutionBwdDataAlgoPerf_t;
 
+const char* cudnnGetErrorString(cudnnStatus_t status);
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle);
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle);
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream);

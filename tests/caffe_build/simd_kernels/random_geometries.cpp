@@ -1,0 +1,139 @@
+// The CPU kernels of the conv series against sums in double, on random geometries, with no Caffe around them:
+//
+//   random_geometries SET CASES      SET: 0 baseline, 1 avx2, 2 avx512, 3 avx512 in halves
+//
+// Prints the worst error, relative to each array's largest value; exit status 1 where it is more than rounding.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <vector>
+
+#include "caffe/util/grouped_conv.hpp"
+#include "caffe/util/simd.hpp"
+
+using std::vector;
+
+// In the place of simd.cpp, which reads the environment and wants glog: here the program's caller chooses.
+static int chosen, threads = 1;
+caffe::SimdSet caffe::BestSimdSet() { return static_cast<caffe::SimdSet>(std::min<int>(chosen, SIMD_SET_AVX512)); }
+bool caffe::Avx512InHalves() { return chosen > SIMD_SET_AVX512; }
+int caffe::MaxThreads() { return threads; }
+
+static std::mt19937 engine(1);
+static int any(int from, int to) { return std::uniform_int_distribution<int>(from, to)(engine); }
+
+// At most so many products that a case takes milliseconds.
+static caffe::ConvGeometry random_geometry() {
+  const int channels[] = {1, 2, 3, 4, 8, 12, 16, 20, 32, 40, 48, 80};  // odd numbers of vectors, too
+  caffe::ConvGeometry g;
+  const int axes = any(0, 9) ? 2 : any(1, 3);
+  g.num = any(0, 3) ? any(1, 3) : 8;
+  g.group = any(1, 3);
+  g.channels = g.group * channels[any(0, 11)];
+  g.num_output = g.group * channels[any(0, 11)];
+  for (int d = 0; d < axes; ++d) {
+    const int kernel = any(1, 4), dilation = any(0, 3) ? 1 : 2, stride = any(0, 1) ? 1 : any(1, 3), pad = any(0, 3);
+    const int output = axes == 3 ? any(1, 5) : any(1, 24), extent = dilation * (kernel - 1) + 1;
+    const int input = std::max(1, stride * (output - 1) + extent - 2 * pad + any(0, stride - 1));
+    g.kernel.push_back(kernel);
+    g.dilation.push_back(dilation);
+    g.stride.push_back(stride);
+    g.pad.push_back(pad);
+    g.input.push_back(input);
+    g.output.push_back((input + 2 * pad - extent) / stride + 1);  // as Caffe divides: of a smaller image one
+  }
+  return g;
+}
+
+static int product(const vector<int>& sizes) {
+  int all = 1;
+  for (int size : sizes) { all *= size; }
+  return all;
+}
+
+// visit(input, output, filter) for all elements that meet.
+template <typename Visit>
+static void each_product(const caffe::ConvGeometry& g, Visit visit) {
+  const int in_plane = product(g.input), out_plane = product(g.output), taps = product(g.kernel);
+  const int channels = g.channels / g.group, outputs = g.num_output / g.group;
+  for (int o = 0; o < out_plane; ++o) {
+    for (int k = 0; k < taps; ++k) {
+      int at = 0, step = 1, o_left = o, k_left = k;
+      bool inside = true;
+      for (int d = g.input.size() - 1; d >= 0; --d) {
+        const int i = o_left % g.output[d] * g.stride[d] + k_left % g.kernel[d] * g.dilation[d] - g.pad[d];
+        inside = inside && i >= 0 && i < g.input[d];
+        at += i * step;
+        step *= g.input[d];
+        o_left /= g.output[d];
+        k_left /= g.kernel[d];
+      }
+      for (int n = 0; inside && n < g.num; ++n) {
+        for (int m = 0; m < g.num_output; ++m) {
+          for (int c = 0; c < channels; ++c) {
+            visit((n * g.channels + m / outputs * channels + c) * in_plane + at, (n * g.num_output + m) * out_plane + o,
+                  (m * channels + c) * taps + k);
+          }
+        }
+      }
+    }
+  }
+}
+
+template <typename Dtype>
+static vector<Dtype> random_values(size_t count) {
+  std::normal_distribution<Dtype> normal;
+  vector<Dtype> values(count);
+  for (Dtype& value : values) { value = normal(engine); }
+  return values;
+}
+
+template <typename Dtype>
+static double error(const vector<Dtype>& found, const vector<double>& expected) {
+  double largest = 1, worst = 0;
+  for (double value : expected) { largest = std::max(largest, std::fabs(value)); }
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double off = std::fabs(found[i] - expected[i]) / largest;
+    worst = off <= worst ? worst : std::isnan(off) ? INFINITY : off;
+  }
+  return worst;
+}
+
+template <typename Dtype>
+static double check(const caffe::ConvGeometry& g) {
+  const int in_plane = product(g.input), out_plane = product(g.output);
+  const vector<Dtype> x = random_values<Dtype>(g.num * g.channels * in_plane);
+  const vector<Dtype> dy = random_values<Dtype>(g.num * g.num_output * out_plane);
+  const vector<Dtype> w = random_values<Dtype>(g.num_output * (g.channels / g.group) * product(g.kernel));
+  const vector<Dtype> bias = random_values<Dtype>(g.num_output);
+  vector<Dtype> y(dy.size(), NAN), dx(x.size(), NAN), dw(w.size(), 1);
+  caffe::GroupedConvolution<Dtype> conv;
+  conv.Reshape(g);
+  conv.Forward(x.data(), w.data(), bias.data(), y.data());
+  conv.Transposed(dy.data(), w.data(), nullptr, dx.data());
+  conv.FilterGradient(x.data(), dy.data(), dw.data());
+  vector<double> expected_y(y.size()), expected_dx(x.size()), expected_dw(w.size(), 1);
+  for (size_t i = 0; i < y.size(); ++i) { expected_y[i] = bias[i / out_plane % g.num_output]; }
+  each_product(g, [&](int i, int o, int k) {
+    expected_y[o] += double(x[i]) * w[k];
+    expected_dx[i] += double(dy[o]) * w[k];
+    expected_dw[k] += double(dy[o]) * x[i];
+  });
+  return std::max({error(y, expected_y), error(dx, expected_dx), error(dw, expected_dw)});
+}
+
+int main(int count, char** words) {
+  if (count != 3) { return 2; }
+  chosen = std::atoi(words[1]);
+  double worst = 0, worst_double = 0;
+  for (int i = 0; i < std::atoi(words[2]); ++i) {
+    threads = any(1, 6);  // of plans: how they split what there is to do
+    const caffe::ConvGeometry g = random_geometry();
+    worst = std::max(worst, check<float>(g));
+    worst_double = std::max(worst_double, check<double>(g));
+  }
+  std::printf("%.2g %.2g\n", worst, worst_double);
+  return worst < 2e-5 && worst_double < 1e-13 ? 0 : 1;
+}
