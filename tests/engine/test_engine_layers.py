@@ -516,7 +516,7 @@ def test_overwriting_relus_change_nothing(monkeypatch):
         return [learnable.blob.grad for learnable in net.learnable if learnable.lr_mult]
 
     overwriting = gradients()
-    monkeypatch.setattr("rootgen.engine.torch.network.overwrite_in_place", lambda units: None)
+    monkeypatch.setattr("rootgen.engine.torch.module.overwrite_in_place", lambda units: None)
     for ours, plain in zip(overwriting, gradients(), strict=True):
         assert torch.equal(ours, plain)
 
@@ -526,5 +526,5 @@ def test_every_type_runs_or_is_fed_or_says_why_not():
     from rootgen.net.layers.registry import TYPES
 
     wanted = {name for name, entry in TYPES.items() if not entry.fed and not entry.only_caffe}
-    assert set(BUILDERS) == wanted
+    assert set(BUILDERS) == wanted - {"DetectionOutput"}  # which no engine runs: test_engine_forks.py
     assert {name for name, entry in TYPES.items() if entry.only_caffe} == {"HDF5Output", "Python"}
