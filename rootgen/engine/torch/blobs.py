@@ -14,6 +14,7 @@ from rootgen.engine import seeds
 from rootgen.engine.torch.fillers import fill
 from rootgen.net.graph import Layer, Shape
 from rootgen.net.layers.registry import of
+from rootgen.text import shape_text
 
 
 class Slot(NamedTuple):
@@ -26,6 +27,13 @@ class Slot(NamedTuple):
     def blob(self) -> Tensor:
         found: Tensor = getattr(self.owner, self.key)
         return found
+
+
+class Home(nn.Module):
+    """What keeps the blobs of one layer; print shows their shapes."""
+
+    def extra_repr(self) -> str:
+        return ", ".join(shape_text(blob.shape) for blob in (*self._parameters.values(), *self._buffers.values()))
 
 
 class LayerBlobs(Sequence[Tensor]):
@@ -119,7 +127,7 @@ class BlobStore:
         """
         home = self._root
         for part in name.split("."):
-            home = home._modules.setdefault(part, nn.Module()) or home
+            home = home._modules.setdefault(part, Home()) or home
         return home
 
     def _share(self, layer: Layer, spec: Any, shape: Shape) -> Slot:
