@@ -87,8 +87,11 @@ class Unit:
         change its learnable blobs, or leave nothing to divide by.
         """
         shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
-        if shapes == self.bottoms:
-            return
+        if shapes != self.bottoms:
+            self.take(shapes)
+
+    def take(self, shapes: tuple[Shape, ...]) -> None:
+        """Take on the shapes of bottoms; see `fit`."""
         if of(self.layer).needs_images and not shapes[0][0]:
             raise self.error(f"has no image in this batch: bottom '{self.layer.bottoms[0]}' is {shape_text(shapes[0])}")
         try:

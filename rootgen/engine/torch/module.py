@@ -19,7 +19,7 @@ from rootgen.engine.torch.blobs import BlobStore, LayerBlobs, Learnable, from_nu
 from rootgen.engine.torch.layer import Unit, overwrite_in_place
 from rootgen.engine.torch.layers import FILLERS
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.net.graph import PHASES, Layer, Net
+from rootgen.net.graph import PHASES, Layer, Net, Shape
 from rootgen.net.layers.registry import of
 from rootgen.proto import schema
 from rootgen.text import shape_text
@@ -108,7 +108,10 @@ class NetModule(nn.Module):
 
     def forward(self, *inputs: Tensor, **by_name: Tensor) -> Any:
         """The output blob of a batch, or the dict of several; see the class."""
-        values, _ = self.run(self._given(inputs, by_name), tuple(self.outputs))
+        given = self._given(inputs, by_name)
+        if torch.compiler.is_compiling() and not self._fits(given):
+            self._fit({name: tuple(value.shape) for name, value in given.items()})
+        values, _ = self.run(given, tuple(self.outputs))
         found = {name: values[name] for name in self.outputs}
         return found if len(found) > 1 else found[self.outputs[0]]
 
@@ -222,6 +225,21 @@ class NetModule(nn.Module):
                 if top in given:
                     self.check_input(layer, top, given[top].shape)
         return {name: in_order(v if v.is_floating_point() else v.to(self._kind)) for name, v in given.items()}
+
+    def _fits(self, given: Mapping[str, Tensor]) -> bool:
+        """Whether the layers that read what is given had it in these shapes the last time."""
+        reads = (
+            (name, shape) for unit in self.units for name, shape in zip(unit.layer.bottoms, unit.bottoms, strict=True)
+        )
+        return all(tuple(given[name].shape) == shape for name, shape in reads if name in given)
+
+    @torch.compiler.disable
+    def _fit(self, shapes: dict[str, Shape]) -> None:
+        """Have the layers take on the shapes that follow from those given, so that compiled code has no need to ask."""
+        units, _ = self._plan(tuple(self.outputs))
+        for unit in units:
+            unit.take(tuple(shapes[name] for name in unit.layer.bottoms))
+            shapes.update(zip(unit.layer.tops, unit.tops, strict=False))
 
     def _plan(self, wanted: tuple[str, ...] | None) -> tuple[list[Unit], dict[int, list[str]]]:
         """The layers that a pass runs, and which blobs may be dropped after which of them."""
