@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("rootgen.torch needs PyTorch: pip install rootgen[torch]", name="torch") from error
 
 from rootgen import errors
 from rootgen.engine import weights as models

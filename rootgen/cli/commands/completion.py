@@ -8,8 +8,11 @@ from importlib import import_module
 
 SHELLS = ("bash", "zsh", "fish")
 HELP = "Print a script that completes verbs, options, architectures, choices and files in bash, zsh or fish."
-FILES = ("FILE", "NET", "A", "B", "SOLVER", "MODEL.caffemodel", "CSV", "F", "F[,F...]", "PATH")
-FOLDERS = ("DIR", "LMDB")
+FILES = (
+    *("FILE", "NET", "A", "B", "SOLVER", "MODEL.caffemodel", "CSV", "F", "F[,F...]", "PATH"),
+    *("TRAIN_VAL", "MODEL", "IMAGE", "FILE|VALUES"),
+)
+FOLDERS = ("DIR", "LMDB", "DIR|LMDB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
