@@ -66,8 +66,8 @@ if not TYPE_CHECKING:  # a checker would take any name for one of the face
         """A name of the face, from the module that has it (PEP 562)."""
         from importlib import import_module
 
-        if name == "transform":  # a room that can be called: see rootgen/transform
-            return import_module("rootgen.transform")
+        if name in ("transform", "torch"):  # rooms: one that can be called (see rootgen/transform), one of PyTorch's
+            return import_module(f"rootgen.{name}")
         if name not in _MODULES:
             raise AttributeError(f"module 'rootgen' has no attribute '{name}'")
         found = getattr(import_module(f"rootgen.{_MODULES[name]}"), name)

@@ -40,6 +40,7 @@ COMMANDS = {
     "correlation": "inter-layer filter correlation of a trained model",
     "draw": "draw a network as a picture that shows its groups",
     "plot": "the paper's figures, reported and measured",
+    "upgrade": "nets, solvers and models of old Caffes in today's form",
     "deploy": "the deploy net of any training net",
     "fold": "fold BatchNorm, Scale and the like into the layers beside them",
     "caffe": "build, check or use a patched Caffe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from rootgen.text import shape_text
 from rootgen.transform.deploy import deploy
 
 LABELS = "labels.txt"  # as `rootgen data` writes it, beside the databases
+
+log = logging.getLogger("rootgen")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def classify(
     classes = int(np.prod(net.blobs[output][1:]))
     if not 1 <= options.k <= classes:
         raise RootgenError(f"{options.k} classes asked for, but '{output}' has {classes}", where=source)
+    if data is None and options.mean is None:
+        log.warning("%s: has no Data layer that says how images are prepared: no mean is subtracted (--mean)", source)
     names = _labels(options.labels, data, Path(model).parent, classes)
     prepare = _Preparation(net.blobs[blob], data, Path(model).parent, options)
     with scratch.folder("rootgen-classify-") as folder:

@@ -143,7 +143,7 @@ def _by_hand(layer: Layer, one: Spatial | None, group: int) -> Change:
         raise layer.error("cannot take groups: its shapes are not known", "give the input with --input or --shape")
     param = layer.param.convolution_param
     channels = known.params[0][1] * param.group
-    why = _not_dividing(group, channels, param.num_output)
+    why = not_dividing(group, channels, param.num_output)
     if why:
         raise layer.error(f"{why} (Caffe needs group to divide input and output channels)")
     stage, unmixed = (one.stage, one.unmixed) if one else (None, "")
@@ -156,10 +156,11 @@ def _kept(one: Spatial, group: int) -> str:
         return "on the image"
     if one.depthwise:
         return "depthwise"
-    return _not_dividing(group, one.channels, one.num_output)
+    return not_dividing(group, one.channels, one.num_output)
 
 
-def _not_dividing(group: int, channels: int, num_output: int) -> str:
+def not_dividing(group: int, channels: int, num_output: int) -> str:
+    """Why a convolution cannot have so many groups; "" where it can."""
     for name, value in (("input channels", channels), ("outputs", num_output)):
         if value % group:
             return f"{group} groups do not divide its {value} {name}"

@@ -98,9 +98,9 @@ def test_every_name_of_a_file_or_folder_is_known() -> None:
     """A metavar that is written nowhere in FILES and FOLDERS is a number, a list or a name."""
     plain = {
         "N",
+        "K",
         "NAME",
         "CxHxW",
-        "K",
         "BLOB=AxB...",
         "LAYER=N",
         "PIXELS",

@@ -53,7 +53,10 @@ def run(*words, code=0):
 def test_from_a_training_net_to_a_folded_one(capsys):
     run("deploy", "net.prototxt", "--weights", "net.caffemodel", "-o", "d.prototxt")
     run("fold", "d.prototxt", "--weights", "d.caffemodel", "-o", "f.prototxt", "-w", "f.caffemodel")
-    assert "1 layers folded, 0 left; outputs differ by" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "1 layers folded, 0 left; outputs differ by" in told
+    assert "\nfolded  into\n" in told  # the table stands in lines of its own
+    assert "\\n" not in told
     assert [layer.type for layer in load("f.prototxt").layers] == [
         "Input",
         "Convolution",

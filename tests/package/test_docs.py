@@ -15,7 +15,7 @@ import pytest
 from test_readme import ROOT, as_pattern
 
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
-PAGES = ("README.md", "docs/python.md")
+PAGES = ("README.md", "docs/python.md", "docs/pytorch.md")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:

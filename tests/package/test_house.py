@@ -125,3 +125,14 @@ def test_the_face_alone_brings_nothing_of_the_package():
 
 def test_emit_brings_no_heavy_module():
     assert brought("from rootgen.cli import main; main(['emit', 'nin', '-o', '/dev/null'])") == []
+
+
+@pytest.mark.torch
+def test_the_torch_room_opens_late_and_by_its_name():
+    assert brought("import rootgen; rootgen.torch.load") == ["numpy", "torch"]
+
+
+def test_the_torch_room_says_what_it_lacks():
+    told = "import sys; sys.modules['torch'] = None; import rootgen; rootgen.torch"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False, cwd=PACKAGE.parent)
+    assert done.stderr.endswith("ModuleNotFoundError: rootgen.torch needs PyTorch: pip install rootgen[torch]\n")

@@ -9,21 +9,8 @@ from importlib import import_module
 SHELLS = ("bash", "zsh", "fish")
 HELP = "Print a script that completes verbs, options, architectures, choices and files in bash, zsh or fish."
 FILES = (
-    *(
-        "FILE",
-        "FILE|VALUES",
-        "FILE.onnx",
-        "NET",
-        "TRAIN_VAL",
-        "A",
-        "B",
-        "SOLVER",
-        "MODEL",
-        "MODEL.caffemodel",
-        "IMAGE",
-        "CSV",
-    ),
-    *("F", "F[,F...]", "PATH"),
+    *("FILE", "FILE|VALUES", "FILE.onnx", "NET", "TRAIN_VAL", "A", "B", "SOLVER", "MODEL", "MODEL.caffemodel"),
+    *("IMAGE", "CSV", "F", "F[,F...]", "PATH"),
 )
 FOLDERS = ("DIR", "LMDB", "DIR|LMDB")
 

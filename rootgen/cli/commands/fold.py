@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 from rootgen.cli import UsageError, arguments, output, stdin
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     learned = weights.matching(weights.read(args.weights, net.layers), wanted, args.weights, whole=True)
     found = fold(text, net, learned)
     for table in _tables(found.gone, found.left):
-        (print if args.dry_run else log.info)(table.plain().rstrip())
+        print(table.plain().rstrip(), file=sys.stdout if args.dry_run else sys.stderr)
     if args.dry_run:
         return
     after = load_text(found.text, "TEST", where=f"{where}, folded", beside=Path(args.net).parent, **how, **shape)

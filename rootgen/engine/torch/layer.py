@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rootgen.engine.checks import check_filled, check_param
+from rootgen.engine.torch.blobs import LayerBlobs
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer, Shape
 from rootgen.net.layers.registry import loss_weights, of
@@ -28,18 +29,20 @@ class Unit:
     """A layer of a net.
 
     `bottoms` and `tops` are the shapes that the last pass had, at first those that the net says. `blobs` are its
-    learnable blobs in Caffe's order and shapes; a test net's units hold the train net's tensors, so a run function
-    looks them up when it runs. `generator` is the net's, seeded anew for every pass.
+    learnable blobs in Caffe's order and shapes; a test net's units hold the train net's, and a module's may change, so
+    a run function looks them up when it runs. `generator` is the net's, seeded anew for every pass; None is PyTorch's
+    own.
     """
 
     layer: Layer
     phase: str
-    generator: torch.Generator
-    blobs: list[Tensor] = field(default_factory=list)
+    generator: torch.Generator | None = None
+    blobs: LayerBlobs = field(default_factory=LayerBlobs)
     bottoms: tuple[Shape, ...] = field(init=False)
     tops: tuple[Shape, ...] = field(init=False)
     run: Run = field(init=False)
     loss_weights: tuple[float, ...] = field(init=False)  # how much each top adds to the loss
+    stopped: tuple[int, ...] = field(init=False)  # the bottoms that no gradient goes to
 
     def __post_init__(self) -> None:
         self.bottoms, self.tops = self.layer.shapes.bottoms, self.layer.shapes.tops
@@ -50,6 +53,7 @@ class Unit:
         check_filled(self.layer)
         self.run = build(self)
         self.loss_weights = loss_weights(self.layer)
+        self.stopped = tuple(i for i, passes in enumerate(self.param.propagate_down) if not passes)
 
     @property
     def param(self) -> Any:
@@ -83,8 +87,11 @@ class Unit:
         change its learnable blobs, or leave nothing to divide by.
         """
         shapes = tuple(tuple(bottom.shape) for bottom in bottoms)
-        if shapes == self.bottoms:
-            return
+        if shapes != self.bottoms:
+            self.take(shapes)
+
+    def take(self, shapes: tuple[Shape, ...]) -> None:
+        """Take on the shapes of bottoms; see `fit`."""
         if of(self.layer).needs_images and not shapes[0][0]:
             raise self.error(f"has no image in this batch: bottom '{self.layer.bottoms[0]}' is {shape_text(shapes[0])}")
         try:

@@ -11,19 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rootgen.engine import seeds, weights
+from rootgen.engine import seeds
 from rootgen.engine.api import NetTime, images_per_batch
 from rootgen.engine.feed import Feed, open_feeds
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import timing
-from rootgen.engine.torch.blobs import BlobStore, Learnable, from_numpy, to_numpy
-from rootgen.engine.torch.layer import Unit, overwrite_in_place
-from rootgen.engine.torch.layers import FILLERS
+from rootgen.engine.torch.blobs import LayerBlobs, from_numpy, to_numpy
+from rootgen.engine.torch.layer import Unit
+from rootgen.engine.torch.module import NetModule, in_order
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer, Net, Shape
-from rootgen.net.layers.registry import of
 from rootgen.net.shapes import infer
-from rootgen.text import shape_text
 
 log = logging.getLogger("rootgen")
 
@@ -50,6 +48,9 @@ class TorchNetwork:
 
     engine = "torch"
 
+    module: NetModule
+    net: Net
+
     def __init__(self, net: Net, options: NetworkOptions, source: TorchNetwork | None = None) -> None:
         """`source` is a net to share the blobs of layers of the same name with."""
         self.phase, self.seed, self.dtype = options.phase, options.seed, options.dtype
@@ -58,18 +59,25 @@ class TorchNetwork:
         self.generator = torch.Generator(options.device)
         where = options.phase, options.seed, options.beside
         self.feeds = open_feeds(net, *where, batch=options.batch) if options.read_data else {}
-        self.net = net = _with_shapes(net, self.feeds, options.batch)
+        net = _with_shapes(net, self.feeds, options.batch)
+        self.module = NetModule(
+            net,
+            options.phase,
+            seed=options.seed,
+            device=options.device,
+            dtype=options.dtype,
+            generator=self.generator,
+            source=source.module if source else None,
+        )
+        self.net, self.feeders, self.learnable = net, self.module.feeders, self.module.learnable
         self.blobs: dict[str, Shape] = net.blobs
-        store = BlobStore(options.seed, options.device, options.dtype)
-        self.learnable: list[Learnable] = store.learnable
-        self.units: list[Unit] = []
-        self.feeders: list[Layer] = [layer for layer in net.layers if of(layer).fed]
-        for layer in net.layers:
-            if not of(layer).fed:
-                self.units.append(self._unit(layer, store, source))
-        overwrite_in_place(self.units)
         self.outputs = net.outputs
         self._batch = 0
+
+    @property
+    def units(self) -> list[Unit]:
+        """The layers that run, in order."""
+        return self.module.units
 
     def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """The `wanted` blobs for one batch; see engine.Network."""
@@ -95,52 +103,20 @@ class TorchNetwork:
         dropped after their last use. In-place layers leave their own value under the name.
         """
         self.generator.manual_seed(seeds.derive(self.seed, "pass", batch))
-        units, last_use = self._plan(None if wanted is None else tuple(wanted))
-        values = self._inputs(
-            batch, inputs, {name for unit in units for name in unit.layer.bottoms} | set(wanted or ())
-        )
-        loss = torch.zeros((), dtype=self.dtype, device=self.torch_device)
-        for place, unit in enumerate(units):
-            bottoms = [values[name] for name in unit.layer.bottoms]
-            for i, passes in enumerate(unit.param.propagate_down):
-                if not passes:
-                    bottoms[i] = bottoms[i].detach()
-            unit.fit(bottoms)
-            tops = unit.run(*bottoms)
-            tops = (tops,) if isinstance(tops, Tensor) else tops
-            values.update(zip(unit.layer.tops, tops, strict=False))
-            for weight, top in zip(unit.loss_weights, tops, strict=False):
-                if weight:
-                    loss = loss + weight * top.sum()
-            for name in last_use.get(place, ()):
-                values.pop(name, None)
-        return values, loss
+        values = self._inputs(batch, inputs, self.module.needed(None if wanted is None else tuple(wanted)))
+        return self.module.run(values, wanted)
 
-    def named(self) -> dict[str, list[Tensor]]:
-        """Layer name -> its blobs, for every layer that has any; RootgenError where two of them have one name."""
-        found: dict[str, list[Tensor]] = {}
-        for unit in self.units:
-            if unit.blobs and unit.layer.name in found:
-                raise unit.error(
-                    "has the name of a layer above, so files could not tell their blobs apart", "rename it"
-                )
-            if unit.blobs:
-                found[unit.layer.name] = unit.blobs
-        return found
+    def named(self) -> dict[str, LayerBlobs]:
+        """See NetModule.named."""
+        return self.module.named()
 
     def learned(self) -> dict[str, list[np.ndarray]]:
         """Layer name -> its blobs, as float32 arrays, for every layer that has any."""
-        return {name: [to_numpy(blob) for blob in blobs] for name, blobs in self.named().items()}
+        return self.module.learned()
 
     def load(self, path: str | Path, *, whole: bool = False) -> None:
         """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
-        ours = self.named()
-        wanted = {name: [tuple(blob.shape) for blob in blobs] for name, blobs in ours.items()}
-        found = weights.matching(weights.read(path, self.net.layers), wanted, path, whole=whole)
-        with torch.no_grad():
-            for name, arrays in found.items():
-                for blob, values in zip(ours[name], arrays, strict=True):
-                    blob.copy_(from_numpy(values))
+        self.module.load_caffemodel(path, whole=whole)
 
     def close(self) -> None:
         """Stop reading data."""
@@ -159,41 +135,7 @@ class TorchNetwork:
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """An array on the net's device; images with their channels last in memory, which convolutions like."""
-        tensor = from_numpy(values).to(self.torch_device, self.dtype)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-
-    def _unit(self, layer: Layer, store: BlobStore, source: TorchNetwork | None) -> Unit:
-        """A layer with its blobs: those of the same layer of `source`, or filled."""
-        unit, shapes = Unit(layer, self.phase, self.generator), layer.shapes
-        other = next((o for o in source.units if o.layer.name == layer.name), None) if source else None
-        if other is not None:
-            found = tuple(tuple(blob.shape) for blob in other.blobs)
-            if found != shapes.params:
-                theirs, ours = (", ".join(map(shape_text, s)) or "none" for s in (found, shapes.params))
-                raise layer.error(f"learnable blobs {ours} in {self.phase}, but {theirs} in {other.phase}")
-            unit.blobs = other.blobs
-            return unit
-        fillers = FILLERS[layer.type](layer.param) if layer.type in FILLERS else []
-        for i, shape in enumerate(shapes.params):
-            unit.blobs.append(store.add(layer, i, shape, fillers[i] if fillers else None))
-        return unit
-
-    def _plan(self, wanted: tuple[str, ...] | None) -> tuple[list[Unit], dict[int, list[str]]]:
-        """The layers that a pass runs, and which blobs may be dropped after which of them."""
-        if wanted is None:
-            return self.units, {}
-        needed = set(wanted)
-        units: list[Unit] = []
-        for unit in reversed(self.units):
-            if needed.intersection(unit.layer.tops):
-                units.insert(0, unit)
-                needed.update(unit.layer.bottoms)
-        last = {name: place for place, unit in enumerate(units) for name in (*unit.layer.bottoms, *unit.layer.tops)}
-        drops: dict[int, list[str]] = {}
-        for name, place in last.items():
-            if name not in wanted:
-                drops.setdefault(place, []).append(name)
-        return units, drops
+        return in_order(from_numpy(values).to(self.torch_device, self.dtype))
 
     def _inputs(self, batch: int, inputs: Mapping[str, np.ndarray] | None, needed: set[str]) -> dict[str, Tensor]:
         """Blobs that come from outside, as far as they are needed: from `inputs`, else from Data layers."""
@@ -213,10 +155,7 @@ class TorchNetwork:
 
     def _check_input(self, layer: Layer, top: str, values: np.ndarray) -> None:
         """Refuse an array whose shape is not the blob's, but for the batch size."""
-        if tuple(values.shape[1:]) != self.blobs[top][1:] or not values.shape:
-            raise layer.error(
-                f"input '{top}' of {shape_text(values.shape)} where the net takes {shape_text(self.blobs[top])}"
-            )
+        self.module.check_input(layer, top, values.shape)
 
 
 def _with_shapes(net: Net, feeds: Mapping[str, Feed], batch: int | None) -> Net:

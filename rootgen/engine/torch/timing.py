@@ -21,11 +21,13 @@ class Runs(Protocol):
     """What is timed of a TorchNetwork, which is described there."""
 
     torch_device: torch.device
-    units: list[Unit]
     feeders: list[Layer]
     blobs: dict[str, Shape]
     learnable: list[Learnable]
     outputs: tuple[str, ...]
+
+    @property
+    def units(self) -> list[Unit]: ...
 
     @property
     def batch_size(self) -> int: ...

@@ -17,10 +17,9 @@ def dummy_data(unit: Unit) -> Run:
     per_top = fillers * len(unit.tops) if len(fillers) == 1 else fillers
 
     def run() -> tuple[Tensor, ...]:
-        seed = seeds.derive(unit.generator.initial_seed(), "dummy", unit.layer.name)  # each layer's own, pass by pass
-        generator = torch.Generator().manual_seed(seed)
+        drawn = unit.generator.initial_seed() if unit.generator else int(torch.randint(2**62, ()))
+        generator = torch.Generator().manual_seed(seeds.derive(drawn, "dummy", unit.layer.name))  # each layer's own
         places = zip(unit.tops, per_top, strict=True)
-        tops = (fill(shape, filler, generator, unit.layer.where) for shape, filler in places)
-        return tuple(top.to(unit.generator.device) for top in tops)
+        return tuple(fill(shape, filler, generator, unit.layer.where) for shape, filler in places)
 
     return run
