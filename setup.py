@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-FOLDERS = ("templates", "prototxt", "caffe_patches")
+FOLDERS = ("templates", "caffe_patches")  # prototxt/ is for reading; `rootgen emit` makes it
 
 
 def files(folder: str) -> list[str]:
@@ -38,6 +38,7 @@ setup(
         "pillow>=9",
         "lmdb>=1.4",
         "rich>=13",
+        "shtab>=1.9",  # completion: fish since then
     ],
     extras_require={
         "torch": ["torch>=2.2"],

@@ -1,46 +1,149 @@
-"""Files that are whole or absent (written beside their place, then renamed), and files that another file names."""
+"""Files that are whole or absent (written beside their place, then renamed), read within bounds, and named safely."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+import select
+import socket
+import stat
+import time
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rootgen.errors import RootgenError
+from rootgen import scratch
+from rootgen.errors import RootgenError, printable
 
 log = logging.getLogger("rootgen")
 
+MAX_BYTES = 2**31 - 1  # what protobuf takes, and more than any other file that is read whole
+MAX_NAME = 255  # bytes of a file's name, on every file system in use
+PIPE_WAIT_S = 5  # for somebody to open the other end of a pipe
+_ROOM = len(".previous.csv")  # that a suffix may take of a name made here
 
-def read_bytes(path: str | Path) -> bytes:
-    """Content of the file `path`; RootgenError where it cannot be read."""
+
+def read_bytes(path: str | Path, *, most: int = MAX_BYTES, pipes: bool = False) -> bytes:
+    """Content of the file `path`, of at most `most` bytes; RootgenError where it cannot be read or is larger.
+
+    `pipes` lets pipes and terminals pass, for what a command line names; elsewhere a file is a regular file, and
+    nothing waits for what may never come.
+    """
     try:
-        return Path(path).read_bytes()
+        descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123
+            facts = os.fstat(descriptor)
+            if stat.S_ISREG(facts.st_mode):
+                _refuse_large(path, facts.st_size, most)
+                return file.readall()
+            if not (pipes and (stat.S_ISFIFO(facts.st_mode) or stat.S_ISCHR(facts.st_mode))):
+                _refuse_kind(path, facts.st_mode)
+            content = b""
+            while chunk := _more(descriptor, path, not content):
+                content += chunk
+                _refuse_large(path, len(content), most)
+            return content
     except OSError as error:
         raise RootgenError(f"cannot read: {error.strerror}", where=path) from error
+    except MemoryError:
+        raise RootgenError("does not fit into memory", where=path) from None
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Put `text` (UTF-8) into the file `path`, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+def check_regular(path: str | Path) -> None:
+    """Refuse what is there and is no regular file, before something opens it that would wait: HDF5, LMDB, Caffe."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        return  # whoever opens it says what is wrong
+    if not stat.S_ISREG(mode):
+        _refuse_kind(path, mode)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Put `content` into the file `path`, whole or not at all."""
-    with replacing(path) as beside:
+def _refuse_kind(path: str | Path, mode: int) -> None:
+    kinds = ((stat.S_ISDIR, "directory"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"))
+    kind = next((word for test, word in kinds if test(mode)), "device")
+    raise RootgenError(f"cannot read: Is a {kind}", where=path)
+
+
+def _refuse_large(path: str | Path, size: int, most: int) -> None:
+    if size > most:
+        found = f"{size / 2**20:.0f} MiB" if size < 2**40 else f"{size / 2**40:.0f} TiB"
+        raise RootgenError(f"{found} are too large for such a file (at most {most / 2**20:.0f} MiB)", where=path)
+
+
+def _more(descriptor: int, path: str | Path, first: bool) -> bytes:
+    """The next bytes of a file or of a pipe that does not block; b"" at its end.
+
+    RootgenError where a pipe has nobody who writes to it.
+    """
+    give_up = time.monotonic() + PIPE_WAIT_S
+    while True:
+        try:
+            chunk = os.read(descriptor, 2**20)
+        except BlockingIOError:  # somebody is about to write
+            select.select([descriptor], [], [])
+            continue
+        if chunk or not first or not stat.S_ISFIFO(os.fstat(descriptor).st_mode) or _hung_up(descriptor):
+            return chunk
+        if time.monotonic() > give_up:
+            raise RootgenError("a pipe that nobody writes to", where=path)
+        time.sleep(0.02)
+
+
+def _hung_up(descriptor: int) -> bool:
+    """Whether a pipe had a writer, who is gone."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
+
+
+def safe_name(name: str, taken: Container[str] = ()) -> str:
+    """A file's name made of `name`, whatever that holds: itself where it is one already.
+
+    It has no separators and no control characters, begins with no dot and no dash, and is neither empty nor too
+    long for a suffix. Where it had to be cut, or `taken` has it already, digits of the name's hash tell it apart.
+    """
+    good = printable(name.encode("utf-8", "backslashreplace").decode()).replace("/", "_").replace("\\", "_")
+    if good.startswith((".", "-")) or not good:
+        good = f"_{good.lstrip('.-')}"
+    room = MAX_NAME - _ROOM - 9
+    short = good.encode()[:room].decode(errors="ignore")
+    if short == good and short not in taken:
+        return short
+    digits = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{short}-{digits[:8]}"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name`, which safe_name made, in `folder`; RootgenError where it would lie anywhere else."""
+    path = folder / name
+    if os.path.realpath(path.parent) != os.path.realpath(folder) or path.name in ("", ".."):
+        raise RootgenError(f"'{name}' would be written outside", where=folder)
+    return path
+
+
+def write_text(path: str | Path, text: str, *, durable: bool = True) -> None:
+    """Put `text` (UTF-8; lone surrogates are the bytes they stand for) into the file `path`; see `replacing`."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), durable=durable)
+
+
+def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> None:
+    """Put `content` into the file `path`, whole or not at all; see `replacing`."""
+    with replacing(path, durable=durable) as beside:
         beside.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """A path beside `path` to write a file or make a folder at; it takes `path`'s place if the block ends well.
 
     A file replaces what was there, a symbolic link stays and its target is replaced. A folder only takes a place
     that is free or an empty folder. On any error, Ctrl-C included, what was begun is removed and `path` is as it was.
+    That holds for a machine that loses power, too: the content is on the disk before it has the name, and the name
+    before this returns. Not `durable`: for what is quickly made again, that wait is left out.
     """
     path = Path(path)
     if is_stream(path):
@@ -48,22 +151,60 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield path
         return
     path = Path(os.path.realpath(path))
+    made = [folder for folder in path.parents if not folder.exists()]
     holder = _holder(path)
     try:
-        beside = holder / path.name
+        beside = holder.path / path.name
         with _told(path):
             yield beside
             if beside.is_file():
                 _keep_mode(path, beside)
+            if durable:
+                _sync_all(beside)
             beside.replace(path)
+            for folder in (path.parent, *(folder.parent for folder in made)) if durable else ():
+                sync(folder)
     finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        holder.remove()
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or folder `path` is on the disk; a file system that cannot say so is let pass."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:  # a folder that may be written to and not be read
+        return
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Be the only process that works on `what`, as long as the block runs; RootgenError says which other one does.
+
+    The lock is the operating system's on the file `path`, which goes with the block; one that a killed process left
+    does not count. Where the folder's file system has no locks, a warning says so.
+    """
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(path, what)
+    try:
+        yield
+    finally:
+        if file is not None:
+            path.unlink(missing_ok=True)
+            os.close(file)
 
 
 def check_writable(path: str | Path) -> None:
     """Refuse a `path` that `replacing` could not write, before the long work it waits for; its folder is made."""
     if not is_stream(Path(path)):
-        _holder(Path(os.path.realpath(path))).rmdir()
+        _holder(Path(os.path.realpath(path))).remove()
 
 
 def is_stream(path: Path) -> bool:
@@ -97,11 +238,60 @@ def locate(name: str, beside: Path | None, where: object = None) -> Path:
     return path
 
 
-def _holder(path: Path) -> Path:
+def _holder(path: Path) -> scratch.Folder:
     """A new folder beside `path`, where what takes its place is made."""
     with _told(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RootgenError("is a socket or a device, and is not replaced", where=path, hint="choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        return scratch.Folder(*_around(path), path.parent)
+
+
+def _around(path: Path) -> tuple[str, str]:
+    """Prefix and suffix of the names of folders beside `path` that hold what takes its place: also no more than 255."""
+    return f".{os.fsdecode(os.fsencode(path.name)[:200])}.", ".partial"
+
+
+def _lock(path: Path, what: str) -> int | None:
+    """The open and locked file `path`, which says whose it is; None where there are no locks."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(file, 300, 0).decode(errors="replace").strip()
+            os.close(file)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                who = holder or "another process"
+                raise RootgenError(f"{who} is at work on it", where=what, hint="wait for it, or end it") from None
+            log.warning("%s: no locks here (%s): nothing else may work on it meanwhile", what, error.strerror)
+            path.unlink(missing_ok=True)
+            return None
+        if _is_at(file, path):  # not one that its last owner has just removed
+            os.ftruncate(file, 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} (since {since})\n".encode(), 0)
+            return file
+        os.close(file)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether the open `file` is what `path` names now."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sync_all(path: Path) -> None:
+    """`sync` a file, or a folder with all that it holds."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            if not Path(folder, name).is_symlink():
+                sync(Path(folder, name))
+        sync(Path(folder))
+    if path.is_file():
+        sync(path)
 
 
 def _keep_mode(path: Path, beside: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError, did_you_mean, integer, wrong_type
 
 RULES = ("root", "column", "tree")
 KINDS = ("original", *RULES)
@@ -41,6 +41,30 @@ class Plan:
         kind, _, n = name.rpartition("-")
         return cls(kind, int(n)) if kind else cls()
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        root: int | None = None,
+        column: int | None = None,
+        tree: int | None = None,
+        group: Mapping[str, int] | None = None,
+    ) -> Plan:
+        """The plan of at most one rule and of layers set by hand (`group`: name -> groups); none is the original."""
+        rules = {kind: n for kind, n in zip(RULES, (root, column, tree), strict=True) if n is not None}
+        if len(rules) > 1:
+            told = " and ".join(f"{kind}={n}" for kind, n in rules.items())
+            raise RootgenError(f"{told}: only one rule at a time", hint="keep one of root, column and tree")
+        if group is not None and not isinstance(group, Mapping):
+            raise wrong_type("group", group, "a dict of layer name to number of groups")
+        by_hand = []
+        for layer, n in (group or {}).items():
+            if not isinstance(layer, str):
+                raise wrong_type("a layer of group", layer, "text")
+            by_hand.append((layer, integer(f"group['{layer}']", n)))
+        kind, n = next(iter(rules.items()), ("original", 1))
+        return cls(kind, integer(kind, n), tuple(by_hand))
+
     def __str__(self) -> str:
         """Short name: `root-8`, `conv2a=4`, or both."""
         by_hand = [f"{layer}={group}" for layer, group in self.by_hand]
@@ -55,6 +79,20 @@ class Plan:
         if self.kind == "tree":
             return [self.n << stage for stage in range(stages)]
         return [self.n] * stages
+
+
+def chosen(
+    plan: object, root: int | None, column: int | None, tree: int | None, group: Mapping[str, int] | None
+) -> Plan:
+    """The argument `plan` of a call, or what the other four ask for (see Plan.of); both is an error."""
+    asked = Plan.of(root=root, column=column, tree=tree, group=group)
+    if plan is None:
+        return asked
+    if not isinstance(plan, Plan):
+        raise wrong_type("plan", plan, "a rootgen.Plan")
+    if asked != Plan():
+        raise RootgenError(f"plan is {plan}, and {asked} is asked for too", hint="put all of it into the plan")
+    return plan
 
 
 def parse_by_hand(settings: Iterable[str]) -> tuple[tuple[str, int], ...]:

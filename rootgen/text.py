@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, printable
 
 SIZE_MAX = 2**31 - 1  # Caffe keeps sizes and counts in a C int
 
@@ -40,18 +42,111 @@ def byte_size(count: int) -> str:
     return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
 
 
+@dataclass(frozen=True)
+class Table:
+    """Cells under a header, shown as plain text, Markdown, CSV or HTML; each cell is the text that `str` gives.
+
+    In all but CSV the first column is left-aligned, and columns of numbers are right-aligned.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str | None = None
+
+    def plain(self) -> str:
+        """Columns with two spaces between; ends with a line break."""
+        cells, right = self._cells(), self._right()
+        widths = [max(len(line[i]) for line in [list(self.header), *cells]) for i in range(len(self.header))]
+
+        def line(row: Sequence[str]) -> str:
+            parts = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+            return "  ".join(parts).rstrip()
+
+        lines = [line(self.header), line(["-" * w for w in widths]), *(line(row) for row in cells)]
+        return "\n".join([printable(self.title), *lines] if self.title else lines) + "\n"
+
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown, its title in bold above; ends with a line break."""
+
+        def line(row: Sequence[str]) -> str:
+            return "| " + " | ".join(map(_markdown_cell, row)) + " |"
+
+        rule = "|" + "|".join("---:" if right else "---" for right in self._right()) + "|"
+        lines = [line(self.header), rule, *(line(row) for row in self._cells())]
+        return "\n".join([f"**{_markdown_cell(self.title)}**", "", *lines] if self.title else lines) + "\n"
+
+    def csv(self) -> str:
+        """The header and a line per row, without the title; ends with a line break."""
+        import csv
+        import io
+
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([list(self.header), *self.rows])
+        return out.getvalue()
+
+    def html(self) -> str:
+        """A <table>, its title as the caption; ends with a line break."""
+        from html import escape
+
+        right = self._right()
+
+        def line(row: Sequence[str], tag: str) -> str:
+            parts = (
+                f'<{tag} style="text-align: {"right" if r else "left"}">{escape(cell)}</{tag}>'
+                for cell, r in zip(row, right, strict=True)
+            )
+            return f"<tr>{''.join(parts)}</tr>"
+
+        caption = [f"<caption>{escape(self.title)}</caption>"] if self.title else []
+        head = f"<thead>{line(self.header, 'th')}</thead>"
+        body = ["<tbody>", *(line(row, "td") for row in self._cells()), "</tbody>"]
+        return "\n".join(["<table>", *caption, head, *body, "</table>"]) + "\n"
+
+    def __str__(self) -> str:
+        return self.plain().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def _cells(self) -> list[list[str]]:
+        """What is shown: names from files may hold more than printable characters."""
+        return [[printable(str(cell)) for cell in row] for row in self.rows]
+
+    def _right(self) -> list[bool]:
+        """Per column, whether it holds numbers."""
+        cells = self._cells()
+        return [i > 0 and all(_numeric(row[i]) for row in cells) for i in range(len(self.header))]
+
+
+class Shown:
+    """What a call gives back to look at: `str` and `repr` are its tables as text, and a notebook shows them as HTML."""
+
+    def tables(self) -> list[Table]:
+        """The tables that show it."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return joined(self.tables()).rstrip("\n")
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "\n".join(table.html() for table in self.tables())
+
+
+def joined(tables: Iterable[Table]) -> str:
+    """Tables as plain text, an empty line between."""
+    return "\n".join(table.plain() for table in tables)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> str:
-    """Plain text table: first column left-aligned, columns of numbers right-aligned, two spaces between."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    right = [i > 0 and all(_numeric(row[i]) for row in cells) for i in range(len(header))]
+    """The plain text of a Table."""
+    return Table(header, list(rows), title).plain()
 
-    def line(row: Sequence[str]) -> str:
-        parts = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
-        return "  ".join(parts).rstrip()
 
-    lines = [line(header), line(["-" * w for w in widths]), *(line(row) for row in cells)]
-    return "\n".join([title, *lines] if title else lines) + "\n"
+def _markdown_cell(text: str) -> str:
+    """A cell's text with what would end the cell or begin markup escaped."""
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _numeric(cell: str) -> bool:

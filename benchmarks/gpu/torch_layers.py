@@ -75,7 +75,8 @@ def net_times(batch: int, left: Callable[[], float]) -> list[Row]:
         for name in cases.NETS:
             if left() < 15:
                 return rows
-            net = timing.measure(cases.train_val(name), batch=batch, iterations=5, engine="torch", device="gpu").whole
+            path = cases.train_val(name)
+            net = timing.measure(path, batch_size=batch, iterations=5, engine="torch", device="gpu").whole
             way = f"PyTorch channels_last{' TF32' * tf32}"
             rows.append(Row("net", name, batch, way, net.forward, net.backward or 0))
     return rows

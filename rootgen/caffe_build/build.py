@@ -81,6 +81,8 @@ def build(
     with _one_at_a_time():
         plan = BuildPlan(options, tree.find_tree(named), tuple(series.wanted(vanilla=options.vanilla)), tools)
         kept = paths.cache("caffe") / plan.key
+        if kept.exists():
+            paths.check_own_tree(kept)
         if tests or not (kept / RECORD).is_file():
             _make(plan, kept, jobs or len(os.sched_getaffinity(0)), tests, report)
         if prefix is None:

@@ -6,9 +6,9 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
+from rootgen import scratch
 from rootgen.caffe_build.prefix import Prefix
 from rootgen.errors import RootgenError
 
@@ -49,8 +49,7 @@ for _ in range({ITERATIONS}):
 
 def check_prefix(prefix: Prefix) -> list[tuple[str, float, float]]:
     """(way, first loss, last loss) of each way to train with the Caffe in `prefix`; RootgenError if they differ."""
-    with tempfile.TemporaryDirectory(prefix="rootgen-check-") as name:
-        folder = Path(name)
+    with scratch.folder("rootgen-check-") as folder:
         (folder / "net.prototxt").write_text(NET, encoding="utf-8")
         (folder / "solver.prototxt").write_text(SOLVER, encoding="utf-8")
         ways = {"caffe train": _losses([str(prefix.tool), "train", "-solver", "solver.prototxt"], folder, prefix)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import shlex
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 from rootgen import paths
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
+
+log = logging.getLogger("rootgen")
 
 RECORD = "rootgen.json"
 VARIABLE = "ROOTGEN_CAFFE_PREFIX"
@@ -71,10 +74,15 @@ class Prefix:
 
 
 def find_prefix(named: Path | None = None) -> Prefix:
-    """The Caffe to use: `named`, else $ROOTGEN_CAFFE_PREFIX, else the last that `rootgen caffe build` built."""
+    """The Caffe to use: `named`, else $ROOTGEN_CAFFE_PREFIX, else the last that `rootgen caffe build` built.
+
+    RootgenError where there is none, or where somebody else can write to the one in the cache.
+    """
     by_variable = os.environ.get(VARIABLE)
     chosen = named or (Path(by_variable) if by_variable else paths.cache("caffe") / "current")
     if (chosen / RECORD).is_file():
+        if not (named or by_variable):  # those are the user's own word, as PYTHONPATH is
+            paths.check_own_tree(chosen.resolve())
         return Prefix(chosen.resolve())
     if named or by_variable:
         where = "--prefix" if named else VARIABLE
@@ -85,19 +93,31 @@ def find_prefix(named: Path | None = None) -> Prefix:
 def import_path() -> str | None:
     """Why `import caffe` cannot work here, or None where it can; puts a built pycaffe on sys.path if it must."""
     found = importlib.util.find_spec("caffe")
-    if found is not None and found.origin is not None:  # a folder without __init__.py has none, and is no pycaffe
-        return None
     try:
-        python = find_prefix().python
+        if found is not None and found.origin is not None:  # a folder without __init__.py has none, and is no pycaffe
+            _check_linked(Path(found.origin))
+            return None
+        prefix = find_prefix()
+    except paths.SharedCacheError as error:
+        log.warning("pycaffe is passed over: %s", error)
+        return error.what
     except RootgenError as error:
         return error.what
+    python = prefix.python
     if not (python / "caffe/_caffe.so").is_file():
         return f"{python.parent}: built without pycaffe"
-    made_for = find_prefix().record["python"]
+    made_for = prefix.record["python"]
     if made_for != sysconfig.get_python_version():
         return f"{python}: pycaffe is built for Python {made_for}, this is {sysconfig.get_python_version()}"
     sys.path.append(str(python))
     return None
+
+
+def _check_linked(origin: Path) -> None:
+    """Refuse a module of the cache, as `rootgen caffe build --link` has it found, that others can write to."""
+    place = origin.resolve().parents[2]
+    if (place / RECORD).is_file() and place.parent == (paths.root() / "caffe").resolve():
+        paths.check_own_tree(place)
 
 
 def _before(name: str, path: Path) -> str:

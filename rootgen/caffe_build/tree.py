@@ -7,12 +7,11 @@ import logging
 import os
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rootgen import paths
+from rootgen import paths, scratch
 from rootgen.errors import RootgenError
 from rootgen.files import replacing
 
@@ -141,8 +140,7 @@ def _clone(place: Path) -> None:
 def _debian_source(place: Path) -> None:
     """The orig tarball of Debian's package, from the mirror of this machine's own apt, which stays as it is."""
     log.info("fetching Debian's source package of Caffe")
-    with tempfile.TemporaryDirectory(prefix="rootgen-apt-") as name:
-        folder = Path(name)
+    with scratch.folder("rootgen-apt-") as folder:
         failure = "this machine's apt names no Debian mirror"
         for site in _mirrors():
             failure = _apt_source(site, folder)

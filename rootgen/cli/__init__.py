@@ -8,6 +8,7 @@ everything else to stderr. Exit code 0: done; 1: it failed; 2: wrong usage; 130:
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -16,10 +17,11 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NoReturn
 
 from rootgen import __version__
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.cli.output import write_out as write_out
+from rootgen.cli.parser import Parser
+from rootgen.errors import RootgenError, UnknownNameError, did_you_mean, printable
 
 COMMANDS = {
     "list": "architectures of the paper, their rows and their groups",
@@ -32,27 +34,17 @@ COMMANDS = {
     "data": "make LMDB and mean of Fashion-MNIST, CIFAR-10 or an image folder",
     "train": "train a solver.prototxt, with PyTorch or pycaffe",
     "time": "time networks layer by layer",
+    "test": "score a trained model: loss, accuracy, top-5",
+    "classify": "the likeliest classes of images",
     "correlation": "inter-layer filter correlation of a trained model",
     "draw": "draw a network as a picture that shows its groups",
     "plot": "the paper's figures, reported and measured",
+    "deploy": "the deploy net of any training net",
+    "fold": "fold BatchNorm, Scale and the like into the layers beside them",
     "caffe": "build, check or use a patched Caffe",
     "reproduce": "emit, data, train, correlate and plot in one command",
+    "completion": "a script that completes rootgen's words in bash, zsh or fish",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that prints wrong usage as one line and exits with 2."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(2)
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        sys.stdout.flush()
-        super().exit(status, message)
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        print(message, end="", file=file or sys.stderr)  # argparse's own hides that it could not be written
 
 
 class UsageError(RootgenError):
@@ -86,6 +78,10 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
 
 def _general(words: Sequence[str]) -> int:
     """What `rootgen` does without a command: help, version, or wrong usage."""
+    if words[:1] == ["help"] and len(words) > 1 and not words[1].startswith("-"):
+        if words[1] in COMMANDS:
+            return run_command(words[1], [*words[2:], "--help"])
+        raise UsageError(f"no command '{words[1]}'", hint=did_you_mean(words[1], COMMANDS))
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
@@ -103,13 +99,13 @@ def _exit_code(prog: str, call: Callable[[], int]) -> int:
         sys.stdout.flush()
     except RootgenError as error:
         print(f"{prog}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, (UsageError, UnknownNameError)) else 1
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader went away, as `| head` does
+    except BrokenPipeError:  # the reader went away, as `| head` does: quietly, as SIGPIPE ends other programs
         _drop_stdout()
-        return 0
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is None:  # stdout itself
             _drop_stdout()
@@ -127,24 +123,28 @@ def refuse_idle(args: argparse.Namespace, names: Sequence[str], why: str, hint: 
             raise UsageError(f"--{name.replace('_', '-')} {why}", hint=hint)
 
 
-def write_out(text: str, path: str | None) -> None:
-    """Put `text` on stdout, or whole into the file `path` (`-` is stdout)."""
-    if path in (None, "-", "/dev/stdout"):  # which may be a file that is appended to
-        sys.stdout.write(text)
-    else:
-        from rootgen.files import write_text
-
-        write_text(str(path), text)
-
-
 def _settle_streams() -> None:
-    """Prototxt is UTF-8 whatever the locale says; bytes of a file's name come out as they are; closed streams drop."""
+    """Prototxt is UTF-8 whatever the locale says; bytes of a file's name come out as they are.
+
+    Where whoever started this closed a stream, as a daemon may do, no file opened later gets its number; what goes
+    to such a stdout is an error, and what goes to such a stderr is dropped.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started this, as a daemon may do
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+        if stream is None:
+            kind = _Closed if name == "stdout" else io.TextIOWrapper
+            setattr(sys, name, kind(open(os.devnull, f"{mode}b"), encoding="utf-8"))  # noqa: PTH123, SIM115
         elif name == "stdout" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+class _Closed(io.TextIOWrapper):
+    """A stdout that nobody opened."""
+
+    def write(self, text: str) -> int:
+        if text:
+            raise OSError(errno.EBADF, "stdout is closed")
+        return 0
 
 
 def _drop_stdout() -> None:
@@ -155,13 +155,45 @@ def _drop_stdout() -> None:
 def _usage() -> str:
     width = max(map(len, COMMANDS), default=0)
     lines = [f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()]
-    return "usage: rootgen COMMAND ...   (rootgen COMMAND --help tells more)\n\n" + "\n".join(lines) + "\n"
+    return "usage: rootgen COMMAND ...   (rootgen help COMMAND tells more)\n\n" + "\n".join(lines) + "\n"
+
+
+class _Lines(logging.Handler):
+    """Log lines on the stderr of the moment, above the progress bars that may stand there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rootgen.cli.progress_bars import say
+
+        say(self.format(record))
+
+
+class _Once(logging.Filter):
+    """Drops a record that says `once` and was shown before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = not getattr(record, "once", False) or text not in self.shown
+        self.shown.add(text)
+        return new
 
 
 def _log_to_stderr() -> None:
     """Show what the library logs as `rootgen: ...` lines on stderr."""
     logger = logging.getLogger("rootgen")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("rootgen: %(message)s"))
-    logger.handlers[:] = [handler]  # anew at each call: stderr may be another one by now
+    handler = _Lines()
+    handler.setFormatter(_OneLine("rootgen: %(message)s"))
+    handler.addFilter(_Once())
+    logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches and fonts are not the user's concern
+
+
+class _OneLine(logging.Formatter):
+    """A line per record, whatever the names in it hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rootgen.errors import RootgenError
-from rootgen.grouping import RULES, Plan, parse_by_hand
+from rootgen.grouping import Plan, parse_by_hand
 from rootgen.net.graph import PHASES
-from rootgen.text import parse_shape, percent_change, table
+from rootgen.text import parse_shape
 
 if TYPE_CHECKING:
-    from rootgen.engine.train import Stop
-    from rootgen.net.cost import Cost
-    from rootgen.net.graph import Net, Shape
+    from rootgen.net.graph import Shape
+    from rootgen.net.load import LoadedNet
 
 log = logging.getLogger("rootgen")
 
@@ -65,25 +62,18 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> Plan:
     """The plan that the parsed options ask for; the original network where they ask for nothing."""
-    by_hand = parse_by_hand(args.group)
-    for kind in RULES:
-        n = getattr(args, kind)
-        if n is not None:
-            return Plan(kind, n, by_hand)
-    return Plan(by_hand=by_hand)
+    return Plan.of(root=args.root, column=args.column, tree=args.tree, group=dict(parse_by_hand(args.group)))
 
 
 def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) -> None:
-    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, `--lenient`, and `--batch` where it matters."""
+    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, `--lenient`, and `--batch-size` where it matters."""
     parser.add_argument("--phase", choices=PHASES, default="TEST", help="layers of this phase (default: TEST)")
     parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that the layers' rules speak of")
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="a stage of the rules; repeatable")
     parser.add_argument("--input", metavar="CxHxW", help="size of the input images, whatever the net or its data says")
-    parser.add_argument(
-        "--lenient", action="store_true", help="pass over fields that Caffe 1.0 does not have (nets of its forks)"
-    )
+    add_lenient_argument(parser)
     if batch:
-        parser.add_argument("--batch", type=positive, metavar="N", help="images per batch")
+        add_batch_size(parser, help="images per batch, whatever the net says")
     parser.add_argument(
         "--shape",
         action="append",
@@ -93,20 +83,38 @@ def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) ->
     )
 
 
-def read_net(path: str, args: argparse.Namespace) -> Net:
-    """The net at `path` with its shapes; what was assumed, and what is not known, goes to the log."""
-    from rootgen.net.load import load
-
-    net = load(
-        path,
-        args.phase,
-        level=args.level,
-        stages=args.stage,
-        lenient=args.lenient,
-        input_shape=input_shape(args),
-        batch=args.batch,
-        given=given(args),
+def add_lenient_argument(parser: argparse.ArgumentParser) -> None:
+    """`--lenient`."""
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        help="pass over fields and enum values that Caffe 1.0 does not have (files of its forks), with a warning",
     )
+
+
+def add_batch_size(parser: argparse._ActionsContainer, *, help: str, default: int | None = None) -> None:
+    """`--batch-size`, and `--batch`, as earlier releases had it in some verbs."""
+    parser.add_argument("--batch-size", type=positive, default=default, metavar="N", help=help)
+    parser.add_argument(
+        "--batch", dest="batch_size", type=positive, default=argparse.SUPPRESS, metavar="N", help=argparse.SUPPRESS
+    )
+
+
+def read_net(path: str, args: argparse.Namespace) -> LoadedNet:
+    """The net at `path` (`-`: on stdin) with its shapes; what was assumed, or is not known, goes to the log."""
+    from rootgen.cli import stdin
+    from rootgen.net.load import load, load_text
+
+    how: dict[str, Any] = {
+        "phase": args.phase,
+        "level": args.level,
+        "stages": args.stage,
+        "lenient": args.lenient,
+        "input_shape": input_shape(args),
+        "batch": args.batch_size,
+        "given": given(args),
+    }
+    net = load_text(stdin.read(), where=stdin.STDIN, beside=Path(), **how) if path == "-" else load(path, **how)
     for note in net.notes:
         log.warning(note)
     return net
@@ -131,18 +139,6 @@ def given(args: argparse.Namespace) -> dict[str, Shape]:
     return found
 
 
-def totals(before: Cost, after: Cost, title: str) -> str:
-    """Table of the parameters and multiply-adds of two nets."""
-    rows = [
-        [name, f"{old:,}", f"{new:,}", percent_change(old, new)]
-        for name, old, new in (
-            ("params", before.params, after.params),
-            ("macs per image", before.macs, after.macs),
-        )
-    ]
-    return table([title, "before", "after", "change"], rows)
-
-
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """--engine, --device and --threads."""
     from rootgen.engine.api import ENGINES
@@ -162,17 +158,3 @@ def limit_threads(count: int | None) -> None:
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
-
-
-@contextmanager
-def signals(stop: Stop) -> Iterator[None]:
-    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rootgen.errors import printable
 from rootgen.progress import Report
 
 if TYPE_CHECKING:
@@ -15,8 +16,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def progress(*, unit: str = "", fields: Sequence[str] = ()) -> Progress:
-    """A progress display on stderr (a context manager: `add_task`, `update`, `advance`); silent off a terminal.
+_shown: list[Progress] = []  # what stands on the terminal now
+
+
+def say(text: str) -> None:
+    """A line on stderr, whatever the names in it hold, above the bars that are shown there.
+
+    Nobody who reads it any more ends no training.
+    """
+    text = printable(text)
+    with suppress(OSError):
+        if _shown:
+            _shown[-1].console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress(*, unit: str = "", fields: Sequence[str] = ()) -> Iterator[Progress]:
+    """A progress display on stderr (`add_task`, `update`, `advance`); silent off a terminal.
 
     `fields` name extra columns, each shown as `name value` from the task's keyword of that name.
     """
@@ -32,7 +50,16 @@ def progress(*, unit: str = "", fields: Sequence[str] = ()) -> Progress:
         TimeRemainingColumn(),
     ]
     console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True)
+    disable = not sys.stderr.isatty()
+    with Progress(*columns, console=console, disable=disable, transient=True) as bar:
+        if disable:
+            yield bar
+            return
+        _shown.append(bar)
+        try:
+            yield bar
+        finally:
+            _shown.remove(bar)
 
 
 def track(items: Collection[T], description: str, unit: str = "") -> Iterator[T]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rootgen.correlation.responses import ImageSource
 from rootgen.errors import RootgenError
-from rootgen.files import locate
+from rootgen.files import locate, safe_name
 from rootgen.net.read import read
 from rootgen.proto import schema
 
@@ -21,10 +21,10 @@ OTHER_HALF = (("train", "test"), ("train", "val"), ("test", "train"), ("val", "t
 log = logging.getLogger("rootgen")
 
 
-def find_net(model: str | Path, net: str | Path | None = None) -> Net:
+def find_net(model: str | Path, net: str | Path | None = None, *, lenient: bool = False) -> Net:
     """The net of `model`: the prototxt `net` where given, else the layers that the caffemodel carries."""
     if net is not None:
-        return read(net, phase="TEST")
+        return read(net, phase="TEST", lenient=lenient)
     if Path(model).suffix in (".h5", ".hdf5"):
         raise RootgenError("an HDF5 model holds weights and no net", where=model, hint="pass the net as --net")
     return read(model)
@@ -37,6 +37,7 @@ def find_images(
     net_path: str | Path | None = None,
     data: Sequence[str] = (),
     mean: str | None = None,
+    lenient: bool = False,
 ) -> list[ImageSource]:
     """The image sets to run `model` on: `data` where given, else those of the net's Data layers.
 
@@ -45,14 +46,14 @@ def find_images(
     """
     layers = _data_layers(net)
     if net_path is not None and not str(net_path).endswith(".caffemodel"):
-        layers = _data_layers(read(net_path, phase="TRAIN")) | layers
+        layers = _data_layers(read(net_path, phase="TRAIN", lenient=lenient)) | layers
     transform = schema.TransformationParameter()
     if layers:
-        transform.CopyFrom(next(reversed(layers.values())).transform_param)
+        schema.copy(next(reversed(layers.values())).transform_param, transform)
     if data:
-        names = {path: _name(path) for path in data}
+        names = {path: safe_name(_name(path)) for path in data}
         if len(set(names.values())) < len(names):
-            names = {path: str(path).strip("./").replace("/", "_") for path in data}
+            names = {path: safe_name(str(path).strip("./")) for path in data}
         return [ImageSource(name, Path(path), _settled(transform, model, mean)) for path, name in names.items()]
     if not layers:
         raise RootgenError(
@@ -60,14 +61,18 @@ def find_images(
             where=model,
             hint="pass --data LMDB, and --mean FILE where a mean is subtracted",
         )
-    found: dict[str, ImageSource] = {}
+    found: dict[Path, Any] = {}  # image set -> its transform_param
     for source, layer in layers.items():
         path = _locate(source, model)
-        found.setdefault(_name(path), ImageSource(_name(path), path, _settled(layer.transform_param, model, mean)))
+        found.setdefault(path, _settled(layer.transform_param, model, mean))
         for beside in _beside(path) if len(layers) == 1 else ():
             log.info("%s: found beside %s, taken too", beside, path.name)
-            found.setdefault(_name(beside), ImageSource(_name(beside), beside, next(iter(found.values())).transform))
-    return list(found.values())
+            found.setdefault(beside, found[path])
+    sources: dict[str, ImageSource] = {}
+    for path, settled in found.items():
+        name = safe_name(_name(path), sources)
+        sources[name] = ImageSource(name, path, settled)
+    return list(sources.values())
 
 
 def _data_layers(net: Net) -> dict[str, Any]:
@@ -77,8 +82,7 @@ def _data_layers(net: Net) -> dict[str, Any]:
 
 def _settled(transform: Any, model: str | Path, mean: str | None) -> Any:
     """A transform_param whose mean file is found, or replaced by `mean`."""
-    settled = schema.TransformationParameter()
-    settled.CopyFrom(transform)
+    settled = schema.copy(transform, schema.TransformationParameter())
     if mean is not None:
         settled.ClearField("mean_value")
         settled.mean_file = mean

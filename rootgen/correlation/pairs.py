@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import UnknownNameError
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
 from rootgen.net.layers.utility import joined_axis
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, groups
 
 AXES = 4  # of a response: N x C x H x W; what has others is refused when it is measured
 CHANNELS = 1
+SUMS = {"Eltwise": slice(None), "Axpy": slice(1, None)}  # types that add blobs -> the bottoms that they add
+HANDED_ON = slice(1)  # of other types: what they scale by, or take a mask or a size from, is no response
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,14 @@ def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
     """
     found: dict[tuple[str, str], AdjacentPair] = {}
     for index, later in enumerate(net.layers):
-        if later.type != "Convolution" or not net.makers[index]:
+        if later.type not in FORWARD_CONVOLUTIONS or not net.makers[index]:
             continue
         for source, before in _convolutions(net, net.makers[index][0]):
             earlier = net.layers[source]
             pair = AdjacentPair(
                 layers=(earlier.name, later.name),
                 blobs=(_response(net, source), _response(net, index)),
-                group=later.param.convolution_param.group,
+                group=groups(later),
                 input=later.bottoms[0],
                 before=before,
             )
@@ -61,7 +64,7 @@ def choose_pairs(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[A
     known = {str(pair): pair for pair in pairs}
     for name in names:
         if name not in known:
-            raise RootgenError(f"no pair '{name}' of adjacent convolutions", hint=did_you_mean(name, known))
+            raise UnknownNameError(f"no pair '{name}' of adjacent convolutions", name, known)
     return tuple(known[name] for name in names)
 
 
@@ -70,20 +73,18 @@ def _convolutions(
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The convolutions whose responses layer `index` hands on, each with the blobs concatenated ahead of it."""
     layer, sources = net.layers[index], net.makers[index]
-    if layer.type == "Convolution":
+    if layer.type in FORWARD_CONVOLUTIONS:
         yield index, before
     elif layer.type == "Concat" and joined_axis(layer, AXES) == CHANNELS:
         for position, source in enumerate(sources):
             yield from _convolutions(net, source, (*before, *layer.bottoms[:position]), summed)
-    elif layer.type == "Eltwise":
-        for source in () if summed else sources:
-            yield from _convolutions(net, source, before, True)
-    elif sources and _keeps_channels(layer):  # a second bottom says factors or a size
-        yield from _convolutions(net, sources[0], before, summed)
+    elif _keeps_channels(layer) and not (layer.type in SUMS and summed):
+        for source in sources[SUMS.get(layer.type, HANDED_ON)]:
+            yield from _convolutions(net, source, before, summed or layer.type in SUMS)
 
 
 def _keeps_channels(layer: Layer) -> bool:
-    """Whether each channel of a layer's top comes of the same channel of its first bottom."""
+    """Whether each channel of a layer's top comes of the same channel of the bottoms that it hands on."""
     if layer.type == "Crop":
         return bool(layer.param.crop_param.axis % AXES > CHANNELS)
     return of(layer).keeps_channels

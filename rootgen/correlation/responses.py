@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rootgen import scratch
 from rootgen.correlation.moments import Moments
 from rootgen.correlation.pairs import AdjacentPair
 from rootgen.errors import RootgenError
-from rootgen.files import write_text
+from rootgen.files import safe_name, write_text
 from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
@@ -60,19 +60,19 @@ def open_fed(
         found = ", ".join(f"'{layer.name}' ({layer.type})" for layer in inputs) or "none"
         raise RootgenError(f"one input layer is needed, found {found}", where=net.source)
     blob = inputs[0].tops[0]
-    fed = schema.NetParameter(name=net.name)
+    forks = any(schema.has_forks(layer.param) for layer in net.layers)
+    fed = schema.message("NetParameter", forks=forks)(name=net.name)
     fed.layer.add(name=blob, type="Input", top=[blob]).input_param.shape.add(dim=input_shape)
     made = {blob}
     for layer in net.layers:
         if layer.bottoms and made.issuperset(layer.bottoms):
             made.update(layer.tops)
-            copy = fed.layer.add()
-            copy.CopyFrom(layer.param)
+            copy = schema.copy(layer.param, fed.layer.add())
             for field in ("blobs", "include", "exclude", "phase"):  # a snapshot's layers say phase: TRAIN
                 copy.ClearField(field)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{Path(weights).stem}.prototxt"
-        write_text(path, prototxt.format(fed))
+    with scratch.folder("rootgen-fed-") as folder:
+        path = folder / f"{safe_name(Path(weights).stem)}.prototxt"
+        write_text(path, prototxt.format(fed), durable=False)
         return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
 
 

@@ -9,7 +9,7 @@ from rootgen import paths
 from rootgen.datasets import cifar, folder, idx
 from rootgen.datasets.download import fetch
 from rootgen.datasets.image_set import ImageSet, check_size
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.progress import Report
 
 FASHION_CLASSES = (
@@ -74,7 +74,7 @@ def load(
 ) -> Dataset:
     """The data set `name`, from the folder or archive `source` where one is given, else found or downloaded."""
     if name not in NAMES:
-        raise RootgenError(f"no data set '{name}'", hint=did_you_mean(name, NAMES))
+        raise UnknownNameError(f"no data set '{name}'", name, NAMES)
     if name == "folder":
         if source is None:
             raise RootgenError("data set 'folder' needs a folder of images", hint="give it as --source")

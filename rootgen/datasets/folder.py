@@ -6,6 +6,8 @@ the order blue, green, red, bilinear resizing that does not keep the aspect rati
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,9 @@ from rootgen.files import read_bytes
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_LABEL = 2**31 - 1  # Datum.label is an int32
+MAX_FILE = 2**29  # bytes of an image file
+MAX_LIST = 2**28  # bytes of a list of images; ImageNet's has 44 MB
+MAX_PIXELS = 2**27  # that OpenCV decodes of one image, told before it is first imported; its own limit takes 3 GiB
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Files:
 
     def __getitem__(self, index: int, /) -> np.ndarray:
         path = self.root / self.names[index]
-        return decode(read_bytes(path), path, self.resize, self.gray)
+        return decode(read_bytes(path, most=MAX_FILE), path, self.resize, self.gray)
 
 
 def decode(content: bytes, where: object, resize: tuple[int, int] | None = None, gray: bool = False) -> np.ndarray:
@@ -59,7 +64,7 @@ def read_list(
     """The images that `list_file` names, one `path label` a line, each path relative to `root`."""
     _opencv()
     names, labels = [], []
-    for number, line in enumerate(read_bytes(list_file).decode("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(read_bytes(list_file, most=MAX_LIST).decode("utf-8", "replace").splitlines(), 1):
         if not line.strip():
             continue
         name, _, label = line.rstrip().rpartition(" ")
@@ -89,6 +94,10 @@ def read_classes(
     classes = tuple(sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")))
     names, labels = [], []
     for label, name in enumerate(classes):
+        if any(unicodedata.category(c) == "Cc" for c in name):
+            raise RootgenError(
+                f"class folder '{name}' has control characters in its name", where=root, hint="rename it"
+            )
         found = sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in SUFFIXES)
         if not found:
             raise RootgenError(f"class folder '{name}' holds no image ({', '.join(SUFFIXES)})", where=root)
@@ -121,6 +130,7 @@ def split(whole: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageS
 
 def _opencv():  # type: ignore[no-untyped-def]
     """OpenCV's Python module, an optional requirement."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     try:
         import cv2
     except ImportError:

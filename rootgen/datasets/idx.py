@@ -7,6 +7,7 @@ uint8), the number of dimensions, then that many 32-bit sizes.
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -23,6 +24,7 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 UINT8 = 8
+MAX_BYTES = 2**30  # of one file, unpacked; the largest in use, EMNIST's, has 547 MB
 
 
 def read_set(folder: str | Path, part: str) -> ImageSet:
@@ -41,13 +43,10 @@ def read_set(folder: str | Path, part: str) -> ImageSet:
 
 def read(path: str | Path, *, dimensions: int) -> np.ndarray:
     """Content of one IDX file, plain or gzipped, as an array of `dimensions` dimensions."""
-    content = read_bytes(path)
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise RootgenError(f"corrupt gzip: {error}", where=path, hint="fetch the file again") from None
     start = 4 + 4 * dimensions
+    content = read_bytes(path, most=MAX_BYTES)
+    if content.startswith(b"\x1f\x8b"):
+        content = _unzipped(content, start, path)
     if len(content) < start or content[:4] != bytes((0, 0, UINT8, dimensions)):
         raise RootgenError(
             f"begins with 0x{content[:4].hex()}, not with 0x0000080{dimensions} as an IDX file of "
@@ -58,12 +57,28 @@ def read(path: str | Path, *, dimensions: int) -> np.ndarray:
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     if math.prod(shape) != len(content) - start:
         promised = f"{' x '.join(map(str, shape))} = {math.prod(shape)} bytes"
+        found = len(content) - start
         raise RootgenError(
-            f"its header promises {promised}, {len(content) - start} follow",
+            f"its header promises {promised}, {found if found <= math.prod(shape) else 'more'} follow",
             where=path,
             hint="the file is cut short or damaged; fetch it again",
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _unzipped(content: bytes, start: int, where: str | Path) -> bytes:
+    """What gzipped `content` holds, up to a byte more than the header of `start` bytes promises."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            header = file.read(start)
+            promised = math.prod(struct.unpack(f">{start // 4 - 1}I", header[4:])) if len(header) == start else 0
+            if promised > MAX_BYTES:
+                raise RootgenError(f"its header promises {promised} bytes (at most {MAX_BYTES})", where=where)
+            return header + file.read(promised + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise RootgenError(f"corrupt gzip: {error}", where=where, hint="fetch the file again") from None
+    except MemoryError:
+        raise RootgenError("does not fit into memory", where=where) from None
 
 
 def write(path: str | Path, values: np.ndarray) -> None:

@@ -19,10 +19,11 @@ import numpy as np
 from rootgen.datasets.catalogue import Dataset
 from rootgen.datasets.image_set import ImageSet, check_size
 from rootgen.errors import RootgenError
-from rootgen.files import replacing, write_bytes
+from rootgen.files import locked, replacing, write_bytes
 from rootgen.progress import Report
 from rootgen.proto import schema
 from rootgen.proto.database import Writer
+from rootgen.scratch import KEPT
 
 BATCH = 500  # records written in one transaction
 CONTENT = {"train_lmdb", "test_lmdb", "mean.binaryproto", "labels.txt"}
@@ -138,11 +139,12 @@ def _enough_memory() -> Iterator[None]:
 @contextmanager
 def _replacing_folder(out: Path, force: bool) -> Iterator[Path]:
     """A folder to fill that becomes `out` if the block ends well."""
-    refuse_existing(out, force)
-    with replacing(out) as beside:
+    with locked(out.with_name(f".{out.name}.lock"), str(out)), replacing(out) as beside:
+        refuse_existing(out, force)
         yield beside
+        refuse_existing(out, force)  # once more: who began at the same moment may be done already
         if out.exists():  # out of the way only now, when the new folder is whole; it goes with the holder of `beside`
-            out.rename(beside.with_name("replaced"))
+            out.rename(beside.with_name(KEPT))
 
 
 def _size(shape: tuple[int, ...]) -> str:

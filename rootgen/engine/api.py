@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rootgen.net.batch import images, sequences
 from rootgen.net.graph import Layer, Shape
+from rootgen.progress import Report, silent
 
 ENGINES = ("auto", "caffe", "torch")
 
@@ -87,8 +89,8 @@ class Trainer(Protocol):
     def step(self) -> StepResult:
         """One iteration: forward and backward iter_size times, then the update. Does not test or snapshot."""
 
-    def test(self) -> list[dict[str, float]]:
-        """For each test net, the mean of each of its outputs over its test_iter batches."""
+    def test(self, report: Report = silent) -> list[dict[str, float]]:
+        """For each test net, the mean of each of its outputs over its test_iter batches; `report` hears of each."""
 
     def snapshot(self) -> tuple[Path, Path]:
         """Write the model and the solver state, each whole or not at all; their paths."""
@@ -100,10 +102,13 @@ class Trainer(Protocol):
         """Copy blobs from .caffemodel (or .h5) files into the layers of the same name."""
 
 
-def images_per_batch(feeders: Iterable[Layer], blobs: Mapping[str, Shape]) -> int:
-    """The first axis of the first top of `feeders`, the net's layers that are fed; else of the net's first blob."""
-    fed = [blobs[layer.tops[0]] for layer in feeders] or [next(iter(blobs.values()))]
-    return fed[0][0] if fed[0] else 1
+def images_per_batch(feeders: Iterable[Layer], blobs: Mapping[str, Shape], layers: Sequence[Layer]) -> int:
+    """Images in the first top of `feeders`, those of the net's `layers` that are fed; else in the net's first blob.
+
+    Of a blob of T x N x ..., the N sequences.
+    """
+    first = next((layer.tops[0] for layer in feeders), next(iter(blobs)))
+    return images(blobs[first], steps_first=first in sequences(layers, blobs))[0]
 
 
 def made_up(feeders: Iterable[Layer], blobs: Mapping[str, Shape]) -> dict[str, np.ndarray]:

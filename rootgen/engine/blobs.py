@@ -6,6 +6,7 @@ classes offer it, a ResNet-50 takes ten seconds to write.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def to_array(blob: Any, where: object) -> np.ndarray:
     raw = only.SerializePartialToString()
     values = np.frombuffer(raw, kind, count, offset=len(raw) - count * kind.itemsize)
     shape = stored_shape(blob)
-    if count != int(np.prod(shape, dtype=np.int64)):
+    if min(shape, default=0) < 0 or count != prod(shape):
         raise RootgenError(f"blob of shape {shape_text(shape)} holds {count} values", where=where)
     return values.reshape(shape)
 

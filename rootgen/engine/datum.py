@@ -7,6 +7,8 @@ for each image, whatever is used of it.
 from __future__ import annotations
 
 import io
+import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,7 @@ def image_of(datum: Any, param: Any, where: object) -> np.ndarray:
 
 def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
     """A JPEG or PNG as channels x height x width, in BGR order."""
-    from PIL import Image
-
+    Image = _pillow()  # noqa: N806
     if param.force_color and param.force_gray:
         raise RootgenError("both force_color and force_gray are set", where=where)
     try:
@@ -53,6 +54,15 @@ def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else pixels[:, :, ::-1].transpose(2, 0, 1)
 
 
+@cache
+def _pillow() -> Any:
+    """Pillow's Image, which refuses instead of warning what has so many pixels that it might be meant to harm."""
+    from PIL import Image
+
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    return Image
+
+
 class Transformer:
     """crop, mirror, mean and scale of one Data layer: random crops in TRAIN, the centre in TEST."""
 
@@ -64,7 +74,7 @@ class Transformer:
         if mean_path and param.mean_value:
             raise RootgenError("has both mean_file and mean_value (Caffe takes one)", where=where)
         self.mean_path = mean_path
-        self.mean = _read_mean(mean_path) if mean_path else None
+        self.mean = read_mean(mean_path) if mean_path else None
 
     def output_shape(self, image: Shape) -> Shape:
         """channels x height x width after the crop; RootgenError where image, crop and mean do not fit."""
@@ -102,7 +112,7 @@ class Transformer:
             out *= self.param.scale
 
 
-def _read_mean(path: Path) -> np.ndarray:
+def read_mean(path: Path) -> np.ndarray:
     """The mean image, channels x height x width, of a .binaryproto."""
     mean = blobs.to_array(schema.read_binary(path, schema.BlobProto), path).astype(np.float32)
     if mean.ndim == 4 and mean.shape[0] == 1:

@@ -8,9 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from rootgen import errors
 from rootgen.caffe_build.prefix import import_path
 from rootgen.engine.api import ENGINES, Network, Trainer
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError
+from rootgen.net.graph import PHASES
 
 _INSTALL = {
     "caffe": "`rootgen caffe build` makes one",
@@ -27,26 +29,50 @@ def open_network(
     device: str = "auto",
     batch: int | None = None,
     read_data: bool = True,
+    lenient: bool = False,
 ) -> Network:
     """The net of a prototxt (or of a .caffemodel, which brings its own weights) in one phase.
 
     `batch` replaces the batch size that the net gives. Without `read_data` no database is opened: the tops of
-    Data layers then have to be given, and have the shape that the prototxt alone tells.
+    Data layers then have to be given, and have the shape that the prototxt alone tells. `lenient` passes over fields
+    and enum values that Caffe does not have, with a warning.
     """
-    module = _load(engine)
-    return module.open_network(net_path, phase=phase, weights=weights, device=device, batch=batch, read_data=read_data)
+    path = errors.needed_path("net_path", net_path)
+    options = {
+        "phase": errors.word("phase", phase, PHASES),
+        "weights": errors.path("weights", weights),
+        "device": errors.word("device", device),
+        "batch": errors.whole("batch", batch),
+        "read_data": errors.flag("read_data", read_data),
+        "lenient": errors.flag("lenient", lenient),
+    }
+    return _load(engine).open_network(path, **options)
 
 
-def open_trainer(solver_path: str | Path, *, engine: str = "auto", device: str = "auto") -> Trainer:
-    """The solver of a solver.prototxt with fresh weights, at iteration 0."""
-    module = _load(engine)
-    return module.open_trainer(solver_path, device=device)
+def open_trainer(
+    solver_path: str | Path,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    seed: int | None = None,
+    lenient: bool = False,
+) -> Trainer:
+    """The solver of a solver.prototxt with fresh weights, at iteration 0.
+
+    `seed` goes over its random_seed; `lenient` as of open_network.
+    """
+    path = errors.needed_path("solver_path", solver_path)
+    return _load(engine).open_trainer(
+        path,
+        device=errors.word("device", device) or "auto",
+        seed=errors.whole("seed", seed, 0),
+        lenient=errors.flag("lenient", lenient),
+    )
 
 
 def _load(engine: str) -> ModuleType:
     """The module of an engine: open_network and open_trainer as above, without `engine`."""
-    if engine not in ENGINES:
-        raise RootgenError(f"no engine '{engine}'", hint=did_you_mean(engine, ENGINES))
+    errors.word("engine", engine, ENGINES)
     name = _choose() if engine == "auto" else engine
     reason = _missing(name)
     if reason:

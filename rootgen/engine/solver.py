@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rootgen.engine import seeds
 from rootgen.engine.learning_rate import check_policy
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.files import check_name, locate
+from rootgen.net import forks
 from rootgen.net.graph import PHASES, Net
 from rootgen.net.read import from_param
 from rootgen.net.read import read as read_net
-from rootgen.proto import prototxt, schema, upgrade
+from rootgen.proto import schema, upgrade
 
 log = logging.getLogger("rootgen")
 
@@ -23,14 +25,23 @@ HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2,
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
-def read(path: str | Path) -> Any:
-    """The SolverParameter of a solver.prototxt, old fields upgraded, snapshot_prefix settled, values checked."""
-    solver = upgrade.upgrade_solver(prototxt.read(path, schema.SolverParameter), path)
+def read(path: str | Path, seed: int | None = None, *, lenient: bool = False) -> Any:
+    """The SolverParameter of a solver.prototxt: old fields upgraded, values checked, prefix and random_seed settled.
+
+    `seed` goes over the solver's own random_seed; where neither says one, it is drawn, and told. `lenient` passes over
+    fields that Caffe does not have, with a warning.
+    """
+    solver = upgrade.upgrade_solver(forks.read_message(path, "SolverParameter", lenient=lenient), path)
     for name, least in (("iter_size", 1), ("average_loss", 1), ("snapshot", 0), ("test_interval", 0), ("max_iter", 0)):
         if getattr(solver, name) < least:
             raise RootgenError(f"{name} is {getattr(solver, name)}, but has to be {least} or more", where=path)
     check_policy(solver, path)
     _check_update(solver, path)
+    if seed is not None:
+        solver.random_seed = seed
+    elif solver.random_seed < 0:
+        solver.random_seed = seeds.fresh()
+        log.info("random_seed: %d (none given; --seed, or random_seed in the solver, repeats it)", solver.random_seed)
     for name in (solver.snapshot_prefix, *solver.weights):
         check_name(name, path)
     prefix = Path(solver.snapshot_prefix)
@@ -64,15 +75,15 @@ def _check_update(solver: Any, where: object) -> None:
         raise RootgenError(f"unknown regularization_type '{solver.regularization_type}'", where=where, hint="L1 or L2")
 
 
-def train_net(solver: Any, path: str | Path) -> Net:
+def train_net(solver: Any, path: str | Path, *, lenient: bool = False) -> Net:
     """The net of phase TRAIN."""
     given = [name for name in _TRAIN_FIELDS if solver.HasField(name)]
     if len(given) != 1:
         raise RootgenError(f"names {len(given)} train nets", where=path, hint=f"give one of {', '.join(_TRAIN_FIELDS)}")
-    return _net(given[0], getattr(solver, given[0]), "TRAIN", solver.train_state, path)
+    return _net(given[0], getattr(solver, given[0]), "TRAIN", solver.train_state, path, lenient=lenient)
 
 
-def test_nets(solver: Any, path: str | Path) -> list[Net]:
+def test_nets(solver: Any, path: str | Path, *, lenient: bool = False) -> list[Net]:
     """The nets of phase TEST, one per test_iter: those named, then `net` for the rest."""
     named: list[tuple[str, Any]] = [("test_net_param", param) for param in solver.test_net_param]
     named += [("test_net", name) for name in solver.test_net]
@@ -91,15 +102,18 @@ def test_nets(solver: Any, path: str | Path) -> list[Net]:
     if any(iterations < 1 for iterations in solver.test_iter):
         raise RootgenError(f"test_iter is {min(solver.test_iter)}, but has to be 1 or more", where=path)
     states: Iterable[Any] = solver.test_state or [schema.NetState()] * count
-    return [_net(name, value, "TEST", state, path) for (name, value), state in zip(named, states, strict=True)]
+    return [
+        _net(name, value, "TEST", state, path, lenient=lenient)
+        for (name, value), state in zip(named, states, strict=True)
+    ]
 
 
-def _net(field: str, value: Any, phase: str, state: Any, path: str | Path) -> Net:
+def _net(field: str, value: Any, phase: str, state: Any, path: str | Path, *, lenient: bool) -> Net:
     """The net that a solver's field names or holds, in `phase` unless `state` says another."""
     phase = PHASES[state.phase] if state.HasField("phase") else phase
     if isinstance(value, str):
         file = locate(value, Path(path).parent, path)
         if not file.exists():
             raise RootgenError(f"{field} '{value}' is not there", where=path, hint="paths start at the current folder")
-        return read_net(file, phase, level=state.level, stages=state.stage)
+        return read_net(file, phase, level=state.level, stages=state.stage, lenient=lenient)
     return from_param(value, phase, where=f"{path}: {field}", level=state.level, stages=state.stage)

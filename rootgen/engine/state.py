@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rootgen.engine import blobs
-from rootgen.engine.weights import HDF5_SUFFIXES, open_hdf5, reading_hdf5
+from rootgen.engine import blobs, hdf5
+from rootgen.engine.weights import HDF5_SUFFIXES
 from rootgen.errors import RootgenError
 from rootgen.files import replacing, write_bytes
 from rootgen.proto import schema
@@ -64,29 +64,34 @@ def check_history(state: State, sizes: Sequence[int], solver_type: str, path: st
 
 
 def learned_net(state: State, path: str | Path) -> Path:
-    """Where the model of a state lies: where it says, else beside the state itself."""
+    """Where the model of a state lies: beside the state itself, as it was written, else where it says.
+
+    So a folder that was copied is gone on from with its own model, not with that of the folder that it came from.
+    """
     named = Path(state.learned_net)
-    if named.is_file():
-        return named
     beside = Path(path).parent / named.name
     if state.learned_net and beside.is_file():
         return beside
+    if named.is_file():
+        return named
     raise RootgenError(
         f"its model '{state.learned_net}' is neither there nor beside it", where=path, hint="put the two side by side"
     )
 
 
 def _read_hdf5(path: str | Path) -> State:
-    with reading_hdf5(path) as file:
-        iteration, step = (int(np.ravel(file[name][()])[0]) for name in ("iter", "current_step"))
-        stored: Any = file["history"]
-        history = [np.asarray(stored[str(i)], np.float32) for i in range(len(stored))]
-        name = bytes(file["learned_net"][()]) if "learned_net" in file else b""
-    return State(iteration, os.fsdecode(name.split(b"\0")[0]), step, history)
+    with hdf5.reading(path) as file:
+        iteration, step = file.integer("iter"), file.integer("current_step")
+        names = file.below("history")
+        if "history" not in file or set(names) != {f"history/{i}" for i in range(len(names))}:
+            raise RootgenError("no history, or not all of it, in this file", where=path, hint="write it again")
+        history = [file.floats(f"history/{i}") for i in range(len(names))]
+        name = file.string("learned_net")
+    return State(iteration, os.fsdecode(name), step, history)
 
 
 def _write_hdf5(path: str | Path, state: State) -> None:
-    with replacing(path) as beside, open_hdf5(beside, "w") as file:
+    with replacing(path) as beside, hdf5.open_file(beside, "w") as file:
         file["iter"] = np.array([state.iteration], np.int32)
         file["current_step"] = np.array([state.current_step], np.int32)
         _write_string(file, "learned_net", state.learned_net)

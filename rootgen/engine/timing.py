@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from os import PathLike
 from statistics import median
+from typing import Any
 
+from rootgen import errors
 from rootgen.engine import open_network
-from rootgen.engine.api import NetTime
+from rootgen.engine.api import ENGINES, NetTime
+from rootgen.net.graph import PHASES
+from rootgen.text import Shown, Table
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class TimedLayer:
     backward: float | None
 
 
-@dataclass(frozen=True)
-class Timing:
+@dataclass(frozen=True, repr=False)
+class Timing(Shown):
     """The times of one net: what ran it, the batch, and one TimedLayer per layer in order, then one for the net."""
 
     net: str
@@ -33,25 +37,77 @@ class Timing:
     layers: tuple[TimedLayer, ...]
     whole: TimedLayer
 
+    @property
+    def speed(self) -> float | None:
+        """Images per second through the whole net; None where no time could be told."""
+        milliseconds = self.whole.forward + (self.whole.backward or 0.0)
+        return self.batch * 1e3 / milliseconds if milliseconds else None
+
+    @property
+    def about(self) -> str:
+        """What ran it, and how often."""
+        return f"{self.engine}, {self.device}; medians of {self.iterations} passes"
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict per layer and, with layer None, of the whole net, for pandas.DataFrame; times in milliseconds."""
+        return [asdict(row) for row in (*self.layers, self.whole)]
+
+    def tables(self) -> list[Table]:
+        """Its layers, and the whole net last."""
+        rows = [(row.layer or "whole net", row.type, *_cells(row)) for row in (*self.layers, self.whole)]
+        title = f"{self.net}: batch {self.batch}, {_per_second(self.speed)} images/s; {self.about}"
+        return [Table(("layer", "type", "forward ms", "backward ms"), rows, title)]
+
+
+def _per_second(speed: float | None) -> str:
+    return "-" if speed is None else f"{speed:.1f}"
+
+
+def summary(timings: Sequence[Timing]) -> Table:
+    """One row per net: its totals."""
+    rows = [(one.net, one.batch, *_cells(one.whole), _per_second(one.speed)) for one in timings]
+    return Table(("net", "batch", "forward ms", "backward ms", "images/s"), rows, timings[0].about)
+
 
 def measure(
-    net: str | Path,
+    net: str | PathLike[str],
     *,
     phase: str = "TRAIN",
-    batch: int | None = None,
+    batch_size: int | None = None,
     iterations: int = 10,
     warmup: int = 2,
     backward: bool = True,
     engine: str = "auto",
     device: str = "auto",
+    lenient: bool = False,
 ) -> Timing:
     """Times of the net in a prototxt or caffemodel, on inputs made up in memory; data layers are not run.
 
+    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too. `lenient`
+    passes over fields that Caffe 1.0 does not have.
+
     The layers' times are taken one layer at a time and need not add up to the net's.
     """
-    network = open_network(net, phase=phase, engine=engine, device=device, batch=batch, read_data=False)
-    times = network.time(iterations, warmup=warmup, backward=backward)
-    return _timing(str(net), network.engine, network.device, iterations, times)
+    path = errors.needed_path("net", net)
+    count, before = errors.integer("iterations", iterations), errors.integer("warmup", warmup)
+    errors.whole("iterations", count)
+    errors.whole("warmup", before, 0)
+    network = open_network(
+        path,
+        phase=errors.word("phase", phase, PHASES) or PHASES[0],
+        engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
+        device=errors.word("device", device) or "auto",
+        batch=errors.whole("batch_size", batch_size),
+        read_data=False,
+        lenient=errors.flag("lenient", lenient),
+    )
+    times = network.time(count, warmup=before, backward=errors.flag("backward", backward))
+    return _timing(path, network.engine, network.device, count, times)
+
+
+def _cells(row: TimedLayer) -> tuple[str, str]:
+    return f"{row.forward:.3f}", "-" if row.backward is None else f"{row.backward:.3f}"
 
 
 def _timing(net: str, engine: str, device: str, iterations: int, times: NetTime) -> Timing:

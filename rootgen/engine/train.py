@@ -7,23 +7,34 @@ snapshot after. What a stop or a failure leaves behind is always enough to go on
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
+import threading
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
-from rootgen.engine.api import StepResult, Trainer
-from rootgen.engine.train_log import TrainLog
-from rootgen.engine.trainer import DivergedError, snapshots
+from rootgen import errors
+from rootgen.engine.api import ENGINES, StepResult, Trainer
+from rootgen.engine.open import open_trainer
+from rootgen.engine.train_log import TrainLog, log_rows
+from rootgen.engine.trainer import DivergedError, restore_newest, snapshots
 from rootgen.errors import RootgenError
-from rootgen.files import check_writable
+from rootgen.files import check_writable, is_stream, locked
+from rootgen.text import Shown, Table
+
+__all__ = ["Stop", "TrainOutcome", "Watcher", "newest_snapshot", "restore_newest", "run", "signals", "train"]
 
 log = logging.getLogger("rootgen")
 
 
-@dataclass
-class TrainOutcome:
+@dataclass(repr=False)
+class TrainOutcome(Shown):
     """What a run did: the iterations it ended at and made, and where its model and state lie.
 
     `tests` are the results of the last test, one dict per test net; `stopped` is whether it was asked to stop
@@ -42,6 +53,26 @@ class TrainOutcome:
     solver_state: Path | None = None
     log_file: Path | None = None
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The log's rows, for pandas.DataFrame: one per iteration and per test, of earlier runs it went on from too."""
+        return [] if self.log_file is None else log_rows(self.log_file)
+
+    def tables(self) -> list[Table]:
+        """What the run came to."""
+        rows: list[list[object]] = [["iterations made", self.steps]]
+        if self.steps:
+            rows.append(["loss", f"{self.loss:.4f}"])
+        for number, outputs in enumerate(self.tests):
+            name = f"test {number}" if number else "test"
+            rows += [[f"{name}: {output}", f"{value:.4f}"] for output, value in outputs.items()]
+        if self.seconds:
+            rows.append(["images/s", f"{self.images / self.seconds:.1f}"])
+            rows.append(["waiting for data", f"{self.data_seconds / self.seconds:.1%}"])
+        files = (("model", self.model), ("solver state", self.solver_state), ("log", self.log_file))
+        rows += [[name, path] for name, path in files if path is not None]
+        return [Table(["run", "stopped" if self.stopped else "done"], rows, f"iteration {self.iteration}")]
+
 
 class Watcher:
     """Told what happens during a run; does nothing."""
@@ -51,6 +82,9 @@ class Watcher:
 
     def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
         """The test nets were run before iteration number `iteration`."""
+
+    def testing(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` batches of a test are through."""
 
     def saved(self, model: Path, solver_state: Path) -> None:
         """A snapshot was written."""
@@ -74,6 +108,66 @@ class Stop:
         log.warning("%s: ending this iteration, then a snapshot (again: stop at once)", signal.Signals(number).name)
 
 
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(
+    solver: str | PathLike[str],
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    weights: str | PathLike[str] | Iterable[str | PathLike[str]] | None = None,
+    snapshot: str | PathLike[str] | None = None,
+    max_iter: int | None = None,
+    log: str | PathLike[str] | None = None,
+    seed: int | None = None,
+    lenient: bool = False,
+    watcher: Watcher | None = None,
+) -> TrainOutcome:
+    """Train the net of a solver.prototxt, as `rootgen train` does: see `run`.
+
+    Starts from the weights of .caffemodel (or .h5) files, or goes on from the .solverstate `snapshot`; "auto" is the
+    newest under the solver's snapshot_prefix, if there is one. `seed` goes over the solver's random_seed; `lenient`
+    passes over fields that Caffe 1.0 does not have. `watcher` is told what happens. An interrupt (Ctrl-C,
+    a notebook's stop button) ends the iteration, writes a snapshot and returns an outcome that says `stopped`.
+    """
+    files = errors.paths("weights", weights)
+    state = errors.path("snapshot", snapshot)
+    end = errors.whole("max_iter", max_iter, 0)
+    log_file = errors.path("log", log)
+    if files and state:
+        raise RootgenError("weights and a snapshot to go on from", hint="a snapshot has its own weights: keep one")
+    if watcher is not None and not isinstance(watcher, Watcher):
+        raise errors.wrong_type("watcher", watcher, "a rootgen.engine.train.Watcher")
+    trainer = open_trainer(
+        errors.needed_path("solver", solver),
+        engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
+        device=errors.word("device", device) or "auto",
+        seed=errors.whole("seed", seed, 0),
+        lenient=errors.flag("lenient", lenient),
+    )
+    newest = newest_snapshot(trainer) if state == "auto" else state
+    if newest:
+        trainer.restore(newest)
+    if files:
+        trainer.load_weights(files)
+    stop = Stop()
+    main = threading.current_thread() is threading.main_thread()  # the only one that may take signals
+    with signals(stop) if main else nullcontext():
+        return run(trainer, watcher=watcher, stop=stop, log_file=log_file, max_iter=end)
+
+
 def run(
     trainer: Trainer,
     *,
@@ -87,16 +181,35 @@ def run(
     The log goes to PREFIX_log.csv, or to `log_file`. A scheduled snapshot that cannot be written (a full disk)
     is told and left for the next time; the last one of a run raises. A failure that the weights have no part in (a
     damaged record, a full disk, want of memory) leaves a snapshot too, in a temporary folder if it has to be.
+    RootgenError where another process trains under the same snapshot_prefix, or writes the same log.
     """
-    run = _Run(trainer, watcher or Watcher(), stop or Stop(), log_file, max_iter)
-    try:
-        run.loop()
-        return run.finish()
-    except Exception as error:
-        run.rescue(error)
-        raise
-    finally:
-        run.log.close()
+    with _alone(trainer.solver, log_file):
+        run = _Run(trainer, watcher or Watcher(), stop or Stop(), log_file, max_iter)
+        try:
+            run.loop()
+            return run.finish()
+        except Exception as error:
+            run.rescue(error)
+            raise
+        finally:
+            run.log.close()
+
+
+@contextmanager
+def _alone(solver: Any, log_file: str | Path | None) -> Iterator[None]:
+    """Be the only one that writes snapshots under the solver's prefix, and this log; refused where nobody could."""
+    places = []
+    if solver.snapshot or solver.snapshot_after_train:
+        _check_writable(solver.snapshot_prefix)
+        places.append(Path(solver.snapshot_prefix))
+    log_path = Path(log_file or f"{solver.snapshot_prefix}_log.csv")
+    if not is_stream(log_path):
+        check_writable(log_path)
+        places.append(log_path)
+    with ExitStack() as locks:
+        for path in places:
+            locks.enter_context(locked(path.with_name(f".{path.name}.lock"), str(path)))
+        yield
 
 
 class _Run:
@@ -112,8 +225,6 @@ class _Run:
                 f"{self.max_iter} iterations, but lr_policy 'poly' has no rate after max_iter {self.solver.max_iter}",
                 hint="raise max_iter in the solver",
             )
-        if self.solver.snapshot or self.solver.snapshot_after_train:
-            _check_writable(self.solver.snapshot_prefix)
         blobs = dict.fromkeys([*trainer.train_outputs, *(name for names in trainer.test_outputs for name in names)])
         self.log = TrainLog(log_file or f"{self.solver.snapshot_prefix}_log.csv", list(blobs), trainer.iteration)
         self.outcome = TrainOutcome(trainer.iteration, log_file=self.log.path)
@@ -146,10 +257,12 @@ class _Run:
         try:
             self._snapshot()
         except RootgenError:
-            self.solver.snapshot_prefix = str(Path(mkdtemp(prefix="rootgen-rescued-")) / self.trainer.engine)
+            folder = mkdtemp(prefix="rootgen-rescued-")
+            self.solver.snapshot_prefix = str(Path(folder) / self.trainer.engine)
             try:
                 self._snapshot()
             except RootgenError as failure:
+                shutil.rmtree(folder, ignore_errors=True)
                 log.warning("what was learned since the last snapshot is lost: %s", failure)
                 return
         log.warning("rescued: iteration %d is in %s", self.trainer.iteration, self.outcome.solver_state)
@@ -174,7 +287,7 @@ class _Run:
         begun = time.perf_counter()
         self.stop.at_once = True
         try:
-            self.outcome.tests = self.trainer.test()
+            self.outcome.tests = self.trainer.test(self.watcher.testing)
         except KeyboardInterrupt:
             self.outcome.stopped = True
             return
@@ -184,6 +297,7 @@ class _Run:
         self.watcher.tested(self.trainer.iteration, self.outcome.tests)
 
     def _snapshot(self) -> None:
+        self.log.sync()
         self.outcome.model, self.outcome.solver_state = self.trainer.snapshot()
         self.saved_at = self.trainer.iteration
         self.watcher.saved(self.outcome.model, self.outcome.solver_state)

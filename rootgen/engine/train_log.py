@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 from rootgen.engine.api import StepResult
 from rootgen.errors import RootgenError
@@ -26,6 +30,9 @@ FIXED = (
     "images_per_second",
     "data_share",
 )
+
+
+_ROUNDED = ("iteration", "seconds", "images_per_second", "data_share")
 
 
 class TrainLog:
@@ -69,15 +76,23 @@ class TrainLog:
         for number, outputs in enumerate(results):
             self._add(iteration, f"test {number}" if number else "test", {}, outputs)
 
+    def sync(self) -> None:
+        """Wait until what was added is on the disk."""
+        if self._file is not None and not is_stream(self.path):
+            with suppress(OSError):
+                os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """End the log."""
+        self.sync()
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _add(self, iteration: int, phase: str, fixed: dict[str, float], outputs: dict[str, float]) -> None:
+    def _add(self, iteration: int, phase: str, fixed: dict[str, object], outputs: dict[str, float]) -> None:
         row: dict[str, object] = {"iteration": iteration, "phase": phase, "seconds": round(self.seconds, 3), **fixed}
         row.update({self.blobs[name]: value for name, value in outputs.items() if name in self.blobs})
+        row.update({name: _digits(value) for name, value in row.items() if name not in _ROUNDED and name != "phase"})
         self._waiting.append(row)
         if phase != "train" and not self._begun:  # the first iteration may fail yet
             return
@@ -96,14 +111,7 @@ class TrainLog:
 
     def _refuse_another_file(self) -> None:
         """RootgenError where the file that is there is no log; an empty one may go."""
-        if not self.path.is_file():
-            return
-        try:
-            with self.path.open(encoding="utf-8", errors="replace") as file:
-                first = file.readline(1000)
-        except OSError as error:
-            raise RootgenError(f"cannot read: {error.strerror}", where=self.path) from error
-        if first and tuple(first.rstrip("\n").split(",")[: len(FIXED)]) != FIXED:
+        if self.path.is_file() and not is_log(self.path):
             raise RootgenError(
                 "is there already and is no log of a training", where=self.path, hint="name another --log"
             )
@@ -141,3 +149,37 @@ class TrainLog:
         except (OSError, UnicodeDecodeError, csv.Error):
             return []
         return [row for row in rows if row["iteration"].isdecimal() and int(row["iteration"]) < iteration]
+
+
+def log_rows(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a log, its numbers as such; what a row does not have is None. None where the file is no log."""
+    if not Path(path).is_file():
+        return []
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return [{name: _value(name, cell) for name, cell in row.items() if name} for row in csv.DictReader(file)]
+
+
+def _value(name: str, cell: str | None) -> object:
+    if not cell:
+        return None
+    return cell if name == "phase" else int(cell) if name == "iteration" else float(cell)
+
+
+def _digits(value: object) -> object:
+    """A number as short as one of Caffe's 32 bit floats, which they all are or come from, can be written: 0.05."""
+    if not isinstance(value, float):
+        return value
+    with np.errstate(over="ignore"):
+        return str(np.float32(value))
+
+
+def is_log(path: Path) -> bool:
+    """Whether the file `path` begins as a log of a training does; an empty one may become one."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline(1000)
+    except OSError as error:
+        raise RootgenError(f"cannot read: {error.strerror}", where=path) from error
+    return not first or tuple(first.rstrip("\n").split(",")[: len(FIXED)]) == FIXED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from rootgen.engine import state, weights
+from rootgen.engine.api import Trainer
 from rootgen.engine.learning_rate import learning_rate
 from rootgen.errors import RootgenError
 from rootgen.net.graph import Net
+
+log = logging.getLogger("rootgen")
 
 
 class DivergedError(RootgenError):
@@ -52,6 +56,30 @@ def write_snapshot(
     weights.write(model, net.name, "TRAIN", net.layers, learned)
     state.write(solver_state, state.State(iteration, str(model), current_step, list(history)))
     return model, solver_state
+
+
+def restore_newest(trainer: Trainer) -> Path | None:
+    """Go on from the newest snapshot under snapshot_prefix that is whole; its .solverstate, or None without any.
+
+    One that cannot be used (cut short by a crash, of another net) is told of, and the next older one taken.
+    RootgenError, that of the newest, where there are some and none can be used.
+    """
+    first: RootgenError | None = None
+    for _, path in snapshots(trainer.solver.snapshot_prefix):
+        try:
+            trainer.restore(path)
+        except RootgenError as error:
+            first = first or error
+            log.warning("%s; trying the snapshot before %s", error, path.name)
+        else:
+            return path
+    if first is not None:
+        raise RootgenError(
+            f"no snapshot here can be gone on from; the newest: {first}",
+            where=trainer.solver.snapshot_prefix,
+            hint="remove them to start anew, or name one with --snapshot",
+        )
+    return None
 
 
 def snapshots(prefix: str) -> list[tuple[int, Path]]:

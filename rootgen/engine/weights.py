@@ -7,23 +7,18 @@ layers that only one side has left alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rootgen.engine import blobs
+from rootgen.engine import blobs, hdf5
 from rootgen.errors import RootgenError
 from rootgen.files import replacing, write_bytes
 from rootgen.net.graph import Layer, Shape
 from rootgen.net.read import upgraded
 from rootgen.proto import schema
 from rootgen.text import shape_text
-
-if TYPE_CHECKING:
-    import h5py
 
 log = logging.getLogger("rootgen")
 
@@ -39,7 +34,9 @@ def read(path: str | Path, layers: Iterable[Layer] = ()) -> dict[str, list[np.nd
     """
     if str(path).endswith(HDF5_SUFFIXES):
         return _read_hdf5(path, layers)
-    net = upgraded(schema.read_binary(path, schema.NetParameter), path)
+    param = schema.read_binary(path, schema.NetParameter)
+    schema.mend_strings(param)  # names as nets have them
+    net = upgraded(param, path)
     found = {}
     for layer in net.layer:
         if layer.blobs:
@@ -59,8 +56,7 @@ def write(
         return
     net = schema.NetParameter(name=name)
     for layer in layers:
-        param = net.layer.add()
-        param.CopyFrom(layer.param)
+        param = schema.copy(layer.param, net.layer.add())
         param.ClearField("blobs")
         param.phase = schema.NetState.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name[phase].number
         param.blobs.extend(blobs.from_array(values) for values in learned.get(layer.name, ()))
@@ -114,48 +110,21 @@ def _listed(names: Sequence[str], shapes: Mapping[str, Sequence[Shape]]) -> str:
     return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def open_hdf5(path: str | Path, mode: str) -> h5py.File:
-    """An HDF5 file; RootgenError where h5py is not installed or the file is none."""
-    try:
-        import h5py
-    except ImportError:
-        raise RootgenError("HDF5 files need h5py", where=path, hint="pip install rootgen[hdf5]") from None
-    try:
-        return h5py.File(path, mode)
-    except OSError as error:
-        raise RootgenError(f"cannot open as HDF5: {error}", where=path) from error
-
-
-@contextmanager
-def reading_hdf5(path: str | Path) -> Iterator[h5py.File]:
-    """An HDF5 file to read from; RootgenError where it turns out to be damaged."""
-    try:
-        with open_hdf5(path, "r") as file:
-            yield file
-    except RootgenError:
-        raise
-    except Exception as error:  # h5py fails in every possible way
-        reason = " ".join(str(error).split())[:200]
-        what = f"another kind of HDF5 file, or damaged: {reason}"
-        raise RootgenError(what, where=path, hint="fetch or write it again") from error
-
-
 def _read_hdf5(path: str | Path, layers: Iterable[Layer]) -> dict[str, list[np.ndarray]]:
     """/data/LAYER/0, /data/LAYER/1, ...; a layer's name may hold slashes."""
     found: dict[str, dict[int, np.ndarray]] = {}
-    groups = set()  # a layer whose blobs are all another's stands there without any
-    with reading_hdf5(path) as file:
+    with hdf5.reading(path) as file:
+        if "data" not in file and "iter" in file:
+            hint = "pass its model, the .caffemodel.h5 beside it; --snapshot goes on from a state"
+            raise RootgenError("a solver's state (.solverstate.h5), not a model", where=path, hint=hint)
         if "data" not in file:
             raise RootgenError("no group 'data' in this file", where=path, hint="a .caffemodel.h5 is wanted")
-
-        def visit(name: str, item: Any) -> None:
-            layer, _, number = name.rpartition("/")
-            if hasattr(item, "shape") and number.isdecimal():
-                found.setdefault(layer, {})[int(number)] = np.asarray(item, np.float32)
-            else:
-                groups.add(name)
-
-        file["data"].visititems(visit)
+        for name in file.below("data"):
+            layer, _, number = name.removeprefix("data/").rpartition("/")
+            if number.isdecimal() and len(number) < 10:
+                found.setdefault(layer, {})[int(number)] = file.floats(name)
+        # a layer whose blobs are all another's stands there without any
+        groups = {name.removeprefix("data/") for name in file.groups}
     for (layer, i), (owner, j) in _owners(layers).items():
         if layer in groups and j in found.get(owner, {}):
             found.setdefault(layer, {}).setdefault(i, found[owner][j])
@@ -170,7 +139,13 @@ def _owners(layers: Iterable[Layer]) -> dict[tuple[str, int], tuple[str, int]]:
 
 
 def _write_hdf5(path: str | Path, learned: Mapping[str, Sequence[np.ndarray]]) -> None:
-    with replacing(path) as beside, open_hdf5(beside, "w") as file:
+    with replacing(path) as beside, hdf5.open_file(beside, "w") as file:
         for layer, arrays in learned.items():
             for i, values in enumerate(arrays):
-                file[f"data/{layer}/{i}"] = np.asarray(values, np.float32)
+                try:
+                    file[f"data/{layer}/{i}"] = np.asarray(values, np.float32)
+                except (ValueError, TypeError, OSError) as error:  # a name that is no path, or leads through a blob
+                    if getattr(error, "errno", None):
+                        raise
+                    what = f"HDF5 cannot hold a layer of the name '{layer}' beside the others"
+                    raise RootgenError(what, where=path, hint="rename it, or snapshot_format: BINARYPROTO") from None

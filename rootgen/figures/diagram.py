@@ -13,9 +13,9 @@ from math import prod
 from rootgen.errors import RootgenError
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
-from rootgen.net.layers.vision import Geometry, conv_geometry, pool_geometry
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, Geometry, conv_geometry, groups, pool_geometry
 
-CONVOLUTIONS = ("Convolution", "Deconvolution")
+CONVOLUTIONS = (*FORWARD_CONVOLUTIONS, "Deconvolution")
 NOT_DRAWN = ("measure", "sink")
 
 
@@ -45,7 +45,7 @@ class Node:
     @property
     def group(self) -> int:
         """Filter groups; 1 for what is no convolution."""
-        return int(self.layer.param.convolution_param.group) if self.layer.type in CONVOLUTIONS else 1
+        return groups(self.layer) if self.layer.type in CONVOLUTIONS else 1
 
     @property
     def kernel(self) -> int:
@@ -142,7 +142,10 @@ def _nodes(net: Net) -> list[Node]:
 
 def _segments(nodes: Sequence[Node]) -> list[tuple[int, int]]:
     """The net cut wherever a single node carries all that goes on: (first, one past the last) of each piece."""
-    last_use = [max((j for j, node in enumerate(nodes) if i in node.edges), default=i) for i in range(len(nodes))]
+    last_use = list(range(len(nodes)))
+    for j, node in enumerate(nodes):
+        for i in node.edges:
+            last_use[i] = j
     pieces, first, reach = [], 0, 0
     for i in range(len(nodes)):
         if reach <= i:  # nothing above this node is used below it
@@ -170,7 +173,9 @@ def _fold_repeats(nodes: list[Node]) -> tuple[list[Node], list[Repeat]]:
                 node = kept[start + place]
                 node.repeat, node.last = times, nodes[first + place].layer.name
                 moved[first + place] = start + place
-            repeats = [each for each in repeats if each.first != start] + [Repeat(start, len(kept) - 1, times)]
+            if repeats and repeats[-1].first == start:
+                repeats.pop()
+            repeats.append(Repeat(start, len(kept) - 1, times))
         else:
             for i in range(first, end):
                 moved[i] = len(kept)
@@ -207,17 +212,18 @@ def _set_lanes(nodes: list[Node]) -> dict[tuple[int, int], list[tuple[int, float
     bends: dict[tuple[int, int], list[tuple[int, float]]] = {}
     lanes: dict[tuple[int, int], float] = {}  # of an edge (start, end), at the rank that was placed last
     edges = [(start, end) for end, node in enumerate(nodes) for start in node.edges]
-    next_rank = {start: min(nodes[end].rank for other, end in edges if other == start) for start, _ in edges}
+    standing, passing = _by_rank(nodes, edges)
+    next_rank: dict[int, int] = {}
+    for start, end in edges:
+        next_rank[start] = min(next_rank.get(start, nodes[end].rank), nodes[end].rank)
     for rank in range(max(node.rank for node in nodes) + 1):
         # (lane it would like, ranks until it is used, node or edge): short ways round stand right of the main one
         wanted: list[tuple[float, int, int | tuple[int, int]]] = []
-        for i, node in enumerate(nodes):
-            if node.rank == rank:
-                arrive = [lanes.get((start, i), nodes[start].lane) for start in node.edges]
-                wanted.append((sum(arrive) / max(1, len(arrive)), next_rank.get(i, rank) - rank, i))
-        for edge in edges:
-            if nodes[edge[0]].rank < rank < nodes[edge[1]].rank:
-                wanted.append((lanes.get(edge, nodes[edge[0]].lane), len(nodes), edge))
+        for i in standing.get(rank, ()):
+            arrive = [lanes.get((start, i), nodes[start].lane) for start in nodes[i].edges]
+            wanted.append((sum(arrive) / max(1, len(arrive)), next_rank.get(i, rank) - rank, i))
+        for edge in passing.get(rank, ()):
+            wanted.append((lanes.get(edge, nodes[edge[0]].lane), len(nodes), edge))
         wanted.sort(key=lambda each: each[:2])
         for (_, _, which), lane in zip(wanted, _spread([each[0] for each in wanted]), strict=True):
             if isinstance(which, int):
@@ -226,6 +232,20 @@ def _set_lanes(nodes: list[Node]) -> dict[tuple[int, int], list[tuple[int, float
                 lanes[which] = lane
                 bends.setdefault(which, []).append((rank, lane))
     return bends
+
+
+def _by_rank(
+    nodes: Sequence[Node], edges: Sequence[tuple[int, int]]
+) -> tuple[dict[int, list[int]], dict[int, list[tuple[int, int]]]]:
+    """Rank -> the nodes that stand on it, and the edges that pass it by."""
+    standing: dict[int, list[int]] = {}
+    passing: dict[int, list[tuple[int, int]]] = {}
+    for i, node in enumerate(nodes):
+        standing.setdefault(node.rank, []).append(i)
+    for edge in edges:
+        for rank in range(nodes[edge[0]].rank + 1, nodes[edge[1]].rank):
+            passing.setdefault(rank, []).append(edge)
+    return standing, passing
 
 
 def _spread(wanted: Sequence[float]) -> list[float]:

@@ -8,34 +8,29 @@ short nets stand in one line, longer ones with a column per stage.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
-from pathlib import Path
 from typing import Any
 
-from rootgen.errors import RootgenError
-from rootgen.figures import save as files
+from rootgen.errors import printable
 from rootgen.figures.diagram import CONVOLUTIONS, Diagram, Node
+from rootgen.figures.layout import Layout, Point
+from rootgen.figures.save import DPI, Drawing
 
-FORMATS = (".svg", ".png", ".pdf")
-ONE_LINE = 16  # ranks: a longer net gets a column per stage
+MANY = (
+    1000  # nodes: in larger pictures labels have no backing against lines that pass behind, which takes half the time
+)
 PNG_PIXELS = 20_000  # the longer side of a PNG; larger pictures get fewer dots per inch
 SPATIAL, POINTWISE, FC, OTHER, LINE, BAND = "#5b7fa6", "#b4c5d8", "#7d9b76", "#e9e6df", "#8a8a8a", "#f5f6f8"
 GROUPS = ("#c44e52", "#4c72b0", "#55a868", "#dd8452", "#8172b3", "#b59a57", "#da8bc3", "#64b5cd")
 SMALL, LARGE = 7.0, 9.5  # points
 
-Point = tuple[float, float]
 
-
-def draw(diagram: Diagram, title: str, path: str | Path) -> None:
-    """Write the picture of `diagram` under `title` to `path`, whose suffix says the format."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise RootgenError(f"cannot draw '{suffix or Path(path).name}'", where=path, hint="use .svg, .png or .pdf")
+def picture(diagram: Diagram, title: str) -> Drawing:
+    """The picture of `diagram` under `title`."""
     from matplotlib.figure import Figure
 
-    place = _Layout(diagram)
+    place = Layout(diagram)
     left, bottom, right, top = place.frame()
     width, height = right - left, top - bottom
     figure = Figure(figsize=(width, height))
@@ -43,68 +38,23 @@ def draw(diagram: Diagram, title: str, path: str | Path) -> None:
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.axis("off")
     _Picture(axes, diagram, place).draw(title)
-    files.write(figure, path, min(files.DPI, PNG_PIXELS / max(width, height)))
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where ranks, lanes and stages lie, in inches; y points up."""
-
-    diagram: Diagram
-
-    @property
-    def one_line(self) -> bool:
-        return len(self.diagram.stages) <= ONE_LINE
-
-    @property
-    def size(self) -> float:
-        """How tall blocks are drawn: inches per doubling of the filters."""
-        return 0.17 if self.one_line else 0.085
-
-    def at(self, rank: int, lane: float) -> Point:
-        """Centre of a node."""
-        stage = self.diagram.stages[rank]
-        if self.one_line:
-            return 1.15 * rank + 0.35 * stage, -2.3 * lane
-        first = self.diagram.stages.index(stage)
-        return self._column(stage) + 1.9 * (lane - self.lanes(stage)[0]), -1.0 * (rank - first)
-
-    def lanes(self, stage: int) -> tuple[float, float]:
-        """First and last lane that a stage uses."""
-        diagram = self.diagram
-        used = [node.lane for node in diagram.nodes if diagram.stages[node.rank] == stage]
-        used += [lane for bend in diagram.bends.values() for rank, lane in bend if diagram.stages[rank] == stage]
-        return min(used), max(used)
-
-    def _column(self, stage: int) -> float:
-        """x of a stage's first lane."""
-        spans = (self.lanes(before) for before in range(stage))
-        return sum(1.9 * (last - first) + 2.4 for first, last in spans)
-
-    def band(self, stage: int) -> tuple[float, float]:
-        """Left and right edge of a stage."""
-        ranks = [rank for rank, each in enumerate(self.diagram.stages) if each == stage]
-        if self.one_line:
-            return self.at(ranks[0], 0)[0] - 0.65, self.at(ranks[-1], 0)[0] + 0.65
-        first, last = self.lanes(stage)
-        return self._column(stage) - 0.5, self._column(stage) + 1.9 * (last - first) + 1.6
-
-    def frame(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top of the picture."""
-        points = [self.at(node.rank, node.lane) for node in self.diagram.nodes]
-        margin = 1.5 if self.one_line else 0.75
-        left, right = self.band(0)[0], self.band(len(self.diagram.resolutions) - 1)[1]
-        return left - 0.15, min(y for _, y in points) - margin, right + 0.15, max(y for _, y in points) + margin + 0.5
+    return Drawing(figure, min(DPI, PNG_PIXELS / max(width, height)))
 
 
 class _Picture:
     """Draws the parts of a diagram on matplotlib axes."""
 
-    def __init__(self, axes: Any, diagram: Diagram, place: _Layout) -> None:
+    def __init__(self, axes: Any, diagram: Diagram, place: Layout) -> None:
         self.axes = axes
         self.diagram = diagram
         self.place = place
-        self.crossings: dict[int, list[float]] = {}  # stage -> where the lines that enter it come from
+        self.crossings: dict[int, dict[float, int]] = {}  # stage -> where the lines that enter it come from, numbered
+        small = len(diagram.nodes) <= MANY
+        self.backing = (
+            {"facecolor": BAND, "edgecolor": "none", "alpha": 0.8, "pad": 0.4} if small else None
+        )  # of labels
+        self.faces: list[tuple[list[Point], tuple[float, ...], float]] = []  # of solids: corners, colour, width of edge
+        self.lines: list[list[Point]] = []
 
     def draw(self, title: str) -> None:
         left, bottom, _, top = self.place.frame()
@@ -121,10 +71,21 @@ class _Picture:
                 self._edge(edge, i)
         for node in self.diagram.nodes:
             self._node(node)
+        self._add_collections()
+
+    def _add_collections(self) -> None:
+        """Add all lines and all faces as one artist each: thousands of artists take matplotlib minutes."""
+        from matplotlib.collections import LineCollection, PolyCollection
+
+        lines = LineCollection(self.lines, colors=LINE, linewidths=0.8, joinstyle="round", zorder=2)
+        self.axes.add_collection(lines, autolim=False)
+        corners, colours, widths = zip(*self.faces, strict=True) if self.faces else ((), (), ())
+        faces = PolyCollection(corners, facecolors=colours, edgecolors="white", linewidths=widths, zorder=4)
+        self.axes.add_collection(faces, autolim=False)
 
     def _text(self, x: float, y: float, words: str, **style: Any) -> None:
-        """`words` as they are: a `$` in a layer's name starts no formula."""
-        self.axes.text(x, y, words, zorder=5, parse_math=False, **style)
+        """`words` as they are, on one line: a `$` in a layer's name starts no formula."""
+        self.axes.text(x, y, printable(words), zorder=5, parse_math=False, **style)
 
     def _node(self, node: Node) -> None:
         x, y = self.place.at(node.rank, node.lane)
@@ -153,7 +114,7 @@ class _Picture:
                 va="top",
                 color=GROUPS[0] if coloured else "#222222" if i == 0 else "#666666",
                 weight="bold" if coloured else "normal",
-                bbox={"facecolor": BAND, "edgecolor": "none", "alpha": 0.8, "pad": 0.4},
+                bbox=self.backing,
             )
 
     def _filters(self, node: Node, x: float, y: float) -> Point:
@@ -174,7 +135,6 @@ class _Picture:
     def _solid(self, corner: Point, width: float, height: float, depth: float, colour: str) -> None:
         """A box in oblique projection: front, top and right side."""
         from matplotlib.colors import to_rgb
-        from matplotlib.patches import Polygon
 
         (x, y), red = corner, to_rgb(colour)
         across, up = 0.6 * depth, 0.35 * min(depth, 2 * height)
@@ -195,10 +155,7 @@ class _Picture:
             ],
         }
         for shade, points in faces.items():
-            face = tuple(min(1.0, shade * part) for part in red)
-            self.axes.add_patch(
-                Polygon(points, closed=True, facecolor=face, edgecolor="white", linewidth=line, zorder=4)
-            )
+            self.faces.append((points, tuple(min(1.0, shade * part) for part in red), line))
 
     def _other(self, node: Node, x: float, y: float) -> Point:
         """A layer without filters; half its width and height."""
@@ -206,7 +163,7 @@ class _Picture:
         if kind == "Eltwise":
             from matplotlib.patches import Circle
 
-            self.axes.add_patch(Circle((x, y), 0.1, facecolor="white", edgecolor=LINE, linewidth=0.8, zorder=4))
+            self.axes.add_artist(Circle((x, y), 0.1, facecolor="white", edgecolor=LINE, linewidth=0.8, zorder=4))
             self._text(x, y - 0.005, "+", fontsize=LARGE, ha="center", va="center", color="#444444")
             return 0.1, 0.1
         if kind == "Concat":
@@ -225,7 +182,7 @@ class _Picture:
         box = FancyBboxPatch(
             (x, y), width, height, boxstyle=style, facecolor=face, edgecolor=edge, linewidth=0.8, zorder=z
         )
-        self.axes.add_patch(box)
+        self.axes.add_artist(box)
 
     def _edge(self, start: int, end: int) -> None:
         """The blob that goes from one node to another, bent round the nodes between."""
@@ -238,18 +195,15 @@ class _Picture:
             if not self.place.one_line and self.diagram.stages[rank] != self.diagram.stages[next_rank]:
                 points += self._to_next_column(points[-1], target, self.diagram.stages[next_rank])
             points.append(target)
-        xs, ys = zip(*points, strict=True)
-        self.axes.plot(xs, ys, color=LINE, linewidth=0.8, solid_joinstyle="round", zorder=2)
+        self.lines.append(points)
 
     def _to_next_column(self, start: Point, target: Point, stage: int) -> list[Point]:
         """The way from the foot of one column to the head of the next, through the gap between them.
 
         Lines from different nodes keep apart.
         """
-        sources = self.crossings.setdefault(stage, [])
-        if start[0] not in sources:
-            sources.append(start[0])
-        aside = 0.07 * sources.index(start[0])
+        sources = self.crossings.setdefault(stage, {})
+        aside = 0.07 * sources.setdefault(start[0], len(sources))
         gap = self.place.band(stage)[0] - 0.22 + aside
         foot, head = start[1] - 0.58 + aside, target[1] + 0.58 - aside
         return [(start[0], foot), (gap, foot), (gap, head), (target[0], head)]
@@ -259,7 +213,7 @@ class _Picture:
         from matplotlib.patches import FancyBboxPatch
 
         points = [self.place.at(node.rank, node.lane) for node in nodes]
-        first, last = self.place.lanes(self.diagram.stages[nodes[0].rank])
+        first, last = self.place.lanes[self.diagram.stages[nodes[0].rank]]
         if self.place.one_line:
             left, right = min(x for x, _ in points) - 0.55, max(x for x, _ in points) + 0.55
             below, above = min(y for _, y in points) - 1.1, max(y for _, y in points) + 0.9
@@ -278,7 +232,7 @@ class _Picture:
             linestyle="--",
             zorder=1,
         )
-        self.axes.add_patch(box)
+        self.axes.add_artist(box)
         words = f"× {times}, to {nodes[-1].last}"
         self._text(right - 0.06, below + 0.05, words, fontsize=SMALL + 1, ha="right", va="bottom", weight="bold")
 

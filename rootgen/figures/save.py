@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from rootgen.files import write_bytes
+from rootgen import errors
+from rootgen.errors import printable
+from rootgen.files import inside, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger("rootgen")
 
 FORMATS = ("png", "pdf")
 DPI = 150
@@ -19,6 +27,63 @@ _UNDATED = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
+
+
+DRAWN = ("svg", "png", "pdf")  # what a figure can be written as
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure to look at in a notebook, or to save; `dpi` are a PNG's dots per inch."""
+
+    figure: Figure
+    dpi: float = DPI
+
+    def svg(self) -> str:
+        """The figure as the text of an SVG."""
+        return rendered(self.figure, "svg", self.dpi).decode("utf-8")
+
+    def png(self) -> bytes:
+        """The figure as the bytes of a PNG."""
+        return rendered(self.figure, "png", self.dpi)
+
+    def save(self, out: str | PathLike[str] | IO[Any], format: str | None = None) -> None:
+        """Write the figure to a path, or to an open file; as `format` (svg, png, pdf), else as the name's end says.
+
+        An open file without such a name gets SVG, and one opened for text can have nothing else.
+        """
+        kind = kind_of(out, format)
+        content = rendered(self.figure, kind, self.dpi)
+        if isinstance(out, (str, PathLike)):
+            write_bytes(errors.path("out", out) or "", content)
+            return
+        try:
+            out.write(content.decode("utf-8") if isinstance(out, io.TextIOBase) else content)
+        except OSError as error:
+            raise errors.RootgenError(f"cannot write: {error.strerror}", where=getattr(out, "name", "out")) from error
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+
+def kind_of(out: object, format: str | None) -> str:
+    """What a figure that goes to `out`, a path or an open file, is written as: svg, png or pdf."""
+    asked = errors.word("format", format, DRAWN)
+    if isinstance(out, (str, PathLike)):
+        path = Path(errors.path("out", out) or "")
+        kind = asked or path.suffix[1:].lower()
+        if kind not in DRAWN:
+            raise errors.RootgenError(
+                f"cannot draw '{path.suffix or path.name}'", where=path, hint="use .svg, .png or .pdf"
+            )
+        return kind
+    if not callable(getattr(out, "write", None)):
+        raise errors.wrong_type("out", out, "a path or an open file")
+    named = Path(str(getattr(out, "name", ""))).suffix[1:].lower()
+    kind = asked or (named if named in DRAWN else DRAWN[0])
+    if isinstance(out, io.TextIOBase) and kind != "svg":
+        raise TypeError(f"out is open for text, but a {kind} is bytes (open it with 'wb')")
+    return kind
 
 
 def new(width: float, height: float) -> Figure:
@@ -33,7 +98,7 @@ def new(width: float, height: float) -> Figure:
 
 def save(figure: Figure, folder: str | Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
     """`figure` as folder/name.FORMAT in every format; the files."""
-    made = [Path(folder) / f"{name}.{kind}" for kind in formats]
+    made = [inside(Path(folder), f"{name}.{kind}") for kind in formats]
     for path in made:
         write(figure, path)
     return made
@@ -41,10 +106,35 @@ def save(figure: Figure, folder: str | Path, name: str, formats: Sequence[str] =
 
 def write(figure: Figure, path: str | Path, dpi: float = DPI) -> None:
     """`figure` as the file `path`, whose suffix says the format; `dpi` are a PNG's dots per inch."""
+    write_bytes(path, rendered(figure, Path(path).suffix[1:].lower(), dpi), durable=False)
+
+
+def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:
+    """`figure` as the content of a file of one `kind`: svg, png or pdf."""
     from matplotlib import rc_context
 
-    kind = Path(path).suffix[1:].lower()
     content = io.BytesIO()  # on a full disk matplotlib's own writers end in errors of every kind
-    with rc_context({"svg.hashsalt": "rootgen", "svg.fonttype": "none"}):
+    _tame(figure)
+    with rc_context({"svg.hashsalt": "rootgen", "svg.fonttype": "none"}), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         figure.savefig(content, format=kind, dpi=dpi, metadata=_UNDATED[kind])
-    write_bytes(path, content.getvalue())
+    said = dict.fromkeys(str(warning.message) for warning in told)
+    missing = sum("Glyph" in text for text in said)
+    if missing:
+        log.warning("the font lacks %d of the characters in the names of a figure; boxes stand for them", missing)
+    for text in said:
+        if "Glyph" not in text:
+            log.warning("%s", text)
+    return content.getvalue()
+
+
+def _tame(figure: Figure) -> None:
+    """Have every word of `figure`, a name from a file often, show as it is: no formula, no control characters."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        words = text.get_text()
+        if not words.replace("\n", "").isprintable():
+            text.set_text("\n".join(map(printable, words.split("\n"))))
+        if "$" in words:
+            text.set_parse_math(False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from rootgen import paths
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import UnknownNameError
 from rootgen.grouping import Plan
 from rootgen.text import read_csv
 
@@ -42,7 +42,8 @@ class Arch:
     """One architecture: its title, where its groups come from, template, blocks per stage (ResNets), recipe, crop.
 
     `results` is the paper's table of its results, "" if none; FLOPs there are in 10^flops_unit, and so on; `miscounted`
-    is whether that table is a miscount (see docs/errata.md).
+    is whether that table is a miscount (see docs/errata.md). `rendered`: its nets are kept in prototxt/, and not just
+    emitted on demand.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Arch:
     flops_unit: int
     params_unit: int
     miscounted: bool
+    rendered: bool
 
     @property
     def groups(self) -> GroupTable:
@@ -110,6 +112,7 @@ def architectures() -> dict[str, Arch]:
             flops_unit=int(row["flops_unit"] or 0),
             params_unit=int(row["params_unit"] or 0),
             miscounted=bool(row["miscounted"]),
+            rendered=bool(row["rendered"]),
         )
         for row in _read("architectures.csv")
     }
@@ -119,7 +122,7 @@ def architecture(name: str) -> Arch:
     """The architecture called `name`."""
     known = architectures()
     if name not in known:
-        raise RootgenError(f"no architecture '{name}'", hint=did_you_mean(name, known))
+        raise UnknownNameError(f"no architecture '{name}'", name, known)
     return known[name]
 
 

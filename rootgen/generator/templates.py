@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
 from rootgen import paths
 from rootgen.errors import RootgenError
+from rootgen.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
-    from jinja2 import Environment, FileSystemBytecodeCache
+    from jinja2 import BytecodeCache, Environment
+
+DIGEST = 32  # bytes of a SHA-256
+MAX_ENTRY = 2**24  # bytes of a compiled template; the largest have 2**16
+
+log = logging.getLogger("rootgen")
 
 
 @cache
@@ -30,30 +38,36 @@ def environment() -> Environment:
     return made
 
 
-def _bytecode_cache() -> FileSystemBytecodeCache | None:
+def _bytecode_cache() -> BytecodeCache | None:
     """Compiled templates in the user's cache; None where it cannot be had.
 
-    Compiling them takes a sixth of `rootgen emit`'s time (benchmarks/emit.md). Jinja drops an entry
-    whose template, Jinja version or Python version changed.
+    Compiling them takes a sixth of `rootgen emit`'s time (benchmarks/emit.md). Jinja drops an entry whose template,
+    Jinja version or Python version changed. An entry begins with its SHA-256, for what is damaged may be run, crash
+    the interpreter, or render another net; who may write to the cache is paths' concern.
     """
-    from jinja2 import FileSystemBytecodeCache
+    from jinja2 import BytecodeCache
     from jinja2.bccache import Bucket
 
-    class Cache(FileSystemBytecodeCache):
+    class Cache(BytecodeCache):
         def load_bytecode(self, bucket: Bucket) -> None:
-            try:
-                super().load_bytecode(bucket)
-            except Exception:  # a damaged entry: unpickling it may raise anything
-                bucket.reset()
+            with suppress(RootgenError):
+                content = read_bytes(folder / bucket.key, most=MAX_ENTRY)
+                digest, code = content[:DIGEST], content[DIGEST:]
+                if hashlib.sha256(code).digest() == digest:
+                    bucket.bytecode_from_string(code)
 
         def dump_bytecode(self, bucket: Bucket) -> None:
-            with suppress(OSError):  # a full disk must not keep anyone from a prototxt
-                super().dump_bytecode(bucket)
+            code = bucket.bytecode_to_string()
+            with suppress(RootgenError):  # a full disk must not keep anyone from a prototxt
+                write_bytes(folder / bucket.key, hashlib.sha256(code).digest() + code)
 
     try:
-        return Cache(str(paths.cache("templates")))
-    except RootgenError:
+        folder = paths.cache("templates")
+    except RootgenError as error:
+        if isinstance(error, paths.SharedCacheError):
+            log.warning("templates are compiled anew: %s", error)
         return None
+    return Cache()
 
 
 def _quote(text: str) -> str:

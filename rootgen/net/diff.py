@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rootgen.net import cost
+from rootgen.net import cost, saved
 from rootgen.net.graph import Layer, Net
+from rootgen.text import Shown, Table, shape_text
 
+_COLUMNS = cost.COLUMNS[1:]
 _NOT_COMPARED = ("blobs", "name", "phase")  # weights are not the net's description; phase follows from the rules
 
 
@@ -34,22 +36,56 @@ class LayerDiff:
         return "same" if self.before == self.after and not self.fields else "changed"
 
 
-@dataclass(frozen=True)
-class Diff:
+@dataclass(frozen=True, repr=False)
+class Diff(Shown):
     """The costs of two nets and their layers side by side, in the order of the first, then of the second."""
 
     before: cost.Cost
     after: cost.Cost
-    rows: tuple[LayerDiff, ...]
+    layers: tuple[LayerDiff, ...]
 
     @property
     def changes(self) -> tuple[LayerDiff, ...]:
-        """The rows that differ."""
-        return tuple(row for row in self.rows if row.status != "same")
+        """The layers that differ."""
+        return tuple(row for row in self.layers if row.status != "same")
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict per layer of either net, for pandas.DataFrame: name, status, type_before, type_after, ..., fields."""
+        return [
+            {
+                "name": row.name,
+                "status": row.status,
+                **{
+                    f"{column}_{side}": None if layer is None else getattr(layer, column)
+                    for column in _COLUMNS
+                    for side, layer in (("before", row.before), ("after", row.after))
+                },
+                "fields": "; ".join(row.fields),
+            }
+            for row in self.layers
+        ]
+
+    def tables(self, every: bool = False) -> list[Table]:
+        """The layers that differ (or `every` one), what else differs in them, and the totals."""
+        shown = self.layers if every else self.changes
+        rows = [[row.name, row.status, *(_change(row, name) for name in _COLUMNS)] for row in shown]
+        fields = [[f"{row.name}: {field}"] for row in shown for field in row.fields]
+        same = sum(row.status == "same" for row in self.layers)
+        return [
+            *([Table(["layer", "", *_COLUMNS], rows)] if rows else []),
+            *([Table(["fields"], fields)] if fields else []),
+            cost.totals(self.before, self.after, f"total ({same} layers are the same)"),
+        ]
 
 
 def compare(a: Net, b: Net, convention: str = "macs") -> Diff:
-    """`a` against `b`: layers are matched by name, the second of a name with the second."""
+    """`a` against `b`: layers are matched by name, the second of a name with the second.
+
+    Where Caffe saved one of them, what it puts into every net it builds is no difference.
+    """
+    if saved.is_saved(a) or saved.is_saved(b):
+        a, b = saved.as_written(a), saved.as_written(b)
     before, after = cost.count(a, convention), cost.count(b, convention)
     old, new = _keyed(a, before), _keyed(b, after)
     rows = []
@@ -59,6 +95,21 @@ def compare(a: Net, b: Net, convention: str = "macs") -> Diff:
         fields = tuple(_differences(layer_a.param, layer_b.param)) if layer_a and layer_b else ()
         rows.append(LayerDiff(key[0], cost_a, cost_b, fields))
     return Diff(before, after, tuple(rows))
+
+
+def _change(row: LayerDiff, name: str) -> str:
+    """One column of a row: the value, or both where they differ."""
+    values = [_told(name, getattr(layer, name)) for layer in (row.before, row.after) if layer is not None]
+    return values[0] if len(set(values)) == 1 else " -> ".join(values)
+
+
+def _told(name: str, value: Any) -> str:
+    """A value as a table shows it: an output as 64x56x56, a count as 1,024."""
+    if value is None:
+        return ""
+    if name in ("params", "macs"):
+        return f"{value:,}"
+    return shape_text(value) if isinstance(value, tuple) else str(value)
 
 
 Key = tuple[str, int]  # a layer's name, and which of that name it is

@@ -7,21 +7,40 @@ work on it in place. Layers' own buffers (im2col columns, dropout masks, BatchNo
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
+from typing import Any
 
-from rootgen.net.cost import FLOAT_BYTES
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
+from rootgen.text import Shown, Table, byte_size
+
+FLOAT_BYTES = 4  # single precision
 
 
-@dataclass(frozen=True)
-class Memory:
+@dataclass(frozen=True, repr=False)
+class Memory(Shown):
     """Activation bytes at a batch size: of a forward pass, and of forward and backward together."""
 
     batch: int
     forward: int
     forward_backward: int
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The one row, for pandas.DataFrame."""
+        return [asdict(self)]
+
+    def cells(self) -> list[list[object]]:
+        """(what, size in words) of either pass."""
+        return [
+            [f"activations, forward, batch {self.batch}", byte_size(self.forward)],
+            [f"activations, forward and backward, batch {self.batch}", byte_size(self.forward_backward)],
+        ]
+
+    def tables(self) -> list[Table]:
+        """Both passes."""
+        return [Table(["memory", ""], self.cells())]
 
 
 def activations(net: Net, batch: int) -> Memory:
@@ -51,7 +70,6 @@ def activations(net: Net, batch: int) -> Memory:
 
 def _learns(layer: Layer, blobs: int) -> bool:
     """Whether a solver changes one of the layer's blobs."""
-    if of(layer).statistics:
-        return False
-    specs = layer.param.param
-    return any(i >= len(specs) or specs[i].lr_mult != 0 for i in range(blobs))
+    specs, entry = layer.param.param, of(layer)
+    learnt = [i for i in range(blobs) if not entry.is_statistic(layer, i)]
+    return any(i >= len(specs) or specs[i].lr_mult != 0 for i in learnt)

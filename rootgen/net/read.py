@@ -13,10 +13,11 @@ from typing import Any
 
 from rootgen.errors import RootgenError
 from rootgen.net import forks, wiring
+from rootgen.net.forks import layer_fields
 from rootgen.net.graph import PHASES, Layer, Net
 from rootgen.net.layers.registry import v1_names
 from rootgen.proto import prototxt, schema, upgrade
-from rootgen.proto.scanner import Field, Source, scan
+from rootgen.proto.scanner import Source, scan
 
 
 def read(
@@ -31,11 +32,12 @@ def read(
     """The net in the file `path`: a .prototxt, or a .caffemodel (told by its name, else by its content).
 
     A caffemodel holds the layers of one phase already; they are all kept, whatever `phase` says.
-    `allow_unknown` lets layer types pass that Caffe does not have, `lenient` fields too, with a warning.
+    `allow_unknown` lets layer types pass that are not known, with fields that are not; `lenient` passes over fields and
+    enum values that Caffe does not have in all layers and in the net, with a warning (see net.forks).
     """
     if is_binary(path):
-        param = schema.read_binary(path, schema.NetParameter)
-        _mend_strings(param)
+        param = schema.read_binary(path, schema.message("NetParameter"))
+        schema.mend_strings(param)
         return from_param(
             param, _phase_of(param, phase), where=path, level=level, stages=stages, allow_unknown=allow_unknown
         )
@@ -57,9 +59,7 @@ def parse(
     fields = scan(text, where)
     lines = _lines(text, [field.start for field in layer_fields(fields)])
     source = Source(text, where)
-    if allow_unknown or lenient:
-        forks.pass_over(layer_fields(fields), source, lenient=lenient)
-    param = prototxt.build(fields, schema.NetParameter, source)
+    param = forks.build(fields, "NetParameter", source, lenient=lenient, allow_unknown=allow_unknown)
     return from_param(
         param, phase, where=where, level=level, stages=stages, allow_unknown=allow_unknown, lines=list(lines)
     )
@@ -81,15 +81,14 @@ def from_param(
     """
     if phase not in PHASES:
         raise RootgenError(f"no phase '{phase}'", hint="TRAIN or TEST")
-    param = upgraded(net_param, where)
+    param = upgraded(forks.extended(net_param, where), where)
     if not param.layer:
         raise RootgenError("has no layers", where=where, hint="is it a net's prototxt, and not a solver's?")
-    written = len(net_param.layer) or len(net_param.layers)
-    made = len(param.layer) - written  # 1 where `input` became an Input layer, which comes first
-    numbers: list[int | None] = [*[1] * made, *lines] if lines else [None] * len(param.layer)
+    places = upgrade.places(net_param, param)
     state = _State(phase, level or param.state.level, frozenset(param.state.stage) | frozenset(stages))
     layers, left_out = [], []
-    for index, (proto, line) in enumerate(zip(param.layer, numbers, strict=True), -made):
+    for index, proto in zip(places, param.layer, strict=True):
+        line = None if not lines else 1 if index < 0 else lines[index]
         named = f"layer '{proto.name if len(proto.name) <= 80 else proto.name[:77] + '...'}'"
         place = f"{where}: {named}" if line is None else f"{where}:{line}: {named}"
         layer = Layer(proto.name, proto.type, tuple(proto.bottom), tuple(proto.top), proto, place, index)
@@ -109,11 +108,6 @@ def upgraded(net_param: Any, where: object) -> Any:
     return upgrade.upgrade(net_param, v1_names(), where)
 
 
-def layer_fields(fields: Sequence[Field]) -> list[Field]:
-    """The layers among the fields of a net's text, in order: `Layer.index` is a place in this list."""
-    return [field for field in fields if field.name in ("layer", "layers")]
-
-
 def is_binary(path: str | Path) -> bool:
     """Whether the file `path` holds a binary message (.caffemodel) and not text."""
     suffix = Path(path).suffix
@@ -124,7 +118,7 @@ def is_binary(path: str | Path) -> bool:
     if suffix in (".prototxt", ".pbtxt", ".txt"):
         return False
     try:
-        if Path(path).is_fifo():
+        if Path(path).exists() and not Path(path).is_file():
             return False  # a pipe, as in `rootgen cost <(rootgen emit nin)`, can be read only once
         with Path(path).open("rb") as file:
             return any(byte < 0x20 and byte not in b"\t\n\v\f\r" for byte in file.read(4096))
@@ -156,22 +150,6 @@ class _State:
             and self.stages.issuperset(rule.stage)
             and self.stages.isdisjoint(rule.not_stage)
         )
-
-
-def _mend_strings(msg: Any) -> None:
-    """Write the bytes of strings that are no UTF-8, which Caffe does not mind (a path, say), as \\x escapes."""
-    for field, value in msg.ListFields():
-        if field.message_type is not None:
-            if field.name != "blobs":
-                for inner in [value] if hasattr(value, "ListFields") else value:
-                    _mend_strings(inner)
-        elif field.type == field.TYPE_STRING:
-            if isinstance(value, bytes):
-                setattr(msg, field.name, value.decode("utf-8", "backslashreplace"))
-            elif not isinstance(value, str):
-                for i, one in enumerate(value):
-                    if isinstance(one, bytes):
-                        value[i] = one.decode("utf-8", "backslashreplace")
 
 
 def _phase_of(param: Any, phase: str) -> str:

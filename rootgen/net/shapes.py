@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from rootgen.errors import RootgenError, did_you_mean
+from rootgen.net.batch import RECURRENT, sequences
 from rootgen.net.graph import Layer, LayerShapes, Net, Shape
 from rootgen.net.layers.checks import check_blob, stored_shape
 from rootgen.net.layers.registry import TYPES, InputOptions, Shaped, of
@@ -33,7 +34,8 @@ def infer(
     a note; without it they are refused. RootgenError where a size breaks Caffe's rules, naming layer and line.
     """
     _check_options(net, input_shape, batch, given or {})
-    options = InputOptions(input_shape, batch, given or {})
+    by_sequence = _sequences(net, input_shape, given) if batch else frozenset[str]()
+    options = InputOptions(input_shape, batch, given or {}, by_sequence)
     blobs: dict[str, Shape] = {}
     layers = []
     shared: dict[str, _Shared] = {}
@@ -56,6 +58,17 @@ def infer(
         options.notes.append(f"{net.source}: shapes not known of {len(unknown)} layers: {names}{more}")
         options.notes += _typos(net)
     return replace(net, layers=tuple(layers), blobs=blobs, notes=tuple(options.notes))
+
+
+def _sequences(net: Net, input_shape: tuple[int, int, int] | None, given: Mapping[str, Shape] | None) -> frozenset[str]:
+    """The blobs of T x N x ..., told by their shapes at the net's own batch size; recurrent layers alone make such."""
+    if all(layer.type not in RECURRENT for layer in net.layers):
+        return frozenset()
+    try:
+        found = infer(net, input_shape=input_shape, given=given, partial=True)
+    except RootgenError:
+        return frozenset()  # it has no batch size of its own, say
+    return sequences(found.layers, found.blobs)
 
 
 def _typos(net: Net) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Whether layers fit together, as Caffe's net.cpp asks.
 
 Every layer has a known type and as many bottoms and tops as that takes, every bottom is the top of a layer
-above, no two layers make one blob, and a layer works in place only on a blob that nobody else reads.
+above, no two layers make one blob, and a layer works in place only on a blob that nobody else reads, the loss included.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rootgen.net.layers.registry import TYPES
 
 
 def check_type(layer: Layer, allow_unknown: bool) -> None:
-    """Refuse a layer whose type Caffe does not have, or that has the wrong number of bottoms or tops."""
+    """Refuse a layer whose type Caffe does not have, or that Caffe would not set up whatever its shapes."""
     entry = TYPES.get(layer.type)
     if entry is None:
         if allow_unknown and layer.type:
@@ -26,6 +26,13 @@ def check_type(layer: Layer, allow_unknown: bool) -> None:
             raise layer.error(f"has {len(names)} {word}, but {layer.type} takes {arity}")
     if entry.top_per_bottom and len(layer.bottoms) != len(layer.tops):
         raise layer.error(f"has {len(layer.bottoms)} bottom and {len(layer.tops)} top (one top per bottom)")
+    for i, spec in enumerate(layer.param.param):
+        if spec.lr_mult != 0 and entry.is_statistic(layer, i):
+            what = f"has lr_mult {spec.lr_mult:g} (Caffe needs 0 on {layer.type}'s statistics)"
+            raise layer.error(what, "leave its param out, or give three")
+    down = len(layer.param.propagate_down)
+    if down not in (0, len(layer.bottoms)):
+        raise layer.error(f"has {down} propagate_down and {len(layer.bottoms)} bottom (one for each, or none)")
     loss = entry.is_loss  # of weight 1 by default, on the one top that Caffe adds where the net names none
     given, tops = len(layer.param.loss_weight), max(len(layer.tops), int(loss))
     if (given or loss) and (given or 1) != tops:
@@ -47,14 +54,24 @@ def check_wiring(layers: Sequence[Layer], left_out: Sequence[Layer]) -> None:
                 other = makers[top]
                 twice = f"by layer '{other.name}' too" if other is not layer else "twice"
                 raise layer.error(f"top '{top}' is made {twice} (each blob has one maker)", "rename one of the two")
-            others = [reader.name for reader in readers.get(top, ()) if reader is not layer]
-            if in_place and others:
-                raise layer.error(
-                    f"works in place on blob '{top}', which layer '{others[0]}' reads too; Caffe refuses that",
-                    "give its top another name",
-                )
+            if in_place:
+                _check_in_place(layer, top, makers[top], readers[top])
             makers[top] = layer
             readers[top] = []
+
+
+def _check_in_place(layer: Layer, blob: str, maker: Layer, readers: Sequence[Layer]) -> None:
+    """Refuse work in place on a `blob` that has another use: Caffe would put a Split there, and have it made twice."""
+    weights = maker.param.loss_weight
+    place = maker.tops.index(blob)
+    others = [f"layer '{reader.name}' reads too" for reader in readers if reader is not layer]
+    if layer.bottoms.count(blob) > 1:
+        others.append("it reads twice")
+    if place < len(weights) and weights[place]:
+        others.append(f"counts in the loss as layer '{maker.name}' leaves it (loss_weight {weights[place]:g})")
+    if others:
+        what = f"works in place on blob '{blob}', which {others[0]}; Caffe refuses that"
+        raise layer.error(what, "give its top another name")
 
 
 def _unknown_bottom(layer: Layer, bottom: str, layers: Sequence[Layer], left_out: Sequence[Layer]) -> RootgenError:

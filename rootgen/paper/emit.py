@@ -1,10 +1,104 @@
-"""Networks and solvers of the paper as prototxt, checked: their text parsed, their shapes inferred."""
+"""Networks and solvers of the paper as prototxt, by name, checked: their text parsed, their shapes inferred."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from os import PathLike
+
+from rootgen import errors
 from rootgen.generator import render
-from rootgen.generator.architectures import Arch
-from rootgen.grouping import Plan
+from rootgen.generator.architectures import Arch, architecture
+from rootgen.grouping import Plan, chosen
+
+OF_DATA = ("test_batch_size", "data", "train_source", "test_source", "mean")  # what a deploy net has not
+
+
+def emit(
+    arch: str,
+    *,
+    root: int | None = None,
+    column: int | None = None,
+    tree: int | None = None,
+    group: Mapping[str, int] | None = None,
+    plan: Plan | None = None,
+    phase: str = render.PHASES[0],
+    name: str | None = None,
+    classes: int | None = None,
+    batch_size: int | None = None,
+    test_batch_size: int | None = None,
+    crop: int | None = None,
+    data: str | PathLike[str] | None = None,
+    train_source: str | PathLike[str] | None = None,
+    test_source: str | PathLike[str] | None = None,
+    mean: str | PathLike[str] | None = None,
+) -> str:
+    """A network of the paper as prototxt, checked: the options are those of `rootgen emit`.
+
+    `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name; a `plan`
+    stands for all of them. `phase` is "train_val" or "deploy". What is None is the architecture's own.
+    """
+    options = render.NetOptions(
+        phase=errors.word("phase", phase, render.PHASES) or render.PHASES[0],
+        name=errors.word("name", name),
+        batch_size=errors.whole("batch_size", batch_size),
+        test_batch_size=errors.whole("test_batch_size", test_batch_size),
+        crop_size=errors.whole("crop", crop),
+        classes=errors.whole("classes", classes),
+        data=errors.path("data", data),
+        train_source=errors.path("train_source", train_source),
+        test_source=errors.path("test_source", test_source),
+        mean=errors.path("mean", mean),
+    )
+    idle = [option for option in OF_DATA if getattr(options, option) is not None]
+    if options.phase == "deploy" and idle:
+        raise errors.RootgenError(f"{idle[0]} is for a train_val net", hint="drop it, or the phase")
+    return checked_net(_architecture(arch), chosen(plan, root, column, tree, group), options)
+
+
+def solver(
+    arch: str,
+    *,
+    root: int | None = None,
+    column: int | None = None,
+    tree: int | None = None,
+    group: Mapping[str, int] | None = None,
+    plan: Plan | None = None,
+    net: str | PathLike[str] = render.SolverOptions.net,
+    snapshot_prefix: str | PathLike[str] | None = None,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    batch_size: int | None = None,
+    test_batch_size: int | None = None,
+    iter_size: int | None = None,
+    base_lr: float | None = None,
+    max_iter: int | None = None,
+    seed: int | None = None,
+    solver_mode: str | None = None,
+) -> str:
+    """The solver.prototxt that goes with a network of `emit`: the options are those of `rootgen solver`.
+
+    `net` is the train_val net's path, as the run will find it from its working directory.
+    """
+    options = render.SolverOptions(
+        net=errors.path("net", net) or render.SolverOptions.net,
+        snapshot_prefix=errors.path("snapshot_prefix", snapshot_prefix),
+        train_images=errors.whole("train_images", train_images),
+        test_images=errors.whole("test_images", test_images),
+        batch_size=errors.whole("batch_size", batch_size),
+        test_batch_size=errors.whole("test_batch_size", test_batch_size),
+        iter_size=errors.whole("iter_size", iter_size),
+        base_lr=errors.above_zero("base_lr", base_lr),
+        max_iter=errors.whole("max_iter", max_iter),
+        random_seed=None if seed is None else errors.integer("seed", seed),
+        solver_mode=errors.word("solver_mode", solver_mode, ("CPU", "GPU")),
+    )
+    return checked_solver(_architecture(arch), chosen(plan, root, column, tree, group), options)
+
+
+def _architecture(arch: object) -> Arch:
+    if not isinstance(arch, str):
+        raise errors.wrong_type("arch", arch, "an architecture's name, one of those that `rootgen list` shows")
+    return architecture(arch)
 
 
 def checked_net(arch: Arch, plan: Plan, options: render.NetOptions) -> str:

@@ -1,32 +1,30 @@
 """The paper's experiment on one architecture, step by step in one folder: data, nets, training, correlation, figures.
 
 Every step leaves its result in the folder, whole or not at all, and is not done again: a run that was
-interrupted goes on where it stopped, training from its newest snapshot.
+interrupted goes on where it stopped, training from its newest snapshot. A result that was damaged since is named,
+and its step done again.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from rootgen import correlation, datasets
 from rootgen.correlation import block_score
 from rootgen.engine import timing, train
-from rootgen.errors import RootgenError, did_you_mean
-from rootgen.files import read_bytes, write_text
+from rootgen.engine.train_log import is_log
+from rootgen.errors import RootgenError, UnknownNameError
+from rootgen.files import locked, write_text
 from rootgen.generator import render
 from rootgen.generator.architectures import architecture, row_folder
 from rootgen.grouping import ORIGINAL, Plan
 from rootgen.net import cost
 from rootgen.net.load import load
-from rootgen.paper import plot, results
+from rootgen.paper import plot, results, run_folder
 from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
@@ -34,12 +32,13 @@ if TYPE_CHECKING:
     from rootgen.progress import Report
 
 ARCHITECTURES = ("nin",)
-SETS = ("fashion-mnist-sample", "fashion-mnist", "cifar10")  # ten classes of 32 x 32
+SETS = results.IMAGE_SETS["cifar10"]
 PLANS = (ORIGINAL, Plan("root", 4), Plan("root", 8), Plan("root", 16))
 PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
 # Caffe's BatchNorm averages its statistics over about 1000 iterations, far more than a short run has.
 SHORT_AVERAGE = 0.9
 SNAPSHOTS_EVERY = 50  # iterations of a short run; minutes on a CPU
+LOCK = ".lock"
 TIMED_BATCH = 32
 TIMED_ROUNDS = 3
 
@@ -97,9 +96,9 @@ class Experiment:
 
     def __init__(self, settings: Settings, out: str | Path, report: Report | None = None) -> None:
         if settings.arch not in ARCHITECTURES:
-            raise RootgenError(f"'{settings.arch}' cannot be reproduced yet", hint=f"known: {', '.join(ARCHITECTURES)}")
+            raise UnknownNameError(f"'{settings.arch}' cannot be reproduced yet", settings.arch, ARCHITECTURES)
         if settings.dataset not in SETS:
-            raise RootgenError(f"no images '{settings.dataset}' for this", hint=did_you_mean(settings.dataset, SETS))
+            raise UnknownNameError(f"no images '{settings.dataset}' for this", settings.dataset, SETS)
         self.settings = settings
         self.out = Path(out)
         self.report = report
@@ -110,22 +109,25 @@ class Experiment:
         self._claim()
 
     def run(self, stop: train.Stop) -> list[results.RunResult]:
-        """All steps; `stop` ends a training cleanly, with a snapshot."""
-        self.make_data()
-        self.emit()
-        for model in self.models:
-            self.train(model, stop)
-        for model in self.models:
-            self.correlate(model)
-        self.time()
-        return self.draw()
+        """All steps; `stop` ends a training cleanly, with a snapshot. RootgenError where another process runs them."""
+        with locked(self.out / LOCK, str(self.out)):
+            self._claim()
+            self.make_data()
+            self.emit()
+            for model in self.models:
+                self.train(model, stop)
+            for model in self.models:
+                self.correlate(model)
+            self.time()
+            return self.draw()
 
     def make_data(self) -> None:
         """LMDBs and mean in data/."""
-        if (self.data / "mean.binaryproto").is_file():
+        if run_folder.is_done("making the data", self.data, lambda: run_folder.check_data(self.data)):
             return
         dataset = datasets.load(self.settings.dataset, self.settings.source, report=self.report)
-        datasets.save(dataset, self.data, pad=datasets.DEFAULT_PAD[self.settings.dataset], report=self.report)
+        pad = datasets.DEFAULT_PAD[self.settings.dataset]
+        datasets.save(dataset, self.data, pad=pad, force=True, report=self.report)
 
     def emit(self) -> None:
         """Nets and solvers, one folder per model; paths in them are seen from the working folder, as in Caffe."""
@@ -139,7 +141,7 @@ class Experiment:
 
     def _options(self) -> tuple[render.NetOptions, render.SolverOptions]:
         """What all models' nets and solvers share: the paper's schedule, or that of a short run."""
-        settings, (train_images, test_images) = self.settings, self._counts()
+        settings, (train_images, test_images) = self.settings, run_folder.counts(self.data)
         net = render.NetOptions(data=str(self.data))
         solver = render.SolverOptions(train_images=train_images, test_images=test_images, random_seed=settings.seed)
         if settings.epochs is None:
@@ -160,11 +162,14 @@ class Experiment:
         """Train `model` from its newest snapshot, if it has one; KeyboardInterrupt where `stop` ended it."""
         from rootgen.engine import open_trainer
 
-        if model.trained.is_file():
+        if run_folder.is_done(f"testing {model.name}", model.trained, lambda: run_folder.trained(model.trained)):
             return
         trainer = open_trainer(model.solver, engine=self.settings.engine, device=self.settings.device)
-        if newest := train.newest_snapshot(trainer):
-            trainer.restore(newest)
+        _set_aside_a_damaged_log(Path(f"{trainer.solver.snapshot_prefix}_log.csv"))
+        try:
+            train.restore_newest(trainer)
+        except RootgenError as error:
+            log.warning("%s: %s; training it anew", model.name, error)
         watcher = _Watcher(f"train {model.name}", trainer.solver.max_iter, self.report)
         stop.at_once = False
         try:
@@ -174,7 +179,7 @@ class Experiment:
         if outcome.stopped:
             raise KeyboardInterrupt
         tested = outcome.tests if trainer.iteration % trainer.solver.test_interval == 0 else []
-        accuracy = (tested or trainer.test())[0]["accuracy"]
+        accuracy = (tested or trainer.test(watcher.testing))[0]["accuracy"]
         caffemodel = Path(f"{trainer.solver.snapshot_prefix}_iter_{trainer.iteration}.caffemodel")
         told = {"model": caffemodel.name, "accuracy": accuracy, "engine": trainer.engine, "device": trainer.device}
         write_text(model.trained, json.dumps(told, indent=2) + "\n")
@@ -182,22 +187,22 @@ class Experiment:
 
     def correlate(self, model: Model) -> None:
         """Correlation of PAIR on test and training images, in the model's correlation/."""
-        if self._scores(model).is_file():
+        scores = self._correlation(model) / "scores.csv"
+        if run_folder.is_done(f"correlating {model.name}", scores, lambda: self._block_scores(model)):
             return
-        trained = _read_json(model.trained)
+        trained = run_folder.trained(model.trained)
         options = correlation.CorrelationOptions(
             data=[str(self.data / name) for name in (render.TEST_LMDB, render.TRAIN_LMDB)],
             pairs=[PAIR],
             images=self.settings.images,
-            engine=trained["engine"],
+            engine=trained.engine,
             device=self.settings.device,
         )
-        caffemodel = model.folder / Path(trained["model"]).name  # the folder may have been moved since
-        correlation.run(caffemodel, self._scores(model).parent, options, self.report)
+        correlation.run(trained.model, self._correlation(model), options, self.report)
 
     def time(self) -> None:
         """Forward times of all models, in turns, so that what else the machine does falls on all alike."""
-        if self._times.is_file():
+        if run_folder.is_done("timing", self._times, self._read_times):
             return
         best: dict[str, float] = {}
         for turn in range(TIMED_ROUNDS):
@@ -207,7 +212,7 @@ class Experiment:
                     phase="TEST",
                     iterations=5,
                     backward=False,
-                    engine=_read_json(model.trained)["engine"],
+                    engine=run_folder.trained(model.trained).engine,
                     device=self.settings.device,
                 )
                 per_image = taken.whole.forward / taken.batch
@@ -220,15 +225,28 @@ class Experiment:
         """results.csv and the figures; what is in results.csv."""
         found = [self._result(model) for model in self.models]
         results.save(self.results, found)
-        plot.draw([plot.reported(self.arch.name), plot.measured(found)], self.out / "plots", self.arch.name)
+        name = self.arch.name
+        plot.draw([plot.reported(name), plot.measured(name, found)], self.out / "plots", name)
         return found
 
     @property
     def _times(self) -> Path:
         return self.out / "times.json"
 
-    def _scores(self, model: Model) -> Path:
-        return model.folder / "correlation" / "scores.csv"
+    def _read_times(self) -> dict[str, float]:
+        return run_folder.times(self._times, [model.name for model in self.models])
+
+    def _correlation(self, model: Model) -> Path:
+        return model.folder / "correlation"
+
+    def _block_scores(self, model: Model) -> tuple[float, float]:
+        """Scores of PAIR on test images by `model`'s groups: its own, and the original model's (the control)."""
+        group = next(layer for layer in load(model.deploy).layers if layer.name == PAIR.split("-")[1])
+        for images in ("train", "test"):
+            run_folder.matrix(self._correlation(model), images, PAIR)
+        original = run_folder.matrix(self._correlation(self.models[0]), "test", PAIR)
+        control = block_score(original, group.param.convolution_param.group)
+        return run_folder.score(self._correlation(model), PAIR), control
 
     def _model(self, plan: Plan) -> Model:
         name = render.row_name(self.arch, plan) or str(plan)
@@ -239,54 +257,42 @@ class Experiment:
         path = self.out / "settings.json"
         mine = asdict(self.settings)
         if self.data.is_dir() and path.is_file():
-            there = _read_json(path)
             fixed = [name for name in mine if name not in ("source", "engine", "device")]
+            there = run_folder.settings(path, fixed)
             other = [f"{name} {there.get(name)} (now {mine[name]})" for name in fixed if there.get(name) != mine[name]]
             if other:
                 raise RootgenError(f"holds a run with {', '.join(other)}", where=self.out, hint="give another --out")
         elif self.out.is_dir() and any(
-            entry != path and entry.suffix != ".partial"  # what a kill left of data/ or of a file
+            entry not in (path, self.out / LOCK)
+            and entry.suffix != ".partial"  # what a kill left of data/ or of a file
             for entry in self.out.iterdir()
         ):
             raise RootgenError("holds something else than an experiment", where=self.out, hint="give another --out")
         else:
             write_text(path, json.dumps(mine, indent=2) + "\n")
 
-    def _counts(self) -> tuple[int, int]:
-        """How many training and test images data/ holds."""
-        from rootgen.proto.database import Database
-
-        train, test = (Database.at(self.data / name).size for name in (render.TRAIN_LMDB, render.TEST_LMDB))
-        return train, test
-
     def _result(self, model: Model) -> results.RunResult:
-        trained = _read_json(model.trained)
-        graph = load(model.deploy)
-        counted = cost.count(graph)
+        trained = run_folder.trained(model.trained)
+        counted = cost.count(load(model.deploy))
+        block, control = self._block_scores(model)
         solver = prototxt.read(model.solver, schema.SolverParameter)
-        train_images, test_images = self._counts()
+        train_images, test_images = run_folder.counts(self.data)
         batch_size = load(model.train_val, "TRAIN").layers[0].param.data_param.batch_size
-        group = next(layer for layer in graph.layers if layer.name == PAIR.split("-")[1]).param.convolution_param.group
         return results.RunResult(
+            architecture=self.arch.name,
             model=model.name,
             dataset=self.settings.dataset,
             images=test_images,
             epochs=solver.max_iter * batch_size / train_images,
             params=counted.params,
             macs=counted.macs,
-            accuracy=trained["accuracy"],
-            time_ms=_read_json(self._times)[model.name],
-            device=trained["device"],
-            engine=trained["engine"],
-            block_score=_test_score(self._scores(model)),
-            control_score=block_score(self._original_matrix(), group),
+            accuracy=trained.accuracy,
+            time_ms=self._read_times()[model.name],
+            device=trained.device,
+            engine=trained.engine,
+            block_score=block,
+            control_score=control,
         )
-
-    def _original_matrix(self) -> np.ndarray:
-        """The original model's whitened covariance of PAIR on test images."""
-        with np.load(self._scores(self.models[0]).with_name("test.npz")) as arrays:
-            matrix: np.ndarray = arrays[f"{PAIR}.whitened"]
-        return matrix
 
 
 class _Watcher(train.Watcher):
@@ -299,25 +305,23 @@ class _Watcher(train.Watcher):
         if self.report:
             self.report(self.what, result.iteration + 1, self.total)
 
+    def testing(self, what: str, done: int, total: int) -> None:
+        if self.report:
+            self.report(f"{what} {self.what.removeprefix('train ')}", done, total)
+
     def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in results[0].items())
         log.info("%s: iteration %d: test %s", self.what, iteration, shown)
 
 
 def _write_if_new(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text("utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(read_bytes(path))
-    except ValueError:
-        raise RootgenError("not JSON, or cut short", where=path, hint="remove it to have its step done again") from None
-    return content
-
-
-def _test_score(path: Path) -> float:
-    """The score on test images in a scores.csv."""
-    rows: Iterator[dict[str, str]] = csv.DictReader(read_bytes(path).decode().splitlines())
-    return next(float(row["score"]) for row in rows if row["images"] == "test")
+def _set_aside_a_damaged_log(path: Path) -> None:
+    """Rename what has the name of a training's log and is none any more."""
+    if path.exists() and not is_log(path):
+        aside = path.with_suffix(".damaged.csv")
+        log.warning("%s: no log of a training, or damaged; it is %s now", path, aside.name)
+        path.replace(aside)

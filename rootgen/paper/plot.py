@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError, UnknownNameError, did_you_mean
 from rootgen.figures import save as figures
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, architecture, architectures, recipe
 from rootgen.paper import tables
-from rootgen.paper.results import RunResult
+from rootgen.paper.results import IMAGE_SETS, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def families() -> list[str]:
 def reported(family: str) -> PanelRow:
     """The points that the paper reports for the architecture `family`."""
     if family not in families():
-        raise RootgenError(f"no figure '{family}'", hint=did_you_mean(family, families()))
+        raise UnknownNameError(f"no figure '{family}'", family, families())
     arch = architecture(family)
     printed = tables.reported(family)
     accuracy = next(column for column in ACCURACIES if column in next(iter(printed.values())))
@@ -74,8 +75,12 @@ def reported(family: str) -> PanelRow:
     return PanelRow(title, ACCURACIES[accuracy], columns, points)
 
 
-def measured(results: Sequence[RunResult]) -> PanelRow:
-    """The points of one run; their standard errors are those of a share of so many test images."""
+def measured(family: str, results: Sequence[RunResult], where: object = "results") -> PanelRow:
+    """The points of one run; their standard errors are those of a share of so many test images.
+
+    RootgenError at `where` for what is of another architecture or image set, or of several runs.
+    """
+    _check_fit(family, results, where)
     points = {
         result.model: {
             "params": float(result.params),
@@ -89,6 +94,31 @@ def measured(results: Sequence[RunResult]) -> PanelRow:
     first = results[0]
     run = f"{first.dataset}, {first.epochs:g} epochs, {first.engine} on {first.device}"
     return PanelRow(f"measured: {run}; bars: ± one standard error", "error (%)", ("params", "macs", "time_ms"), points)
+
+
+def _check_fit(family: str, results: Sequence[RunResult], where: object) -> None:
+    """Refuse results that do not belong beside those of `family`, or not beside each other."""
+    rows, recipe = tables.reported(family), architecture(family).recipe
+    fitting = IMAGE_SETS.get(recipe, ())
+    others = {name for key, names in IMAGE_SETS.items() if key != recipe for name in names}
+    first = results[0]
+    for result in results:
+        if result.architecture != family:
+            what = f"'{result.model}' is of the architecture '{result.architecture}', not of '{family}'"
+            raise RootgenError(what, where=where, hint=f"rootgen plot {result.architecture} --measured ...")
+        if result.model not in rows:
+            hint = did_you_mean(result.model, rows)
+            raise RootgenError(f"{family} has no row '{result.model}'", where=where, hint=hint)
+        if result.dataset in others or (fitting and result.dataset not in fitting):
+            what = f"'{result.model}' was measured on '{result.dataset}', which is not for {family}"
+            raise RootgenError(what, where=where, hint=f"known: {', '.join(fitting)}" if fitting else None)
+        if (result.dataset, result.images) != (first.dataset, first.images):
+            there, here = (f"{one.images} images of {one.dataset}" for one in (first, result))
+            what = f"holds several runs: '{first.model}' on {there}, '{result.model}' on {here}"
+            raise RootgenError(what, where=where, hint="a file each, and --measured for each")
+    twice = [model for model, count in Counter(result.model for result in results).items() if count > 1]
+    if twice:
+        raise RootgenError(f"holds '{twice[0]}' twice", where=where, hint="a file per run, and --measured for each")
 
 
 def draw(rows: Sequence[PanelRow], folder: str | Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
@@ -139,14 +169,16 @@ def _panel(axes: Axes, row: PanelRow, column: str, models: Sequence[str]) -> Non
 
 
 def _csv(rows: Sequence[PanelRow]) -> str:
-    """The points of all rows: whether reported or measured, model, and the plotted values; errors in percent."""
+    """The points of all rows: whether reported or measured (if several are, which of them), model, plotted values."""
+    kinds = [row.title.partition(":")[0] for row in rows]
+    names = [f"{kind} {kinds[: i + 1].count(kind)}" if kinds.count(kind) > 1 else kind for i, kind in enumerate(kinds)]
     points = [point for row in rows for point in row.points.values()]
     columns = [column for column in (*AXES, "error", "standard_error") if any(column in point for point in points)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("source", "model", *columns))
-    for row in rows:
+    for name, row in zip(names, rows, strict=True):
         for model, point in row.points.items():
             cells = (f"{point[column]:.6g}" if column in point else "" for column in columns)
-            writer.writerow((row.title.partition(":")[0], model, *cells))
+            writer.writerow((name, model, *cells))
     return text.getvalue()

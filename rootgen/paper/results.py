@@ -16,12 +16,13 @@ from rootgen.files import read_bytes, write_text
 class RunResult:
     """One trained and timed model.
 
-    model: the row's name in the paper's table. params and macs: counted by the "macs" convention. accuracy: top-1 on
-    `images` test images, 0 to 1. time_ms: forward time per image; comparable only within one run. block_score: of
-    conv2c-conv3a on test images, by the model's own groups; nan where it has one group. control_score: the
-    original model's, by the same groups.
+    architecture, model: the paper's network, and the row's name in its table. dataset: as `rootgen data` calls it.
+    params and macs: counted by the "macs" convention. accuracy: top-1 on `images` test images, 0 to 1. time_ms: forward
+    time per image; comparable only within one run. block_score: of conv2c-conv3a on test images, by the model's own
+    groups; nan where it has one group. control_score: the original model's, by the same groups.
     """
 
+    architecture: str
     model: str
     dataset: str
     images: int
@@ -37,6 +38,10 @@ class RunResult:
 
 
 COLUMNS = tuple(field.name for field in fields(RunResult))
+IMAGE_SETS = {"cifar10": ("fashion-mnist-sample", "fashion-mnist", "cifar10")}  # ten classes of 32 x 32
+"""An architecture's recipe -> the image sets that it can be measured on."""
+MAX_BYTES = 2**24
+
 _TYPES = {"str": str, "int": int, "float": float}
 
 
@@ -52,8 +57,8 @@ def save(path: str | Path, results: Sequence[RunResult]) -> None:
 
 def load(path: str | Path) -> list[RunResult]:
     """The rows of a results.csv; RootgenError where a column is missing or a cell is no number."""
-    reader = csv.DictReader(io.StringIO(read_bytes(path).decode("utf-8", "replace")))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    reader = csv.DictReader(io.StringIO(read_bytes(path, most=MAX_BYTES).decode("utf-8", "replace")))
+    missing = [column for column in COLUMNS if column not in (*(reader.fieldnames or ()), "architecture")]
     if missing:
         what = f"has no column {', '.join(missing)}"
         raise RootgenError(what, where=path, hint="rootgen reproduce writes such a file: results.csv")
@@ -65,6 +70,7 @@ def load(path: str | Path) -> list[RunResult]:
 
 def _row(row: dict[str, str], where: str) -> RunResult:
     cells: dict[str, object] = {}
+    row.setdefault("architecture", "nin")  # as long as the column was not there, nothing else could be reproduced
     for field in fields(RunResult):
         try:
             cells[field.name] = _TYPES[str(field.type)](row[field.name])

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 
 from rootgen import paths
 from rootgen.generator.architectures import architecture
 from rootgen.text import read_csv
+
+RECORDS = "networks.csv"
+ACCURACIES = {"accuracy": "accuracy", "top1": "top-1", "top5": "top-5"}  # columns, and what tables call them
+TIMES = {"cpu_ms": "CPU ms", "gpu_ms": "GPU ms"}
 
 
 @cache
@@ -54,6 +58,39 @@ def author_figures() -> dict[tuple[str, str], dict[str, str]]:
     five initialisations, Fig. 5's error bar. What is shown from here and not from the paper's tables has to say so.
     """
     return {(row["arch"], row["model"]): row for row in _read("author_figures.csv")}
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """One row of networks.csv: parameters and multiply-adds per image of the deploy net, sha256 of the three files."""
+
+    arch: str
+    row: str
+    params: int
+    macs: int
+    train_val: str
+    deploy: str
+    solver: str
+
+    @classmethod
+    def header(cls) -> str:
+        """The first line of networks.csv."""
+        return ",".join(cls.__dataclass_fields__) + "\n"
+
+    @property
+    def line(self) -> str:
+        """The record as a line of networks.csv."""
+        return ",".join(map(str, asdict(self).values())) + "\n"
+
+
+@cache
+def recorded() -> dict[tuple[str, str], NetworkRecord]:
+    """(architecture, row) -> its record in networks.csv."""
+    found = {}
+    for cells in _read(RECORDS):
+        counts = {name: int(cells.pop(name)) for name in ("params", "macs")}
+        found[cells["arch"], cells["row"]] = NetworkRecord(**cells, **counts)  # type: ignore[arg-type]
+    return found
 
 
 @cache

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rootgen.errors import RootgenError
+from rootgen.files import check_regular
 from rootgen.proto import schema
+from rootgen.proto.lmdb_pages import DamagedError, Pages
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,42 +20,29 @@ FIRST_MAP_SIZE = 2**26  # bytes; doubled as often as it proves too small
 
 
 class Database:
-    """An LMDB of Datum, read in key order.
+    """An LMDB of Datum, read in key order, and without a memory map: see lmdb_pages.
 
-    LMDB refuses to be opened twice by one process, so whoever wants the same file gets the same object, and it
-    stays open: a train and a test net often share a set, and a thread may still read for a net given up.
+    Whoever wants the same file gets the same object: a train and a test net often share a set.
     """
 
     _open: ClassVar[dict[Path, Database]] = {}
 
     def __init__(self, path: Path) -> None:
-        import lmdb
-
         self.path = path
         if not path.exists():
             raise RootgenError("no such database", where=path, hint="`rootgen data` makes one; is the folder right?")
+        check_regular(_file(path))
         try:
-            self.env = lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=True)
-        except (lmdb.Error, OSError) as error:
-            raise RootgenError(f"not an LMDB, or a damaged one ({error})", where=path, hint="make it again") from error
-        try:
-            self.size = self._checked_size()
-        except RootgenError:
-            self.env.close()
-            raise
+            self._pages = Pages(_file(path))
+        except (DamagedError, OSError) as error:
+            if isinstance(error, DamagedError) and error.cut and _file(path).stat().st_size:
+                raise self._damaged(error) from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RootgenError(f"not an LMDB, or a damaged one ({reason})", where=path, hint="make it again") from error
+        self.size = self._pages.size  # records
+        if not self.size:
+            raise RootgenError("the database is empty", where=path, hint="make it again")
         self.inode = _file(path).stat().st_ino
-
-    def _checked_size(self) -> int:
-        """Number of records; RootgenError where there are none, or where pages are missing."""
-        with self._readable():
-            stat = self.env.stat()
-            whole = (self.env.info()["last_pgno"] + 1) * stat["psize"]
-        file = _file(self.path)
-        if file.stat().st_size < whole:  # reading on would end the process with SIGBUS
-            raise RootgenError(f"cut short: {file.stat().st_size} of {whole} bytes", where=file, hint="make it again")
-        if not stat["entries"]:
-            raise RootgenError("the database is empty", where=self.path, hint="make it again")
-        return int(stat["entries"])
 
     @classmethod
     def at(cls, path: Path) -> Database:
@@ -62,8 +50,7 @@ class Database:
         key = path.resolve()
         found = cls._open.get(key)
         if found is not None and key.exists() and found.inode != _file(key).stat().st_ino:
-            found.env.close()  # another database has taken its place
-            found = None
+            found = None  # another database has taken its place
         if found is None:
             found = cls._open[key] = cls(path)
         return found
@@ -73,28 +60,20 @@ class Database:
 
         After every `take` records, `skip` are passed over.
         """
-        with self._readable(), self.env.begin(buffers=True) as txn:
-            cursor = txn.cursor()
-            cursor.first()
-            for _ in range(start % self.size):
-                cursor.next()
-            for count in itertools.count(1):
-                key = bytes(cursor.key())
-                where = f"{self.path}: record '{key.decode('ascii', 'backslashreplace')}'"
-                yield where, schema.parse_bytes(bytes(cursor.value()), schema.Datum, where)
-                for _ in range(1 if count % take else 1 + skip):
-                    if not cursor.next():
-                        cursor.first()
+        number = start
+        for count in itertools.count(1):
+            try:
+                key, value = self._pages.record(number % self.size)
+            except (DamagedError, OSError) as error:
+                raise self._damaged(error) from error
+            where = f"{self.path}: record '{key.decode('ascii', 'backslashreplace')}'"
+            yield where, schema.parse_bytes(value, schema.Datum, where)
+            number += 1 if count % take else 1 + skip
 
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Turn LMDB's refusals into one clear line."""
-        import lmdb
-
-        try:
-            yield
-        except lmdb.Error as error:
-            raise RootgenError(f"damaged database ({error})", where=self.path, hint="make it again") from error
+    def _damaged(self, error: Exception) -> RootgenError:
+        """What to say of a database that cannot be read, or not to its end."""
+        what = str(error) if isinstance(error, DamagedError) and error.cut else f"damaged database ({error})"
+        return RootgenError(what, where=_file(self.path), hint="make it again")
 
 
 def _file(path: Path) -> Path:

@@ -3,6 +3,9 @@
 `schema.NetParameter`, `schema.SolverParameter`, `schema.Datum`, ... are message classes of every message
 that Caffe's caffe.proto defines (caffe_schema.txt). The pool is private, so pycaffe's own
 `caffe_pb2`, which registers the same names in the default pool, can live in the same process.
+
+A second pool has the same messages with what other Caffes add to them (forks_schema.txt). Nets with layers of theirs
+are read into it; a message of one pool becomes one of the other by `copy`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from rootgen.errors import RootgenError, did_you_mean
 
 FieldProto = descriptor_pb2.FieldDescriptorProto
 
+_FORKS = "rootgen/forks_schema.proto"
+
 
 def __getattr__(name: str) -> Any:
     """The message class `name`; loaded at its first use."""
@@ -30,9 +35,9 @@ def __getattr__(name: str) -> Any:
 
 
 @cache
-def message(name: str) -> Any:
-    """The class of Caffe's message `name` ("NetParameter", "V1LayerParameter", ...)."""
-    pool = _pool()
+def message(name: str, *, forks: bool = False) -> Any:
+    """The class of Caffe's message `name` ("NetParameter", ...); with `forks`, as other Caffes have extended it."""
+    pool = _pool(forks)
     try:
         descriptor = pool.FindMessageTypeByName(f"caffe.{name}")
     except KeyError:
@@ -71,7 +76,54 @@ def read_binary(path: str | Path, cls: type[Message]) -> Any:
     content = read_bytes(path)
     if not content:
         raise RootgenError(f"empty file where a binary {cls.DESCRIPTOR.name} was expected", where=path)
+    if cls.DESCRIPTOR.name == "NetParameter":
+        _refuse_state(content, path)
     return parse_bytes(content, cls, path)
+
+
+def _refuse_state(content: bytes, path: str | Path) -> None:
+    """Say so where a solver's state is given for a net: its file is full of blobs too, and the model lies beside it."""
+    if content[:1] != b"\x08":  # the key of SolverState's first field, iter; a net's first is its name
+        return
+    state = message("SolverState")()
+    try:
+        state.ParseFromString(content)
+    except DecodeError:
+        return
+    if state.HasField("iter"):
+        model = state.learned_net or "the .caffemodel beside it"
+        hint = f"pass its model, {model}; --snapshot goes on from a state"
+        raise RootgenError("a solver's state (.solverstate), not a model", where=path, hint=hint)
+
+
+def has_forks(msg: Message) -> bool:
+    """Whether `msg` is of the pool that has other Caffes' fields too."""
+    return bool(msg.DESCRIPTOR.file.name == _FORKS)
+
+
+def copy(source: Message, target: Any) -> Any:
+    """`target` with the content of `source`, a message of the same name in either pool; fields it lacks are kept."""
+    if source.DESCRIPTOR is target.DESCRIPTOR:
+        target.CopyFrom(source)
+    else:
+        target.ParseFromString(source.SerializePartialToString())
+    return target
+
+
+def mend_strings(msg: Any) -> None:
+    """Write the bytes of strings that are no UTF-8, which Caffe does not mind (a path, say), as \\x escapes."""
+    for field, value in msg.ListFields():
+        if field.message_type is not None:
+            if field.name != "blobs":
+                for inner in [value] if hasattr(value, "ListFields") else value:
+                    mend_strings(inner)
+        elif field.type == field.TYPE_STRING:
+            if isinstance(value, bytes):
+                setattr(msg, field.name, value.decode("utf-8", "backslashreplace"))
+            elif not isinstance(value, str):
+                for i, one in enumerate(value):
+                    if isinstance(one, bytes):
+                        value[i] = one.decode("utf-8", "backslashreplace")
 
 
 def to_bytes(msg: Message) -> bytes:
@@ -83,23 +135,25 @@ def to_bytes(msg: Message) -> bytes:
 
 
 @cache
-def _pool() -> descriptor_pool.DescriptorPool:
-    """A pool that holds Caffe's messages and nothing else."""
+def _pool(forks: bool) -> descriptor_pool.DescriptorPool:
+    """A pool that holds Caffe's messages, or with `forks` those of other Caffes too, and nothing else."""
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file())
+    pool.Add(_file(forks=forks))
     return pool
 
 
 @cache
-def _file() -> descriptor_pb2.FileDescriptorProto:
-    """caffe_schema.txt as one proto2 file descriptor."""
-    file = descriptor_pb2.FileDescriptorProto(name="rootgen/caffe_schema.proto", package="caffe", syntax="proto2")
-    entries = _entries(Path(__file__).with_name("caffe_schema.txt").read_text("utf-8"))
+def _file(*, forks: bool = False) -> descriptor_pb2.FileDescriptorProto:
+    """caffe_schema.txt as one proto2 file descriptor; with `forks`, forks_schema.txt merged into it."""
+    name = _FORKS if forks else "rootgen/caffe_schema.proto"
+    file = descriptor_pb2.FileDescriptorProto(name=name, package="caffe", syntax="proto2")
+    texts = ["caffe_schema.txt", *(["forks_schema.txt"] if forks else [])]
+    entries = [entry for text in texts for entry in _entries(Path(__file__).with_name(text).read_text("utf-8"))]
     enums = {name for kind, name, _ in entries if kind == "enum"}
     # A nested enum stands before the message that holds it, so make every message first.
     made = {name: file.message_type.add(name=name) for kind, name, _ in entries if kind == "message"}
     for kind, name, lines in entries:
-        if kind == "message":
+        if kind in ("message", "extend"):
             for line in lines:
                 _add_field(made[name], line, enums)
         else:
@@ -112,7 +166,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
 
 
 def _entries(text: str) -> list[tuple[str, str, list[str]]]:
-    """(kind, name, body lines) of each message and enum, in file order."""
+    """(kind, name, body lines) of each message, enum and extension, in file order."""
     entries: list[tuple[str, str, list[str]]] = []
     for line in text.splitlines():
         if line.startswith("  "):

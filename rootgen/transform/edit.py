@@ -14,7 +14,7 @@ from google.protobuf import text_encoding
 from rootgen.errors import RootgenError
 from rootgen.proto.scanner import Field, Token
 
-_GEOMETRY = re.compile(r"num_output|(pad|kernel|stride)(_size|_h|_w)?|dilation")  # `group` goes in after these
+_GEOMETRY = re.compile(r"num_output|(pad|kernel|stride)(_?size|_h|_w)?|dilation")  # `group` goes in after these
 _REST_BLANK = re.compile(r"[ \t]*[,;]?[ \t]*(#[^\r\n]*)?(?=\r?\n|\Z)")
 _BETWEEN = "_grouped"
 _MIXING = "_1x1"
@@ -39,14 +39,12 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
 
 def set_group(text: str, layer: Field, group: int) -> Edit:
     """Give a Convolution `layer` the number of groups: in place of the one it has, else after kernel and stride."""
-    (param,) = layer.inner("convolution_param")
+    (param,) = layer.inner("layer") or layer.inner("convolution_param")  # all settings stood in `layer` in the V0 form
     existing = param.inner("group")
     if existing:
         start, end = _scalar(existing[0])
         return Edit(start, end, str(group))
-    anchors = [field for field in _fields(param) if _GEOMETRY.fullmatch(field.name) and not _in_list(field)]
-    if not anchors:  # all in lists: [3, 3]
-        return Edit(param.end - 1, param.end - 1, f" group: {group} ")
+    anchors = [field for field in _fields(param) if _GEOMETRY.fullmatch(field.name) and not field.listed]
     return _after(text, anchors[-1], f"group: {group}")
 
 
@@ -59,15 +57,26 @@ def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
     """
     (top,) = layer.inner("top")
     start, end = _scalar(top)
-    word = text[start:end]
-    rename = Edit(start, end, f"{word[:-1]}{_BETWEEN}{word[-1]}")  # quotes and escapes stay as they are
-    blob = between(param)
-    rules = [text[field.start : field.end] for name in ("include", "exclude") for field in layer.inner(name)]
-    old = layer.name == "layers"
+    word = text[start:end]  # quotes, escapes and bytes of whatever encoding stay as they are
+    middle = f"{word[:-1]}{_BETWEEN}{word[-1]}"
+    if layer.inner("layer"):
+        blocks = _mixing_v0(param, middle, word)
+    else:
+        rules = [_written(text, field) for name in ("include", "exclude") for field in layer.inner(name)]
+        blocks = _mixing(param, middle, word, rules, old=layer.name == "layers")
+    bodies = ["\n".join(["{", *(f"  {line}" for line in block), "}"]) for block in blocks]
+    rename = Edit(start, end, middle)
+    if layer.listed:
+        return [rename, Edit(layer.end, layer.end, "".join(f", {body}" for body in bodies))]
+    return [rename, _after(text, layer, "\n".join(f"{layer.name} {body}" for body in bodies))]
+
+
+def _mixing(param: Any, middle: str, top: str, rules: list[str], *, old: bool) -> list[list[str]]:
+    """Lines inside a ReLU on the blob `middle` and a 1x1 convolution from there to `top`; both words are quoted."""
     names = names_of_mixing(param)
-    relu = [*_head(names[0], "RELU" if old else "ReLU", old, blob, blob), *rules]
-    mixing = [
-        *_head(names[1], "CONVOLUTION" if old else "Convolution", old, blob, param.top[0]),
+    relu = [*_head(names[0], "RELU" if old else "ReLU", old, middle, middle), *rules]
+    convolution = [
+        *_head(names[1], "CONVOLUTION" if old else "Convolution", old, middle, top),
         *(_specs_v1(param) if old else _specs(param)),
         *rules,
         "convolution_param {",
@@ -77,9 +86,61 @@ def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
         '  weight_filler { type: "msra" }',
         "}",
     ]
-    blocks = [f"{layer.name} {{", *(f"  {line}" for line in relu), "}"]
-    blocks += [f"{layer.name} {{", *(f"  {line}" for line in mixing), "}"]
-    return [rename, _after(text, layer, "\n".join(blocks))]
+    return [relu, convolution]
+
+
+def _mixing_v0(param: Any, middle: str, top: str) -> list[list[str]]:
+    """The same in the form of V0 layers."""
+    names = [quoted(name) for name in names_of_mixing(param)]
+    relu = [f'layer {{ name: {names[0]} type: "relu" }}', f"bottom: {middle}", f"top: {middle}"]
+    convolution = [
+        "layer {",
+        f"  name: {names[1]}",
+        '  type: "conv"',
+        f"  num_output: {param.convolution_param.num_output}",
+        "  kernelsize: 1",
+        *(["  biasterm: false"] if not param.convolution_param.bias_term else []),
+        '  weight_filler { type: "msra" }',
+        *(f"  {line}" for line in _specs_v1(param)),
+        "}",
+        f"bottom: {middle}",
+        f"top: {top}",
+    ]
+    return [relu, convolution]
+
+
+def _written(text: str, field: Field) -> str:
+    """A message as it stands in the text, with its name in front where a list leaves that out."""
+    return f"{field.name} {text[field.start : field.end]}" if field.listed else text[field.start : field.end]
+
+
+def set_string(field: Field, value: str) -> Edit:
+    """Give a field that is a string another value."""
+    start, end = _scalar(field)
+    return Edit(start, end, quoted(value))
+
+
+def remove(text: str, field: Field) -> Edit:
+    """Take `field` out: with its lines where nothing else stands on them, comments at their ends included."""
+    begin = text.rfind("\n", 0, field.start) + 1
+    rest = _REST_BLANK.match(text, field.end)
+    if text[begin : field.start].strip() or not rest:
+        space = len(text[field.end :]) - len(text[field.end :].lstrip(" \t,;"))
+        return Edit(field.start, field.end + space, "")
+    end = text.find("\n", rest.end())
+    return Edit(begin, len(text) if end < 0 else end + 1, "")
+
+
+def replace(text: str, field: Field, new: str) -> Edit:
+    """Put the lines `new` in place of `field`, indented as it is."""
+    begin = text.rfind("\n", 0, field.start) + 1
+    indent = text[begin : field.start]
+    return Edit(field.start, field.end, new.replace("\n", f"\n{indent}") if not indent.strip() else new)
+
+
+def block(name: str, lines: Iterable[str]) -> str:
+    """A message of `lines`, indented by two."""
+    return "\n".join([f"{name} {{", *(f"  {line}" for line in lines), "}"])
 
 
 def between(param: Any) -> str:
@@ -98,16 +159,16 @@ def names_of_shared(param: Any) -> list[str]:
 
 
 def _head(name: str, kind: str, old: bool, bottom: str, top: str) -> list[str]:
-    """The first lines of a layer."""
-    kind = kind if old else _quoted(kind)
-    return [f"name: {_quoted(name)}", f"type: {kind}", f"bottom: {_quoted(bottom)}", f"top: {_quoted(top)}"]
+    """The first lines of a layer; `bottom` and `top` are words in quotes."""
+    kind = kind if old else quoted(kind)
+    return [f"name: {quoted(name)}", f"type: {kind}", f"bottom: {bottom}", f"top: {top}"]
 
 
 def _specs(param: Any) -> list[str]:
     """`param` lines like those of a layer; blobs shared by name are shared under a name of their own."""
     lines = []
     for spec in param.param:
-        fields = [f"name: {_quoted(spec.name + _MIXING)}"] if spec.name else []
+        fields = [f"name: {quoted(spec.name + _MIXING)}"] if spec.name else []
         fields += [f"{name}: {getattr(spec, name):g}" for name in ("lr_mult", "decay_mult") if spec.HasField(name)]
         lines.append(f"param {{ {' '.join(fields)} }}")
     return lines
@@ -115,12 +176,13 @@ def _specs(param: Any) -> list[str]:
 
 def _specs_v1(param: Any) -> list[str]:
     """The same in the form of V1 layers."""
-    lines = [f"param: {_quoted(name)}" for name in names_of_shared(param)]
+    lines = [f"param: {quoted(name)}" for name in names_of_shared(param)]
     lines += [f"blobs_lr: {spec.lr_mult:g}" for spec in param.param]
     return lines + [f"weight_decay: {spec.decay_mult:g}" for spec in param.param]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as a prototxt string."""
     return '"' + text_encoding.CEscape(name.encode(), True) + '"'
 
 
@@ -133,11 +195,6 @@ def _scalar(field: Field) -> tuple[int, int]:
     if not isinstance(field.value, Token):
         raise RootgenError(f"'{field.name}' takes a single value")
     return field.value.start, field.value.end
-
-
-def _in_list(field: Field) -> bool:
-    """Whether a field was written as an element of `name: [a, b]`."""
-    return isinstance(field.value, Token) and field.value.start == field.start
 
 
 def _after(text: str, field: Field, new: str) -> Edit:

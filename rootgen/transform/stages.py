@@ -12,6 +12,7 @@ from math import prod
 
 from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, groups
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ def spatial_convolutions(net: Net, stage_by: str = "resolution") -> list[Spatial
     for i, layer in enumerate(net.layers):
         if not _is_spatial(layer):
             continue
-        known, param = layer.shapes, layer.param.convolution_param
+        known = layer.shapes
         num_output, per_group = known.params[0][:2]
         found.append(
             Spatial(
                 layer,
-                channels=per_group * param.group,
+                channels=per_group * groups(layer),
                 num_output=num_output,
-                group=param.group,
+                group=groups(layer),
                 output=known.tops[0],
                 stage=stages[i],
                 unmixed=_unmixed(i, net),
@@ -69,7 +70,7 @@ def spatial_convolutions(net: Net, stage_by: str = "resolution") -> list[Spatial
 
 
 def _is_spatial(layer: Layer) -> bool:
-    return layer.type == "Convolution" and layer.shapes.known and prod(layer.shapes.params[0][2:]) > 1
+    return layer.type in FORWARD_CONVOLUTIONS and layer.shapes.known and prod(layer.shapes.params[0][2:]) > 1
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _unmixed(start: int, net: Net) -> str:
         layer = net.layers[at]
         if _is_spatial(layer) or layer.type == "Deconvolution":
             return layer.name
-        if layer.type == "InnerProduct" or (layer.type == "Convolution" and layer.param.convolution_param.group == 1):
+        if layer.type == "InnerProduct" or (layer.type == "Convolution" and groups(layer) == 1):
             mixed = True
         else:
             waiting.extend(net.readers[at])

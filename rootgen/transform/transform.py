@@ -13,37 +13,17 @@ from pathlib import Path
 
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.grouping import Plan, no_layer
-from rootgen.net import cost
+from rootgen.net.forks import layer_fields
 from rootgen.net.graph import PHASES, Layer, Net, Shape
-from rootgen.net.load import load_text
-from rootgen.net.read import layer_fields
+from rootgen.net.layers.vision import DEPTHWISE, FORWARD_CONVOLUTIONS
+from rootgen.net.load import LoadedNet, load_text
 from rootgen.proto.scanner import scan
 from rootgen.transform import edit
+from rootgen.transform.result import Change, Transformed
 from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions
 
 STAGE_BY = tuple(STEPS)
-
-
-@dataclass(frozen=True)
-class Change:
-    """The groups of one convolution before and after; `kept` says why a rule leaves it as it is, else "".
-
-    `index` is `Layer.index`; `unmixed` is `Spatial.unmixed`, "" where nothing needs saying.
-    """
-
-    layer: Layer
-    stage: int | None
-    output: Shape
-    channels: int
-    before: int
-    after: int
-    kept: str = ""
-    unmixed: str = ""
-
-    @property
-    def needs_mixing(self) -> bool:
-        """Whether the layer gets groups whose outputs no later layer mixes in time."""
-        return self.after > 1 and bool(self.unmixed) and not self.kept
+_SETTLED = ("on the image", "depthwise")  # why a layer is kept whatever the number of groups
 
 
 @dataclass(frozen=True)
@@ -51,7 +31,7 @@ class TransformOptions:
     """How a net is looked at: what a stage is, the rules' phase, level and stages, and sizes it does not tell.
 
     `lenient` passes over fields that Caffe does not have; `insert_1x1` adds what mixes the groups; `beside` is
-    the folder that data is sought in after the current one.
+    the folder that data is sought in after the current one; `partial` lets convolutions whose shapes are not known be.
     """
 
     stage_by: str = STAGE_BY[0]
@@ -63,17 +43,7 @@ class TransformOptions:
     insert_1x1: bool = False
     lenient: bool = False
     beside: Path | None = None
-
-
-@dataclass(frozen=True)
-class Transformed:
-    """The new text, what changed and was kept, what to look at, and the costs of both in the phase counted."""
-
-    text: str
-    changes: tuple[Change, ...]
-    warnings: tuple[str, ...]
-    before: cost.Cost
-    after: cost.Cost
+    partial: bool = False
 
 
 def transform(text: str, plan: Plan, where: object = "<text>", options: TransformOptions | None = None) -> Transformed:
@@ -82,6 +52,8 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
     if options.stage_by not in STAGE_BY:
         raise RootgenError(f"no stages by '{options.stage_by}'", hint=did_you_mean(options.stage_by, STAGE_BY))
     nets, notes = _read(text, where, options)
+    if not options.partial:
+        _check_whole(nets, where)
     changes: dict[int, Change] = {}
     for net in nets.values():
         for change in _planned(net, plan, options.stage_by):
@@ -95,10 +67,10 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
     changed, _ = _read(new, where, options, phases=tuple(nets))
     phase = next(iter(nets))
     warnings = [*notes, *_warnings(ordered, inserted, nets if options.insert_1x1 else {})]
-    return Transformed(new, ordered, tuple(warnings), cost.count(nets[phase]), cost.count(changed[phase]))
+    return Transformed(new, ordered, tuple(warnings), nets[phase].cost(), changed[phase].cost(), changed[phase])
 
 
-Nets = dict[str, Net]
+Nets = dict[str, LoadedNet]
 
 
 def _read(text: str, where: object, options: TransformOptions, phases: Sequence[str] = ()) -> tuple[Nets, list[str]]:
@@ -142,7 +114,7 @@ def _planned(net: Net, plan: Plan, stage_by: str) -> Iterator[Change]:
     stages = max((one.stage + 1 for one in spatials.values() if one.stage is not None), default=0)
     groups = plan.stage_groups(stages)
     for layer in net.layers:
-        if layer.type != "Convolution":
+        if layer.type not in FORWARD_CONVOLUTIONS:
             continue
         one = spatials.get(layer.index)
         if layer.name in by_hand:
@@ -165,6 +137,8 @@ def _planned(net: Net, plan: Plan, stage_by: str) -> Iterator[Change]:
 def _by_hand(layer: Layer, one: Spatial | None, group: int) -> Change:
     """The change of a layer whose groups were set by hand."""
     known = layer.shapes
+    if layer.type in DEPTHWISE:
+        raise layer.error(f"cannot take {group} groups: a {layer.type} has one per channel")
     if not known.known:
         raise layer.error("cannot take groups: its shapes are not known", "give the input with --input or --shape")
     param = layer.param.convolution_param
@@ -194,7 +168,7 @@ def _not_dividing(group: int, channels: int, num_output: int) -> str:
 
 def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> None:
     """Refuse a plan that no layer can follow, or that names a layer which is not there."""
-    names = {layer.name for net in nets.values() for layer in net.layers if layer.type == "Convolution"}
+    names = {layer.name for net in nets.values() for layer in net.layers if layer.type in FORWARD_CONVOLUTIONS}
     for name, _ in plan.by_hand:
         if name not in names:
             raise no_layer(name, names, where)
@@ -209,11 +183,27 @@ def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> 
             hint="say the size of the input with --input CxHxW, or of a blob with --shape" if unknown else None,
         )
     if all(change.kept for change in changes):
-        last = changes[-1]
+        last = next((change for change in reversed(changes) if change.kept not in _SETTLED), changes[-1])
         raise RootgenError(
             f"{plan} fits none of its spatial convolutions: '{last.layer.name}': {last.kept}",
             where=where,
-            hint="choose a number of groups that divides the channels",
+            hint=None if last.kept in _SETTLED else "choose a number of groups that divides the channels",
+        )
+
+
+def _check_whole(nets: Nets, where: object) -> None:
+    """Refuse a net with convolutions whose shapes are not known in any phase: they would stay as they are."""
+    layers = {layer.index: layer for net in nets.values() for layer in net.layers}
+    known = {layer.index for net in nets.values() for layer in net.layers if layer.shapes.known}
+    lost = [layer.name for i, layer in layers.items() if i not in known and layer.type in FORWARD_CONVOLUTIONS]
+    if lost:
+        first = min(i for i in layers if i not in known)
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise RootgenError(
+            f"stops at layer '{layers[first].name}' ({layers[first].type}), whose shapes are not known: '{lost[0]}'"
+            f"{more} would get no groups",
+            where=where,
+            hint="say the size of the input with --input CxHxW, or of a blob with --shape; --partial groups the rest",
         )
 
 

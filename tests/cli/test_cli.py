@@ -43,10 +43,10 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert import_module(f"rootgen.cli.commands.{name}").HELP[:20] in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    shell = f"{sys.executable} -m rootgen emit resnet50 | head -1; echo ${{PIPESTATUS[0]}}"
+def test_a_reader_that_goes_away_ends_it_as_sigpipe_would() -> None:
+    shell = f"{sys.executable} -m rootgen emit resnet200 | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stdout.splitlines()[-1] == "141"
     assert done.stderr == ""
 
 
@@ -70,7 +70,9 @@ def test_a_full_disk_is_one_line_for_help_too(words: str) -> None:
 @pytest.mark.parametrize(
     ("shell", "code"),
     [
-        ("rootgen list >&-", 0),
+        ("rootgen list >&-", 1),
+        ("rootgen --version >&-", 1),
+        ("rootgen cost --help >&-", 1),
         ("rootgen emit nin -o /dev/null >&- 2>&-", 0),
         ("rootgen transform - --root 2 <&-", 1),
         ("rootgen cost absent 2>&-", 1),

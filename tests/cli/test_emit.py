@@ -3,13 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+from rootgen import paths
 from rootgen.cli import main
 from rootgen.generator import architectures as tables
 from rootgen.net import read as net
 from rootgen.net import shapes
+from rootgen.paper import gallery
+from rootgen.paper import tables as paper
 from rootgen.proto import prototxt, schema
 
 
@@ -45,9 +49,8 @@ def test_emit_takes_groups_by_hand_over_a_rule(tmp_path):
             ["nin", "--tree", "64"],
             "nin tree-64: layer 'conv2a': group 64 does not divide the number of input channels, 96",
         ),
-        (["nin", "--group", "conv9=2"], "nin: no convolution 'conv9' to give groups to (did you mean 'conv3c'?)"),
+        (["nin", "--group", "conv9=2"], "nin: no convolution 'conv9' to give groups to (known: conv1a, "),
         (["nin", "--group", "conv1b=7"], "nin conv1b=7: layer 'conv1b': group 7 does not divide num_output 160"),
-        (["nim"], "no architecture 'nim' (did you mean 'nin'?)"),
         (["alexnet", "--crop", "20"], "alexnet original: layer 'pool2'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -71,9 +74,12 @@ OF_A_NET = [words.split() for words in ("--name x", "--classes 7", "--batch-size
     ("words", "message"),
     [
         ([], "name an architecture, or use --all"),
+        (["nim"], "no architecture 'nim' (did you mean 'nin'?)"),
+        (["resnet18"], "no architecture 'resnet18' (known: alexnet, "),
         (["nin", "--all"], "--all renders every row of every table"),
         (["--all", "--root", "4"], "--all renders every row of every table"),
         (["nin", "--check"], "--check goes with --all"),
+        (["--all", "-o", "-"], "--all renders a folder of files, which stdout cannot hold (-o DIR)"),
         *(
             (["--all", *words], f"{words[0]} does nothing with --all")
             for words in [["--phase", "train_val"], *OF_A_NET]
@@ -150,7 +156,9 @@ def test_damaged_cache_is_made_anew(damage, monkeypatch, tmp_path, capsys):
 
 def test_check_shows_what_is_stale(tmp_path, capsys, monkeypatch):
     nin = tables.architecture("nin")
-    monkeypatch.setattr(tables, "architectures", lambda: {"nin": nin})
+    monkeypatch.setattr(gallery, "architectures", lambda: {"nin": nin})
+    known = {key: record for key, record in paper.recorded().items() if key[0] == "nin"}
+    monkeypatch.setattr(gallery, "recorded", lambda: known)
     assert main(["emit", "--all", "-o", str(tmp_path)]) == 0
     assert main(["emit", "--all", "--check", "-o", str(tmp_path)]) == 0
     deploy = tmp_path / "nin" / "root-4" / "deploy.prototxt"
@@ -162,7 +170,25 @@ def test_check_shows_what_is_stale(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr()
     assert "-    group: 2\n+    group: 4\n" in said.out
     assert "root-3/deploy.prototxt: no row of any table" in said.out
-    assert said.err.endswith("1 stale, 1 too many\n")
+    assert said.err.endswith("42 files, 1 stale, 1 too many; networks.csv: 0 rows stale\n")
+    del known["nin", "tree-2"]
+    known["nin", "root-8"] = replace(known["nin", "root-8"], solver="0" * 64)
+    known["nin", "root-3"] = replace(known["nin", "root-4"], row="root-3")
+    assert main(["emit", "--all", "--check", "-o", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    for row in ("nin tree-2", "nin root-8", "nin root-3"):
+        assert f"--- networks.csv: {row}\n" in said.out
+    assert said.err.endswith("networks.csv: 3 rows stale\n")
+
+
+def test_without_a_checkout_all_asks_where_to(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "site-packages" / "rootgen")
+    (tmp_path / "site-packages" / "prototxt").mkdir(parents=True)  # another package's
+    for words in (["--all"], ["--all", "--check"]):
+        assert main(["emit", *words]) == 2
+        assert capsys.readouterr().err == (
+            "rootgen emit: --all needs -o DIR: there is no checkout with a prototxt/ to render into\n"
+        )
 
 
 def test_solver_names_the_net_it_is_given(tmp_path):
@@ -191,4 +217,4 @@ def test_list(capsys):
     assert main(["list"]) == 0
     assert "inception_4?/5x5" in capsys.readouterr().out
     assert main(["list", "alexnet", "--format", "csv"]) == 0
-    assert "alexnet,column-4,conv5,4\n" in capsys.readouterr().out
+    assert "\nalexnet,column-4,conv5,4," in capsys.readouterr().out

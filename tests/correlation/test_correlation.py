@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rootgen
 from rootgen import paths
 from rootgen.cli import main
 from rootgen.correlation import Moments, block_score, correlate, inverse_square_root, study
@@ -322,6 +323,28 @@ def test_residual_sums_join_only_what_they_add() -> None:
     assert [str(pair) for pair in adjacent(net)] == ["a-b", "a-c", "b-c", "c-d"]
 
 
+def test_pairs_through_layers_of_other_caffes() -> None:
+    """What keeps channels is passed; a gate is no response; a channel shuffle ends the way."""
+    net = parse(
+        INPUT
+        + conv("a", "data")
+        + layer("BN", "bn", "a", top="bn")
+        + layer("ReLU6", "relu", "bn", top="relu")
+        + layer("Interp", "up", "relu", top="up").replace("type:", "interp_param { zoom_factor: 2 } type:")
+        + conv("b", "up").replace('"Convolution"', '"DepthwiseConvolution"')
+        + conv("gate", "b")
+        + layer("Scale", "scaled", "up", "gate", top="scaled")
+        + layer("Axpy", "sum", "gate", "b", "scaled", top="sum")
+        + conv("c", "sum")
+        + layer("ShuffleChannel", "shuffled", "c", top="shuffled")
+        + conv("d", "shuffled")
+    )
+    pairs = {str(pair): pair for pair in adjacent(net)}
+    assert list(pairs) == ["a-b", "b-gate", "b-c", "a-c"]
+    assert pairs["a-b"].blobs == ("relu", "b")
+    assert pairs["a-b"].group == net.layers[5].param.convolution_param.num_output
+
+
 # From a caffemodel to files
 
 
@@ -416,16 +439,16 @@ def test_refused_models(trained: Path, tmp_path: Path, capsys: pytest.CaptureFix
     del no_data.layer[0]
     (tmp_path / "no_data.caffemodel").write_bytes(no_data.SerializeToString())
     (tmp_path / "plain.prototxt").write_text(INPUT + conv("a", "data"))
-    for words, message in (
+    for words, message, *code in (
         ([str(other)], "empty file"),
         ([str(tmp_path / "none.caffemodel")], "cannot read"),
         ([str(tmp_path / "model.caffemodel.h5")], "holds weights and no net"),
-        ([str(trained), "--pairs", "one-tow"], "did you mean 'one-two'?"),
+        ([str(trained), "--pairs", "one-tow"], "did you mean 'one-two'?", 2),
         ([str(trained), "--net", str(tmp_path / "plain.prototxt")], "has no two convolutions that follow each other"),
         ([str(trained), "--data", str(tmp_path / "nowhere")], "no such database"),
         ([str(trained), "--group", "5"], "group 5 does not divide 6 input and 4 output channels"),
     ):
-        assert main(["correlation", *words, "--out", str(tmp_path / "out"), "--engine", "torch"]) == 1, words
+        assert [main(["correlation", *words, "--out", str(tmp_path / "out"), "--engine", "torch"])] == (code or [1])
         error = capsys.readouterr().err
         assert message in error
     (tmp_path / "data").rename(tmp_path / "moved")
@@ -472,3 +495,66 @@ def test_pairs_of_the_papers_nets_fit_their_channels(arch: str, count: int | Non
         before = sum(channels[blob] for blob in pair.before)
         assert before + channels[pair.blobs[0]] <= channels[pair.input], pair
         assert channels[pair.input] % pair.group == 0
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("names", "stem", "arrays"),
+    [
+        (("../../one", "two"), "__.._one-two", "_/_/one-two"),
+        (("/one", "/two"), "_one-_two", "_/one-/two"),
+        (("a/one", "a/two"), "a_one-a_two", "a/one-a/two"),
+        (("..", "."), "_", "_"),
+        (("one\n\x1b[2J", "two"), "one_n_x1b[2J-two", "one_n_x1b[2J-two"),
+        (("x" * 300, "two"), None, None),
+        (("", "$\\frac$"), "_$_frac$", "_$_frac$"),
+    ],
+)
+def test_files_stay_below_the_folder_whatever_layers_are_called(
+    trained: Path, tmp_path: Path, names: tuple[str, str], stem: str | None, arrays: str | None
+) -> None:
+    earlier, later = names
+    model = schema.read_binary(trained, schema.NetParameter)
+    for layer in model.layer:
+        layer.name = {"one": earlier, "two": later}.get(layer.name, layer.name)
+    (tmp_path / "deep/er").mkdir(parents=True)
+    hostile = tmp_path / "deep/er/hostile.caffemodel"
+    hostile.write_bytes(schema.to_bytes(model))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    out = tmp_path / "deep/er/out"
+    assert main(["correlation", str(hostile), "--engine", "torch", "--out", str(out), "--draw", "whitened,within"]) == 0
+    made = {path for path in tmp_path.rglob("*") if path.is_file()} - set(before)
+    assert all(path.is_relative_to(out) for path in made)
+    assert {path: path.read_bytes() for path in before} == before
+    assert len([path for path in made if path.parent == out / "test"]) == 6
+    if stem is not None:
+        assert out / "test" / f"{stem}.png" in made
+    with np.load(out / "test.npz") as held:
+        assert arrays is None or f"{arrays}.whitened" in held
+        assert not any(part in ("..", "") for name in held for part in name.split("/"))
+
+
+@pytest.mark.torch
+def test_correlate_from_python_writes_nothing_and_gives_what_the_command_writes(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    told: list[tuple[str, int, int]] = []
+    found = rootgen.correlate(trained, engine="torch", report=lambda *each: told.append(each))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (found.files, told[-1]) == ([], ("test images", 10, 10))
+    again = rootgen.correlate(trained, "out", engine="torch", draw=["whitened"])
+    assert sorted(again.files) == sorted(path for path in Path("out").rglob("*") if path.is_file())
+    assert [(one.row.images, one.row.pair) for one in found.pairs] == [("train", "one-two"), ("test", "one-two")]
+    pair = found.pair("one-two", "test")
+    with np.load("out/test.npz") as arrays:
+        np.testing.assert_array_equal(arrays["one-two.whitened"], pair.whitened.astype(np.float32))
+        np.testing.assert_array_equal(arrays["one-two.within_later"], pair.within[1].astype(np.float32))
+    assert pair.figure().png() == Path("out/test/one-two.png").read_bytes()
+    assert [row["score"] for row in found.rows] == [one.score for one in found.pairs]
+    assert str(found).splitlines()[3].split() == ["one-two", "test", "2", f"{pair.score:.2f}", "360"]
+    with pytest.raises(RootgenError, match=r"no pair 'one-tow' .did you mean 'one-two'"):
+        found.pair("one-tow")
+    with pytest.raises(RootgenError, match=r"no images 'tset' .did you mean 'test'"):
+        found.pair("one-two", "tset")

@@ -199,3 +199,21 @@ def test_blobs_with_doubles_and_with_too_few_values():
     blob.shape.dim.append(3)
     with pytest.raises(RootgenError, match="here: blob of shape 2x3 holds 2 values"):
         blobs.to_array(blob, "here")
+
+
+@pytest.mark.parametrize("suffix", ["", ".h5"])
+def test_a_state_given_as_a_model_says_so(tmp_path, suffix):
+    if suffix:
+        pytest.importorskip("h5py")
+    path = tmp_path / f"x_iter_3.solverstate{suffix}"
+    state.write(path, state.State(3, "x_iter_3.caffemodel", 0, [np.ones((2, 3), np.float32)]))
+    with pytest.raises(RootgenError, match=r"a solver's state .*, not a model .pass its model, .*--snapshot"):
+        weights.read(path)
+
+
+def test_names_that_are_no_utf8_are_those_that_the_net_has(tmp_path):
+    param = schema.NetParameter(name="n")
+    layer = param.layer.add(name="ZZ", type="InnerProduct")
+    layer.blobs.add(shape={"dim": [1]}, data=[1.0])
+    (tmp_path / "x.caffemodel").write_bytes(param.SerializeToString().replace(b"ZZ", b"\xd5\xe2"))
+    assert list(weights.read(tmp_path / "x.caffemodel")) == [r"\xd5\xe2"]

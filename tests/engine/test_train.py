@@ -10,13 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import pytest
-from engine_nets import write_database, write_mean
+from training import NET, SOLVER, make
 
+import rootgen
 from rootgen import cli
 from rootgen.engine import open_trainer, train
 from rootgen.errors import RootgenError
@@ -24,41 +26,13 @@ from rootgen.errors import RootgenError
 pytestmark = pytest.mark.torch
 
 ROOT = Path(__file__).resolve().parents[2]
-NET = """
-layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
-  transform_param { crop_size: 8 mirror: true mean_file: "mean.binaryproto" scale: 0.02 }
-  data_param { source: "train_lmdb" batch_size: 7 backend: LMDB } }
-layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
-  transform_param { crop_size: 8 mean_file: "mean.binaryproto" scale: 0.02 }
-  data_param { source: "test_lmdb" batch_size: 4 backend: LMDB } }
-layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
-  convolution_param { num_output: 8 kernel_size: 3 stride: 2 weight_filler { type: "msra" } } }
-layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
-layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
-layer { name: "drop" type: "Dropout" bottom: "conv" top: "conv" }
-layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip"
-  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
-layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
-layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" include { phase: TEST } }
-"""
-SOLVER = """
-net: "net.prototxt" test_iter: 2 test_interval: 4 base_lr: 0.05 lr_policy: "step" gamma: 0.5 stepsize: 5
-momentum: 0.9 weight_decay: 0.001 random_seed: 3 solver_mode: CPU max_iter: 12 snapshot: 5 snapshot_prefix: "snaps/net"
-"""
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The current folder: a net, a solver and two small databases of four kinds of images."""
     monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 4, 40)
-    images = [(random.integers(0, 100, (3, 10, 10)) + 40 * label).astype(np.uint8) for label in labels]
-    write_database(tmp_path / "train_lmdb", images[:30], labels[:30].tolist())
-    write_database(tmp_path / "test_lmdb", images[30:], labels[30:].tolist())
-    write_mean(tmp_path / "mean.binaryproto", np.mean(images, 0, dtype=np.float32))
-    (tmp_path / "net.prototxt").write_text(NET)
-    (tmp_path / "solver.prototxt").write_text(SOLVER)
+    make(tmp_path)
     return tmp_path
 
 
@@ -116,7 +90,9 @@ def test_the_order_of_a_run_is_caffes(folder):
     assert [(row["phase"], int(row["iteration"])) for row in log if row["phase"] == "test"] == [
         ("test", i) for i in (0, 4, 8, 12)
     ]
-    assert [float(row["total_loss"]) for row in log if row["phase"] == "train"] == list(recorder.losses.values())
+    told = [np.float32(row["total_loss"]) for row in log if row["phase"] == "train"]
+    assert told == [np.float32(loss) for loss in recorder.losses.values()]
+    assert {row["learning_rate"] for row in log} == {"0.05", "0.025", "0.0125", ""}
     assert sorted(path.name for path in (folder / "snaps").iterdir()) == sorted(
         [f"net_iter_{i}.{kind}" for i in (5, 10, 12) for kind in ("caffemodel", "solverstate")] + ["net_log.csv"]
     )
@@ -184,7 +160,7 @@ def test_a_second_stop_and_one_during_a_test_are_at_once(folder):
     with pytest.raises(KeyboardInterrupt):
         stop(signal.SIGINT)
     stop, running = train.Stop(), trainer()
-    running.test = lambda: stop(signal.SIGINT)
+    running.test = lambda _: stop(signal.SIGINT)
     outcome = train.run(running, stop=stop)
     assert (outcome.stopped, outcome.iteration, outcome.model) == (True, 0, None)
 
@@ -532,3 +508,56 @@ def test_kill_9_loses_no_more_than_since_the_last_snapshot(folder):
     train.run(resumed)
     after = {row["iteration"]: row["total_loss"] for row in rows() if row["phase"] == "train"}
     assert after == before
+
+
+def test_train_from_python_is_the_command(folder):
+    assert cli.main(["train", "solver.prototxt", "--engine", "torch"]) == 0
+    told = losses(rows())
+    seen = Recorder()
+    outcome = rootgen.train(folder / "solver.prototxt", engine="torch", log="other.csv", watcher=seen)
+    assert losses(rows("other.csv")) == told
+    assert (outcome.iteration, outcome.stopped, outcome.model) == (12, False, Path("snaps/net_iter_12.caffemodel"))
+    assert ("saved", 12) in seen.events
+    expected = [float(row["total_loss"]) if row["total_loss"] else None for row in rows("other.csv")]
+    assert [row["total_loss"] for row in outcome.rows] == expected
+    assert {row["phase"] for row in outcome.rows} == {"train", "test"}
+    text = str(outcome)
+    assert text.startswith("iteration 12\nrun ")
+    for word in (f"{outcome.loss:.4f}", "test: accuracy", "snaps/net_iter_12.caffemodel", "other.csv"):
+        assert word in text
+    assert "<table>" in outcome._repr_html_()
+
+
+def test_train_from_python_goes_on_or_starts_from_weights(folder):
+    first = rootgen.train("solver.prototxt", engine="torch", max_iter=5)
+    assert (first.iteration, first.steps) == (5, 5)
+    after = rootgen.train("solver.prototxt", engine="torch", snapshot="auto", max_iter=8)
+    assert (after.iteration, after.steps) == (8, 3)
+    by_name = rootgen.train("solver.prototxt", engine="torch", snapshot=first.solver_state, max_iter=8)
+    assert losses(by_name.rows and rows()) == losses(rows())
+    assert by_name.loss == after.loss
+    fresh = rootgen.train("solver.prototxt", engine="torch", weights=[first.model], max_iter=1)
+    assert fresh.steps == 1
+    assert fresh.loss != rootgen.train("solver.prototxt", engine="torch", max_iter=1).loss
+    with pytest.raises(RootgenError, match=r"nowhere\.prototxt: cannot read"):
+        rootgen.train("nowhere.prototxt", engine="torch")
+
+
+def test_an_interrupt_ends_training_from_python_with_a_snapshot(folder):
+    class Interrupting(train.Watcher):
+        def stepped(self, result):
+            if result.iteration == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    outcome = rootgen.train("solver.prototxt", engine="torch", watcher=Interrupting())
+    assert (outcome.stopped, outcome.iteration) == (True, 3)
+    assert outcome.model.is_file()
+    assert "stopped" in str(outcome)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_in_a_thread_leaves_signals_alone(folder):
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(rootgen.train, "solver.prototxt", engine="torch", max_iter=2).result()
+    assert outcome.iteration == 2

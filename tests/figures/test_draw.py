@@ -4,10 +4,14 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from rootgen.cli import main
 from rootgen.errors import RootgenError
+from rootgen.figures import draw as picture
 from rootgen.figures.diagram import diagram
+from rootgen.figures.layout import Layout
 from rootgen.generator import architectures as tables
 from rootgen.generator import render
 from rootgen.generator.render import NetOptions
@@ -68,8 +72,9 @@ def test_no_two_nodes_in_one_place_and_no_edge_against_the_flow(arch):
     found = drawn(arch)
     places = [(node.rank, node.lane) for node in found.nodes]
     assert len(set(places)) == len(places)
+    assert [node.layer.name for node in found.nodes if not node.edges] == ["data"]  # all others are led to
     assert all(found.nodes[edge].rank < node.rank for node in found.nodes for edge in node.edges)
-    assert found.stages == sorted(found.stages)
+    assert found.stages == sorted(found.stages) and len(set(found.stages)) > 2
     bent = [place for bend in found.bends.values() for place in bend]
     assert not set(bent) & set(places)
 
@@ -168,3 +173,69 @@ def test_windows_are_labelled_as_they_are(body, details):
     text = "layer { name: 'd' type: 'Input' top: 'd' input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }"
     found = diagram(shapes.infer(net.parse(f"{text} layer {{ name: 'x' bottom: 'd' top: 'x' {body} }}")))
     assert found.nodes[-1].details == [details]
+
+
+NAMES = [
+    "a\\nb",
+    "\\033[31mred\\033[0m",
+    "\\342\\200\\256turned",
+    "\\001",
+    "<b>&\"'",
+    "]]>",
+    "--",
+    "$\\\\frac$",
+    "\\344\\270\\255",
+]
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+def test_names_from_files_make_no_other_picture(suffix, tmp_path, capsys):
+    layers = "".join(
+        f'layer {{ name: "{name}" type: "Convolution" bottom: "b{i}" top: "b{i + 1}" '
+        f"convolution_param {{ num_output: 4 kernel_size: 1 }} }}\n"
+        for i, name in enumerate(name.replace('"', "\\042") for name in NAMES)
+    )
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'name: "n\\n\\001" layer { name: "in" type: "Input" top: "b0" '
+        "input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }" + layers
+    )
+    assert main(["draw", str(path), "-o", str(tmp_path / f"a.{suffix}")]) == 0
+    told = capsys.readouterr().err
+    assert "UserWarning" not in told
+    assert all(line.startswith("rootgen: ") for line in told.splitlines()), told
+    if suffix == "svg":
+        words = [each.text for each in ET.parse(tmp_path / "a.svg").iter("{http://www.w3.org/2000/svg}text")]
+        shown = {"a\\nb", "\\x1b[31mred\\x1b[0m", "\\u202eturned", "\\x01", "<b>&\"'", "]]>", "--", "$\\frac$", "中"}
+        assert shown <= set(words)
+        assert any(word.startswith("n\\n\\x01: ") for word in words)
+
+
+def test_tables_and_logs_show_names_as_one_line(tmp_path, capsys):
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'layer { name: "d\\nata" type: "Input" top: "a" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n'
+        'layer { name: "x\\033[2J\\342\\200\\256\\ny" type: "Odd" bottom: "a" top: "b" }'
+    )
+    main(["cost", str(path), "--all"])
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err and "\u202e" not in out + err
+    assert "\\x1b[2J\\u202e\\ny" in out + err
+
+
+def test_large_pictures_take_a_line_and_a_face_collection(tmp_path):
+    """What matplotlib is slow at, artists, does not grow with the net, but for words."""
+    deep = (
+        'layer { name: "d" type: "Input" top: "b0" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n'
+        + "\n".join(
+            f'layer {{ name: "c{i}" type: "Convolution" bottom: "b{i}" top: "b{i + 1}" '
+            f"convolution_param {{ num_output: {4 + i % 3} kernel_size: 1 }} }}"
+            for i in range(300)
+        )
+    )
+    found = diagram(shapes.infer(net.parse(deep)))
+    figure = Figure(figsize=(8, 8))
+    axes = figure.add_axes((0, 0, 1, 1))
+    picture._Picture(axes, found, Layout(found)).draw("deep")
+    drawn = [each for each in axes.get_children() if not isinstance(each, Text)]
+    assert len(drawn) < 30

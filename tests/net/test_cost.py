@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rootgen import paths
 from rootgen.cli import main
+from rootgen.engine.api import images_per_batch
 from rootgen.errors import RootgenError
 from rootgen.net import cost, memory, shapes
 from rootgen.net import read as net
@@ -128,18 +129,57 @@ def test_recurrent_layers(kind, rows, more, static):
     bottoms = "bottom: 'cont' " + ("bottom: 'still' " if static else "")
     total = counted(text + layer("r", kind, "d", bottoms + "recurrent_param { num_output: 5 }"))
     moving = [(rows, 7), (rows, 5), *more]
-    multiplied = time * streams * sum(map(prod, moving)) + (streams * rows * 3 if static else 0)
-    assert total.macs == -(-multiplied // time)
+    assert total.macs == time * sum(map(prod, moving)) + (rows * 3 if static else 0)  # of one sequence
     assert total.params == sum(map(prod, moving)) + rows + (5 if more else 0) + (rows * 3 if static else 0)
 
 
+SEQUENCES = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 5 dim: 2 dim: 7 } } }
+layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 5 dim: 2 } } }
+layer { name: "lstm" type: "LSTM" bottom: "x" bottom: "cont" top: "h" recurrent_param { num_output: 4 } }
+layer { name: "ip" type: "InnerProduct" bottom: "h" top: "y" inner_product_param { axis: 2 num_output: 3 } }
+"""
+FRAMES = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 10 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 5 dim: 2 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" convolution_param { num_output: 4 kernel_size: 8 } }
+layer { name: "r" type: "Reshape" bottom: "c" top: "r" reshape_param { shape { dim: 5 dim: 2 dim: -1 } } }
+layer { name: "lstm" type: "LSTM" bottom: "r" bottom: "cont" top: "h" recurrent_param { num_output: 4 } }
+"""
+
+
+@pytest.mark.parametrize("batch", [None, 1, 6])
+def test_recurrent_nets_are_counted_per_sequence(batch):
+    total = cost.count(shapes.infer(net.parse(SEQUENCES), batch=batch))
+    assert (total.batch, total.input) == (batch or 2, (5, 7))
+    lstm, ip = total.layers[2:]
+    assert (lstm.macs, lstm.output) == (5 * (16 * 7 + 16 * 4), (5, 4))
+    assert lstm.macs == 880
+    assert (ip.macs, ip.output) == (5 * 4 * 3, (5, 3))
+
+
+def test_frames_that_become_steps_are_counted_per_frame():
+    total = cost.count(shapes.infer(net.parse(FRAMES)))
+    assert (total.batch, total.input) == (10, (3, 8, 8))
+    assert [layer.macs for layer in total.layers] == [0, 0, 4 * 3 * 64, 0, 16 * 4 + 16 * 4]
+    assert total.layers[-1].output == (5, 4)
+
+
+def test_a_batch_of_sequences_is_their_number():
+    for text, images in ((SEQUENCES, 2), (FRAMES, 10)):
+        graph = shapes.infer(net.parse(text))
+        assert images_per_batch(graph.layers[:1], graph.blobs, graph.layers) == images
+
+
 def test_unknown_layers_count_as_zero_and_are_named():
-    text = image(1, 3, 4, 4) + layer("p", "Permute", "d")
+    text = image(1, 3, 4, 4) + layer("p", "Riddle", "d")
     text += layer("c", "Convolution", "p", "convolution_param { num_output: 4 kernel_size: 1 }")
     total = counted(text)
     assert total.unknown == ("p", "c")
+    assert not total.complete
     assert (total.params, total.macs) == (0, 0)
-    assert counted(text, given={"p": (1, 3, 4, 4)}).params == 16
+    told = counted(text, given={"p": (1, 3, 4, 4)})
+    assert (told.params, told.complete) == (16, True)
 
 
 def test_blobs_stored_in_a_caffemodel_count_even_where_shapes_are_not_known(tmp_path):
@@ -197,6 +237,17 @@ def test_no_such_convention():
 
 
 NIN = str(paths.resource("prototxt") / "nin" / "root-4" / "deploy.prototxt")
+
+
+def test_a_net_that_cannot_be_counted_does_not_hide_the_others(capsys, tmp_path):
+    (tmp_path / "bad.prototxt").write_text("layer { name: 'r' type: 'ReLU' bottom: 'x' top: 'y' }")
+    good = str(paths.resource("prototxt") / "nin/orig/deploy.prototxt")
+    bad, none = str(tmp_path / "bad.prototxt"), str(tmp_path / "none.prototxt")
+    assert main(["cost", good, bad, none, good, "--format", "json"]) == 1
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["file"] for line in out.splitlines()] == [good, good]
+    assert "bad.prototxt:1: layer 'r': bottom 'x' is the top of no layer" in err
+    assert err.splitlines()[-1].startswith(f"rootgen cost: {none}: cannot read")
 
 
 def test_json_of_the_command(capsys):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -28,13 +31,13 @@ def compared(a: str, b: str) -> diff.Diff:
 
 
 def statuses(a: str, b: str) -> dict[str, str]:
-    return {row.name: row.status for row in compared(a, b).rows}
+    return {row.name: row.status for row in compared(a, b).layers}
 
 
 def test_a_net_is_the_same_as_itself():
     found = compared(A, A)
     assert found.changes == ()
-    assert [row.name for row in found.rows] == ["d", "a", "b", "c"]
+    assert [row.name for row in found.layers] == ["d", "a", "b", "c"]
 
 
 def test_groups_change_one_layer():
@@ -45,7 +48,7 @@ def test_groups_change_one_layer():
 
 def test_shapes_spread_and_fields_are_named():
     found = {row.name: row for row in compared(A, A.replace("kernel_size: 3", "kernel_size: 1 pad: 1")).changes}
-    assert set(found) == {"a", "b", "c"}
+    assert list(found) == ["a", "b", "c"]
     assert found["b"].fields == ()
     assert found["a"].fields == (
         "convolution_param.kernel_size: [3] -> [1]",
@@ -65,7 +68,7 @@ def test_added_and_removed_layers_stand_where_they_are():
     assert statuses(A, b) == {
         "e": "added", "d": "same", "a": "same", "x": "added", "b": "removed", "c": "same"
     }  # fmt: skip
-    assert [row.name for row in compared(A, b).rows] == ["e", "d", "a", "x", "b", "c"]
+    assert [row.name for row in compared(A, b).layers] == ["e", "d", "a", "x", "b", "c"]
 
 
 def test_repeated_names_are_matched_in_order():
@@ -81,7 +84,7 @@ def test_json_of_the_command(capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["before"]["params"], found["after"]["params"]) == (966986, 455498)
     changed = {row["name"]: row for row in found["layers"] if row["status"] != "same"}
-    assert set(changed) == {"conv2a", "conv3a"}
+    assert list(changed) == ["conv2a", "conv3a"]
     assert changed["conv2a"]["before"]["group"] == 1
     assert changed["conv2a"]["after"] == {
         "type": "Convolution", "group": 4, "output": [192, 16, 16], "params": 115392, "macs": 29491200
@@ -112,3 +115,38 @@ def test_text_of_the_command(capsys):
 def test_a_missing_file(pair, capsys):
     assert main(["diff", *pair]) == 1
     assert capsys.readouterr().err == "rootgen diff: absent.prototxt: cannot read: No such file or directory\n"
+
+
+SAVED = """
+layer { name: "d" type: "DummyData" top: "x" top: "y" dummy_data_param {
+  shape { dim: 2 dim: 3 dim: 6 dim: 6 } shape { dim: 2 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c" loss_weight: 0.5
+        convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "bn" type: "BatchNorm" bottom: "c" top: "bn" }
+layer { name: "r" type: "ReLU" bottom: "bn" top: "bn" }
+layer { name: "a" type: "Pooling" bottom: "bn" top: "a" pooling_param { kernel_size: 2 } }
+layer { name: "e" type: "Eltwise" bottom: "a" bottom: "a" top: "e" }
+layer { name: "s" type: "Split" bottom: "e" top: "s1" top: "s2" }
+layer { name: "ip" type: "InnerProduct" bottom: "s1" top: "ip" inner_product_param { num_output: 4 } }
+layer { name: "acc" type: "Accuracy" bottom: "ip" bottom: "y" top: "acc" include { phase: TEST } }
+layer { name: "l" type: "SoftmaxWithLoss" bottom: "ip" bottom: "y" }
+layer { name: "sc" type: "Scale" bottom: "bn" top: "sc" scale_param { bias_term: true } }
+"""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_what_caffe_puts_into_a_net_that_it_saves_is_no_difference(tmp_path, phase):
+    (tmp_path / "n.prototxt").write_text(SAVED)
+    script = (
+        f"import caffe; caffe.Net({str(tmp_path / 'n.prototxt')!r}, caffe.{phase})"
+        f".save({str(tmp_path / 'n.caffemodel')!r})"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "GLOG_minloglevel": "2"})
+    written = shapes.infer(net.read(tmp_path / "n.prototxt", phase))
+    saved = shapes.infer(net.read(tmp_path / "n.caffemodel", phase))
+    assert any(layer.name.endswith("_split") for layer in saved.layers)
+    assert diff.compare(written, saved).changes == ()
+    assert diff.compare(saved, saved).changes == ()
+    other = shapes.infer(net.parse(SAVED.replace("kernel_size: 3", "kernel_size: 5"), phase))
+    assert diff.compare(other, saved).changes[0].fields == ("convolution_param.kernel_size: [5] -> [3]",)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 
 from rootgen.errors import RootgenError
 from rootgen.net import read as net
 from rootgen.net.layers.registry import TYPES
+from rootgen.net.shapes import infer
 from rootgen.proto import prototxt, schema
 
 DATA = "layer { name: 'data' type: 'Input' top: 'data' input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n"
@@ -91,7 +97,8 @@ def test_both_kinds_of_rules_are_refused():
         ),
         ("", "has no layers"),
         ("name: 'x'", "has no layers"),
-        ("base_lr: 0.1", r"NetParameter has no field 'base_lr'"),
+        ("base_lr: 0.1", r"a solver's prototxt, not a net's .pass the net's prototxt"),
+        ("name: 'x' base_lr: 0.1", r"NetParameter has no field 'base_lr'"),
         (silence("it", "include { phase: TRAIN }"), "none of its 1 layers is in phase TEST"),
         (
             DATA.replace("input_param", "include { phase: TRAIN } input_param") + CONV,
@@ -122,8 +129,8 @@ def test_in_place_needs_the_blob_for_itself():
 
 
 def test_unknown_types_pass_where_allowed():
-    text = DATA + "layer { name: 'p' type: 'Permute' bottom: 'data' top: 'p' }"
-    assert net.parse(text, allow_unknown=True).layers[1].type == "Permute"
+    text = DATA + "layer { name: 'p' type: 'Riddle' bottom: 'data' top: 'p' }"
+    assert net.parse(text, allow_unknown=True).layers[1].type == "Riddle"
 
 
 V1 = """
@@ -153,20 +160,108 @@ def test_v1_layers_are_upgraded():
 
 def test_every_v1_type_has_a_name_of_today():
     enum = schema.message("V1LayerParameter").DESCRIPTOR.fields_by_name["type"].enum_type
-    for value in enum.values:
-        if value.name != "NONE":
-            param = schema.NetParameter()
-            param.layers.add(name="x", type=value.number)
-            upgraded = net.upgraded(param, "x").layer[0]
-            assert upgraded.type in TYPES
-            assert upgraded.type.lower().replace("withloss", "loss") == value.name.lower().replace("_", "")
+    values = [value for value in enum.values if value.name != "NONE"]
+    assert len(values) == 39
+    for value in values:
+        param = schema.NetParameter()
+        param.layers.add(name="x", type=value.number)
+        upgraded = net.upgraded(param, "x").layer[0]
+        assert upgraded.type in TYPES
+        assert upgraded.type.lower().replace("withloss", "loss") == value.name.lower().replace("_", "")
 
 
-def test_v0_and_mixed_nets_are_refused():
-    with pytest.raises(RootgenError, match=r"layer 'c' is of the V0 form .*upgrade_net_proto_text"):
-        net.parse("layers { layer { name: 'c' type: 'conv' num_output: 3 } }")
+V0 = """name: 'v' input: 'x' input_dim: 2 input_dim: 4 input_dim: 9 input_dim: 9
+layers { layer { name: 'p' type: 'padding' pad: 2 } bottom: 'x' top: 'p' }
+layers { layer { name: 'c' type: 'conv' num_output: 8 kernelsize: 3 stride: 2 group: 2 biasterm: false
+  weight_filler { type: 'xavier' } blobs_lr: 3 weight_decay: 4 } bottom: 'p' top: 'c' }
+layers { layer { name: 'r' type: 'relu' scale: 2 } bottom: 'c' top: 'c' }
+layers { layer { name: 'q' type: 'padding' pad: 1 } bottom: 'c' top: 'q' }
+layers { layer { name: 'm' type: 'pool' kernelsize: 3 stride: 2 pool: AVE } bottom: 'q' top: 'm' }
+layers { layer { name: 'n' type: 'lrn' local_size: 3 alpha: 0.1 beta: 0.5 k: 2 } bottom: 'm' top: 'n' }
+layers { layer { name: 'd' type: 'dropout' dropout_ratio: 0.3 } bottom: 'n' top: 'n' }
+layers { layer { name: 'k' type: 'concat' concat_dim: 1 } bottom: 'n' bottom: 'n' top: 'k' }
+layers { layer { name: 'f' type: 'innerproduct' num_output: 4 blobs_lr: 1 blobs_lr: 2 } bottom: 'k' top: 'f' }
+layers { layer { name: 's' type: 'softmax' num_output: 3 } bottom: 'f' top: 's' }
+"""
+
+
+def test_v0_nets_are_upgraded_and_their_padding_folded(caplog):
+    graph = infer(net.parse(V0))
+    assert [layer.name for layer in graph.layers] == ["input", "c", "r", "m", "n", "d", "k", "f", "s"]
+    conv, pool = graph.layers[1], graph.layers[3]
+    assert (conv.type, conv.bottoms, conv.index) == ("Convolution", ("x",), 1)
+    assert conv.where == "<text>:3: layer 'c'"
+    assert conv.param.convolution_param.group == 2
+    assert not conv.param.convolution_param.bias_term
+    assert (conv.param.param[0].lr_mult, conv.param.param[0].decay_mult) == (3, 4)
+    assert (pool.bottoms, pool.param.pooling_param.pad, pool.param.pooling_param.pool) == (("c",), 1, 1)
+    assert graph.layers[4].param.lrn_param.beta == 0.5
+    assert graph.layers[2].param.transform_param.scale == 2
+    assert graph.blobs["c"] == (2, 8, 6, 6)
+    assert "left out, not being of their type: num_output of 's' (softmax)" in caplog.text
+
+
+@pytest.mark.caffe
+def test_v0_nets_have_the_shapes_that_caffe_gives_them(tmp_path):
+    (tmp_path / "v0.prototxt").write_text(V0)
+    script = (
+        f"import caffe, json; n = caffe.Net({str(tmp_path / 'v0.prototxt')!r}, caffe.TEST);"
+        "print(json.dumps([{k: list(b.data.shape) for k, b in n.blobs.items()},"
+        "{k: [list(b.data.shape) for b in v] for k, v in n.params.items()}]))"
+    )
+    env = {**os.environ, "GLOG_minloglevel": "2"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    blobs, params = json.loads(done.stdout)
+    graph = infer(net.parse(V0))
+    assert {name: list(shape) for name, shape in graph.blobs.items()} == {
+        name: shape for name, shape in blobs.items() if "split" not in name
+    }
+    assert {
+        layer.name: [list(p) for p in layer.shapes.params] for layer in graph.layers if layer.shapes.params
+    } == params
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            "layers { layer { name: 'r' type: 'relu' } bottom: 'p' top: 'r' }",
+            "'r': reads the padding layer 'p', but is",
+        ),
+        (
+            "layers { layer { name: 'r' type: 'relux' } bottom: 'x' top: 'r' }",
+            "no V0 layer type 'relux' .* .did you mean",
+        ),
+        ("layers { layer { name: 'r' type: 'relu' } bottom: 'y' top: 'r' }", "bottom 'y' is the top of no layer above"),
+        ("layers { layer { name: 'r' type: 'conv' } bottom: 'p' bottom: 'x' top: 'r' }", "take one bottom and one top"),
+    ],
+)
+def test_v0_nets_that_caffe_cannot_upgrade(layers, message):
+    padding = "layers { layer { name: 'p' type: 'padding' pad: 1 } bottom: 'x' top: 'p' }\n"
+    with pytest.raises(RootgenError, match=message):
+        net.parse(f"input: 'x' input_dim: 1 input_dim: 1 input_dim: 4 input_dim: 4\n{padding}{layers}")
+
+
+def test_layers_of_both_kinds_are_refused():
     with pytest.raises(RootgenError, match="has 1 old 'layers' and 1 new 'layer'"):
         net.parse(DATA + "layers { name: 'r' type: RELU bottom: 'data' top: 'r' }")
+
+
+def test_an_input_without_a_shape_beside_its_layer_is_left_out():
+    (first, _) = net.parse("input: 'data' input: 'unread'\n" + DATA + CONV).layers
+    assert first.name != "input"
+    assert net.parse("input: 'data'\n" + CONV).layers[0].type == "Input"  # for --input to fill
+
+
+def test_bytes_of_any_encoding_may_stand_in_strings_and_comments(tmp_path):
+    path = tmp_path / "n.prototxt"
+    path.write_bytes(b"# \xd5\xe2\n" + (DATA + CONV).replace("'conv'", "'\xd5'").encode("latin-1"))
+    assert net.read(path).layers[-1].name == r"\xd5"
+
+
+def test_a_solver_given_as_a_net_says_so(tmp_path):
+    with pytest.raises(RootgenError, match=r"a solver's prototxt, not a net's .pass its net, 'a.prototxt'"):
+        net.parse("net: 'a.prototxt' base_lr: 0.1 max_iter: 3")
 
 
 @pytest.mark.parametrize(
@@ -185,8 +280,7 @@ def test_input_fields_become_an_input_layer(shape):
     ("shape", "message"),
     [
         ("input_dim: 1 input_dim: 3", "has 1 input and 2 input_dim"),
-        ("input_shape { } input_shape { }", "has 1 input and 2 input_shape"),
-        ("input_dim: 1 input_shape { }", "has both input_shape and input_dim"),
+        ("input: 'z' input_shape { }", "has 2 input and 1 input_shape"),
     ],
 )
 def test_bad_input_fields_are_refused(shape, message):

@@ -16,7 +16,13 @@ HOUSE = PACKAGE.parent / "CONTRIBUTING.md"
 FREE = {"errors", "text"}  # what every room may import, as the table's head says
 DOORS = {"__init__", "__main__"}  # the face opens every room, late
 HEAVY = {"torch", "caffe", "matplotlib", "lmdb", "rich", "numpy", "cv2", "h5py"}
-LIGHT = ("import rootgen", "import rootgen.cli", "from rootgen.net import load, shapes, cost")
+LIGHT = (
+    "import rootgen; dir(rootgen)",
+    "import rootgen.cli",
+    "from rootgen.net import load, shapes, cost",
+    "import rootgen; rootgen.emit('nin'); rootgen.solver('nin')",
+    "from rootgen import emit, parse, transform; transform(parse(emit('nin', phase='deploy')), root=8).net.cost()",
+)
 
 
 def rooms(text: str) -> dict[str, set[str]]:
@@ -109,6 +115,12 @@ def brought(program: str) -> list[str]:
 @pytest.mark.parametrize("statement", LIGHT)
 def test_light_imports_bring_no_heavy_module(statement):
     assert brought(statement) == []
+
+
+def test_the_face_alone_brings_nothing_of_the_package():
+    told = "import rootgen, sys; rootgen.Plan.of; print(*(name for name in sys.modules if name.startswith('rootgen.')))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.split() == ["rootgen.errors", "rootgen.grouping"]
 
 
 def test_emit_brings_no_heavy_module():

@@ -53,7 +53,16 @@ def test_wheel_and_sdist_carry_the_templates(checkout: Path, tmp_path: Path) -> 
     where, net = probe(tmp_path / "site")
     assert where.is_relative_to(tmp_path)
     assert 'name: "conv2a"' in net
-    for folder in ("templates", "prototxt", "caffe_patches"):
+    assert not (where.parent / "prototxt").exists()
+    assert not (where.parents[1] / "prototxt").exists()
+    emit = "from rootgen.cli import main; raise SystemExit(main(['emit', '--all']))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", emit], capture_output=True, text=True, env=environment, check=False, cwd="/"
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--all needs -o DIR" in done.stderr
+    for folder in ("templates", "caffe_patches"):
         assert sorted(path.name for path in (where.parent / folder).iterdir() if path.name != "__pycache__") == sorted(
             path.name for path in (checkout / folder).iterdir()
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,9 @@ from rootgen.paper import plot, results
 from rootgen.paper.tables import reported
 
 RESULTS = [
-    results.RunResult("Orig.", "fashion-mnist-sample", 1000, 2, 967018, 222_000_000, 0.81, 9.5, "CPU", "torch"),
+    results.RunResult("nin", "Orig.", "fashion-mnist-sample", 1000, 2, 967018, 222_000_000, 0.81, 9.5, "CPU", "torch"),
     results.RunResult(
-        "root-4", "fashion-mnist-sample", 1000, 2, 455018, 123_000_000, 0.8, 5.5, "CPU", "torch", 1.9, 1.01
+        "nin", "root-4", "fashion-mnist-sample", 1000, 2, 455018, 123_000_000, 0.8, 5.5, "CPU", "torch", 1.9, 1.01
     ),
 ]
 
@@ -68,9 +70,52 @@ def test_measured_points_stand_in_panels_of_their_own(tmp_path: Path) -> None:
     assert float(rows[-1]["standard_error"]) == pytest.approx(100 * (0.8 * 0.2 / 1000) ** 0.5, rel=1e-4)
 
 
+def test_several_runs_are_all_shown(tmp_path: Path) -> None:
+    other = [replace(result, dataset="cifar10", epochs=3.0) for result in RESULTS]
+    words = ["plot", "nin", "--out", str(tmp_path), "--format", "svg"]
+    for name, found in (("a.csv", RESULTS), ("b.csv", other)):
+        results.save(tmp_path / name, found)
+        words += ["--measured", str(tmp_path / name)]
+    assert main(words) == 0
+    svg = (tmp_path / "nin.svg").read_text()
+    assert "measured: fashion-mnist-sample, 2 epochs" in svg
+    assert "measured: cifar10, 3 epochs" in svg
+    with (tmp_path / "nin.csv").open() as file:
+        sources = [row["source"] for row in csv.DictReader(file)]
+    assert sources[-4:] == ["measured 1", "measured 1", "measured 2", "measured 2"]
+
+
+@pytest.mark.parametrize(
+    ("family", "changed", "message"),
+    [
+        ("resnet50", {}, "'Orig.' is of the architecture 'nin', not of 'resnet50' .rootgen plot nin --measured"),
+        ("resnet50", {"architecture": "resnet50"}, "measured on 'fashion-mnist-sample', which is not for resnet50"),
+        ("nin", {"dataset": "ilsvrc12"}, "measured on 'ilsvrc12', which is not for nin .known: fashion"),
+        ("nin", {"model": "root-5"}, "nin has no row 'root-5' .did you mean"),
+    ],
+)
+def test_results_that_do_not_fit_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], family: str, changed: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "results.csv"
+    results.save(path, [replace(RESULTS[0], **changed)])
+    assert main(["plot", family, "--measured", str(path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert str(path) in error
+
+
+def test_a_file_of_two_runs_is_refused() -> None:
+    with pytest.raises(RootgenError, match=r"holds several runs: 'Orig.' on 1000 images .*, 'root-4' on 9 images of"):
+        plot.measured("nin", [RESULTS[0], replace(RESULTS[1], images=9)])
+    with pytest.raises(RootgenError, match=r"holds 'Orig\.' twice"):
+        plot.measured("nin", [RESULTS[0], RESULTS[0]])
+
+
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         plot.draw([plot.reported("nin")], tmp_path / name, "nin")
+    assert {path.suffix for path in (tmp_path / "a").iterdir()} == {".csv", ".png", ".pdf", ".svg"}
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
@@ -98,11 +143,12 @@ def test_results_round_trip(tmp_path: Path) -> None:
     [
         ("", "has no column model"),
         ("model,params\n", "has no column dataset"),
+        (",".join(results.COLUMNS[1:]) + "\nOrig.,x,0,1,1,1,1,1,CPU,torch,1,1\n", "accuracy 1 on 0 images"),
         (",".join(results.COLUMNS) + "\n", "holds no results"),
-        (",".join(results.COLUMNS) + "\nOrig.,x,1,1,many,1,1,1,CPU,torch,1,1\n", "results.csv:2: params is 'many'"),
-        (",".join(results.COLUMNS) + "\nOrig.,x\n", "results.csv:2: images is 'None', not a number"),
-        (",".join(results.COLUMNS) + "\nOrig.,x,9,1,1,1,2,1,CPU,torch,1,1\n", "accuracy 2 on 9 images: a share from 0"),
-        (",".join(results.COLUMNS) + "\nOrig.,x,0,1,1,1,1,1,CPU,torch,1,1\n", "accuracy 1 on 0 images: a share from 0"),
+        (",".join(results.COLUMNS) + "\nnin,Orig.,x,1,1,many,1,1,1,CPU,torch,1,1\n", "results.csv:2: params is 'many'"),
+        (",".join(results.COLUMNS) + "\nnin,Orig.,x\n", "results.csv:2: images is 'None', not a number"),
+        (",".join(results.COLUMNS) + "\nnin,Orig.,x,9,1,1,1,2,1,CPU,torch,1,1\n", "accuracy 2 on 9 images: a share"),
+        (",".join(results.COLUMNS) + "\nnin,Orig.,x,0,1,1,1,1,1,CPU,torch,1,1\n", "accuracy 1 on 0 images: a share"),
     ],
 )
 def test_bad_results(text: str, message: str, tmp_path: Path) -> None:
@@ -113,7 +159,7 @@ def test_bad_results(text: str, message: str, tmp_path: Path) -> None:
 
 def test_wrong_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, code, message in (
-        (["resnet5"], 1, "did you mean 'resnet50'?"),
+        (["resnet5"], 2, "did you mean 'resnet50'?"),
         (["--measured", "x.csv"], 2, "--measured needs a FAMILY"),
         (["nin", "--measured", str(tmp_path / "none.csv")], 1, "cannot read"),
     ):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +116,92 @@ def test_an_interrupted_training_goes_on_from_its_snapshot(
     assert [result.accuracy for result in found] == [result.accuracy for result in unbroken[1]]
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def of_other_content(path: Path) -> None:
+    path.write_text('{"a": [1, 2]}')
+
+
+RESULTS = (
+    "data/test_lmdb/data.mdb",
+    "orig/train_val.prototxt",
+    "orig/solver.prototxt",
+    "orig/nin_log.csv",
+    "orig/trained.json",
+    "orig/correlation/test.npz",
+    "root-16/nin_iter_3.caffemodel",
+    "root-16/correlation/scores.csv",
+    "times.json",
+    "results.csv",
+)
+TOLD = [name for name in RESULTS if not name.endswith((".prototxt", "results.csv", "log.csv"))]  # of what is not redone
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("damage", [cut, zeroed, of_other_content, Path.unlink])
+def test_what_was_damaged_is_named_and_made_again(
+    tmp_path: Path,
+    settings: reproduce.Settings,
+    unbroken: Run,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+) -> None:
+    out = shutil.copytree(unbroken[0], tmp_path / "out")
+    for name in RESULTS:
+        damage(out / name)
+    found = reproduce.Experiment(settings, out).run(Stop())
+    assert [replace(result, time_ms=1) for result in found[1:]] == [
+        replace(result, time_ms=1) for result in unbroken[1][1:]
+    ]
+    for name in TOLD if damage is not Path.unlink else ():
+        assert any(message.startswith(str(out / name.removesuffix("/data.mdb"))) for message in caplog.messages), name
+    for name in ("orig/train_val.prototxt", "orig/solver.prototxt"):
+        assert (out / name).read_text() == (unbroken[0] / name).read_text().replace(str(unbroken[0]), str(out)), name
+
+
+def test_a_folder_where_a_result_should_be_is_one_line(
+    tmp_path: Path, settings: reproduce.Settings, unbroken: Run
+) -> None:
+    out = shutil.copytree(unbroken[0], tmp_path / "out")
+    (out / "times.json").unlink()
+    (out / "times.json").mkdir()
+    with pytest.raises(RootgenError, match=r"times\.json: cannot write: Is a directory"):
+        reproduce.Experiment(settings, out).run(Stop())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"arch": "nin"}'])
+def test_without_its_settings_nobody_knows_what_a_folder_holds(
+    tmp_path: Path, settings: reproduce.Settings, content: str
+) -> None:
+    reproduce.Experiment(settings, tmp_path / "out").make_data()
+    (tmp_path / "out/settings.json").write_text(content)
+    with pytest.raises(RootgenError, match=r"settings\.json: .*nobody knows what the folder holds: give another --out"):
+        reproduce.Experiment(settings, tmp_path / "out")
+
+
+@pytest.mark.torch
+def test_two_do_not_work_in_one_folder(tmp_path: Path, settings: reproduce.Settings, unbroken: Run) -> None:
+    out = shutil.copytree(unbroken[0], tmp_path / "out")
+    (out / "times.json").unlink()
+    second: list[str] = []
+
+    def meanwhile(what: str, done: int, total: int) -> None:
+        if what == "time" and not second:
+            with pytest.raises(RootgenError) as refused:
+                reproduce.Experiment(settings, out).run(Stop())
+            second.append(str(refused.value))
+
+    reproduce.Experiment(settings, out, meanwhile).run(Stop())
+    assert second[0].startswith(f"{out}: process {os.getpid()} on ")
+    assert not (out / ".lock").exists()
+
+
 def test_other_settings_and_other_folders_are_refused(
     tmp_path: Path, settings: reproduce.Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,10 +219,10 @@ def test_other_settings_and_other_folders_are_refused(
     with pytest.raises(RootgenError, match="not JSON"):
         reproduce.Experiment(settings, out)
     for words, code, message in (
-        (["resnet50"], 1, "'resnet50' cannot be reproduced yet"),
+        (["resnet50"], 2, "'resnet50' cannot be reproduced yet"),
         (["nin", "--full", "--epochs", "3"], 2, "--full has its own schedule and takes no --epochs"),
-        (["nin", "--data", "fashion", "--out", str(tmp_path / "new")], 1, "did you mean 'fashion-mnist'?"),
-        (["nin", "--data", "folder", "--out", str(tmp_path / "new")], 1, "no images 'folder' for this"),
+        (["nin", "--data", "fashion-minst", "--out", str(tmp_path / "new")], 2, "did you mean 'fashion-mnist'?"),
+        (["nin", "--data", "folder", "--out", str(tmp_path / "new")], 2, "no images 'folder' for this"),
     ):
         assert main(["reproduce", *words]) == code
         error = capsys.readouterr().err

@@ -140,7 +140,7 @@ def test_tables_as_json(capsys):
 
 
 def test_tables_of_an_architecture_without_results(capsys):
-    assert main(["tables", "alexnet"]) == 1
+    assert main(["tables", "alexnet"]) == 2
     assert "the paper has no table of results for 'alexnet'" in capsys.readouterr().err
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
+import sys
 from functools import cache
 
 import pytest
@@ -124,7 +126,7 @@ def test_generated_messages_read_back(msg, style):
     assert prototxt.parse(prototxt.format(msg), cls) == msg
 
 
-DAMAGE = "{}<>[]:;,#\"'\\ \n\t0123456789.-+eExXfabntrue_$@\0é"
+DAMAGE = "{}<>[]:;,#\"'\\ \n\t0123456789.-eExXfabntrue_$@é"  # no NUL and no +: protobuf's Python parser takes those
 
 
 def damaged(rng: random.Random, text: str) -> str:
@@ -154,7 +156,11 @@ def test_damaged_texts_are_refused_where_protobuf_refuses_them():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("layer {\n  nane: 'x'\n}", r"n.prototxt:2:3: LayerParameter has no field 'nane' \(did you mean 'name'\?\)"),
+        (
+            "layer {\n  nane: 'x'\n}",
+            r"n.prototxt:2:3: LayerParameter has no field 'nane' in Caffe 1.0 "
+            r"\(did you mean 'name'\? --lenient passes over it\)",
+        ),
         ("name: 'a' name: 'b'", "n.prototxt:1:11: 'name' is given twice, but NetParameter takes it once"),
         ("layer {\n name: 'x'", "n.prototxt:1:1: 'layer' has no closing '}' .the text is cut short"),
         ("name: 'x", "1:7: a string that does not end on its line"),
@@ -178,10 +184,13 @@ def test_damaged_texts_are_refused_where_protobuf_refuses_them():
         ("x" * 6000 + ": 1", r"NetParameter has no field 'x+\.\.\.'"),
         ("input_dim: 1a", "1:12: '1' has no meaning here|takes an integer"),
         ("force_backward: yes", "'force_backward' takes true or false, found yes"),
-        ("layer { phase: TRIAN }", r"'phase' has no value TRIAN \(did you mean 'TRAIN'\?\)"),
+        (
+            "layer { phase: TRIAN }",
+            r"'phase' has no value TRIAN in Caffe 1.0 \(did you mean 'TRAIN'\? --lenient passes over it\)",
+        ),
         ("layer { loss_weight: 'x' }", "'loss_weight' takes a number, found 'x'"),
         ("layer { loss_weight: 0x10 }", "'loss_weight' takes a number, found 0x10"),
-        ("name: '\\xff'", "'name' has a broken escape in its string"),
+        ("name: '\\X41'", "'name' has a broken escape in its string"),
         ("name: 'a\\p'", "'name' has a broken escape in its string"),
         ("name: '\\'", "does not end on its line"),
         ("layer { clip_param { min: 1 } }", "'clip_param' lacks the required field max"),
@@ -231,8 +240,11 @@ def test_deep_nesting_is_refused_and_not_followed():
 
 def test_files_that_are_no_text(tmp_path):
     path = tmp_path / "n.prototxt"
-    path.write_bytes(b"name: 'a'\nlayer { name: '\xff' }")
-    with pytest.raises(RootgenError, match=r"n\.prototxt:2: byte 0xff is no UTF-8 text"):
+    path.write_bytes(b"name: 'a'\nlayer { \xff }")
+    with pytest.raises(RootgenError, match=r"n\.prototxt:2:9: byte 0xff, no UTF-8 text, outside strings .*caffemodel"):
+        prototxt.read(path, schema.NetParameter)
+    path.write_bytes("name: 'a'".encode("utf-16"))
+    with pytest.raises(RootgenError, match=r"n\.prototxt: UTF-16 text, .* .save it as UTF-8"):
         prototxt.read(path, schema.NetParameter)
     with path.open("wb") as file:
         file.truncate(prototxt.MAX_BYTES + 1)
@@ -247,5 +259,66 @@ def test_files_that_are_no_text(tmp_path):
 def test_a_byte_order_mark_is_named(tmp_path):
     path = tmp_path / "n.prototxt"
     path.write_bytes(b"\xef\xbb\xbfname: 'a'")
-    with pytest.raises(RootgenError, match=r"n\.prototxt:1:1: '\\ufeff' has no meaning here"):
+    with pytest.raises(RootgenError, match=r"n\.prototxt:1:1: begins with a byte order mark"):
         prototxt.read(path, schema.NetParameter)
+
+
+def hostile(kind: str) -> str:
+    """Fifteen MiB of one thing, within the syntax or nearly."""
+    size = 15 * 2**20
+    return {
+        "blanks": " " * size + "layer{}",
+        "comments": "#\n" * (size // 2),
+        "minus": "input_dim: -" + " #\n" * (size // 3) + "1",
+        "string": "name: '" + "x" * size + "'",
+        "escapes": "name: '" + "\\a" * (size // 2) + "'",
+        "strings": "name: " + "''" * (size // 2),
+        "open": "name: '" + "\\a" * (size // 2),
+        "digits": "input_dim: " + "9" * size,
+        "list": "input_dim: [" + "1," * (size // 2) + "1]",
+        "layers": "layer{}" * (size // 7),
+    }[kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["blanks", "comments", "minus", "string", "escapes", "strings", "open", "digits", "list", "layers"]
+)
+def test_fifteen_mebibytes_need_little_memory(kind, tmp_path):
+    (tmp_path / "n.prototxt").write_text(hostile(kind))
+    script = (
+        "import resource, sys\nfrom rootgen.errors import RootgenError\nfrom rootgen.proto import prototxt, schema\n"
+        "try:\n    prototxt.read(sys.argv[1], schema.NetParameter)\nexcept RootgenError:\n    pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "n.prototxt")], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 400 * 1024  # KiB
+
+
+def test_what_would_fill_the_memory_is_refused():
+    for text, what in (("input_dim: [" + "1," * scanner.MAX_FIELDS, "fields"), ("layer{}" * 260_000, "messages")):
+        with pytest.raises(RootgenError, match=f"more than [0-9,]+ {what}.* .no net is as large"):
+            scanner.scan(text)
+
+
+def test_a_net_given_as_a_solver_says_so():
+    with pytest.raises(RootgenError, match=r"n.prototxt: a net's prototxt, not a solver's .pass the solver's"):
+        prototxt.parse("name: 'x' layer { }", schema.SolverParameter, "n.prototxt")
+
+
+def test_strings_hold_any_bytes_and_escapes_of_every_kind():
+    text = r"name: 'a\x62\143\u0064\U00000065\ud83d\ude00\xd5' 'z'"
+    assert prototxt.parse(text, schema.NetParameter).name == "abcde\U0001f600\\xd5z"
+    assert prototxt.parse("data: '\\325\udcff'", schema.Datum).data == b"\xd5\xff"
+
+
+def test_lists_of_messages_and_where_they_stand():
+    text = "layer: [ { name: 'a' }, < name: 'b' > ] layer [ { name: 'c' bottom: ['x', 'y'] } ], layer [] name: 'n'"
+    msg = prototxt.parse(text, schema.NetParameter)
+    assert [layer.name for layer in msg.layer] == ["a", "b", "c"]
+    assert msg.name == "n"
+    fields = scanner.scan(text)
+    assert [text[field.start : field.end] for field in fields[:2]] == ["{ name: 'a' }", "< name: 'b' >"]
+    assert [field.listed for field in fields] == [True, True, True, True, False]

@@ -7,7 +7,7 @@ import io
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rootgen import paths
@@ -170,7 +170,6 @@ def chain_tail() -> str:
         ("{\r\n  @\r\n  pad: 1 # a\r\n}", "{\r\n  @\r\n  pad: 1 # a\r\n  group: 4\r\n}"),
         ("{\n bias_term: false\n pad: 1\n @\n}", "{\n bias_term: false\n pad: 1\n @ group: 4\n}"),
         ("{ num_output: 16 kernel_size: [3, 3] }", "{ num_output: 16 group: 4 kernel_size: [3, 3] }"),
-        ("{ num_output: [16] kernel_size: [3, 3] }", "{ num_output: [16] kernel_size: [3, 3]  group: 4 }"),
         ("< @ >", "< @ group: 4 >"),
         ("{ group: 1 @ }", "{ group: 4 @ }"),
         ("{ @ group # of two\n : 0x2 }", "{ @ group # of two\n : 4 }"),
@@ -304,7 +303,7 @@ def test_a_net_that_is_whole_in_one_phase_only():
 def test_fields_of_forks_are_passed_over_on_request(caplog):
     text = chain(IMAGE, "type: 'Pooling' pooling_param { kernel_size: 3 stride: 2 ceil_mode: false }", SPATIAL)
     with pytest.raises(
-        RootgenError, match=r"PoolingParameter has no field 'ceil_mode' \(did you mean 'round_mode'\?\)"
+        RootgenError, match=r"PoolingParameter has no field 'ceil_mode' in Caffe 1.0 \(--lenient passes over it\)"
     ):
         transform.transform(text, root(4))
     found = transform.transform(text, root(4), options=transform.TransformOptions(lenient=True))
@@ -314,22 +313,38 @@ def test_fields_of_forks_are_passed_over_on_request(caplog):
     assert transform.transform(other, root(4), options=transform.TransformOptions(lenient=True)).changes[-1].output[
         2:
     ] == (8, 8)
-    assert "<text>:3:1: fields that Caffe 1.0 does not have are not read: fancy" in caplog.text
+    assert "<text>:3:1: what Caffe 1.0 does not have is not read: fancy" in caplog.text
 
 
-def test_foreign_layers_stay_as_they_are():
+def test_what_lies_behind_an_unknown_layer_is_grouped_only_if_told_or_partly():
     text = chain(IMAGE, SPATIAL, POINT) + (
-        "layer { name: 'p' type: 'Permute' bottom: 'l2' top: 'p' permute_param { order: 0 order: 2 } }\n"
+        "layer { name: 'p' type: 'Riddle' bottom: 'l2' top: 'p' riddle_param { order: 0 order: 2 } }\n"
         "layer { name: 'c' type: 'Convolution' bottom: 'p' top: 'c' convolution_param { " + SPATIAL + " } }\n"
     )
-    found = transform.transform(text, root(4))
+    with pytest.raises(RootgenError, match=r"stops at layer 'p' \(Riddle\).*'c' would get no groups.*--partial"):
+        transform.transform(text, root(4))
+    partial = transform.TransformOptions(partial=True)
+    found = transform.transform(text, root(4), options=partial)
     l1 = f"top: 'l1' type: 'Convolution' convolution_param {{ {SPATIAL}"
     assert found.text == text.replace(l1, f"{l1} group: 4")
-    assert any("shapes not known of 2 layers: 'p' (Permute), 'c' (Convolution)" in note for note in found.warnings)
+    assert not found.before.complete
+    assert any("shapes not known of 2 layers: 'p' (Riddle), 'c' (Convolution)" in note for note in found.warnings)
     given = transform.TransformOptions(given={"p": (1, 16, 16, 16)})
     assert groups_of(transform.transform(text, root(4), options=given).text)["c"] == 4
     with pytest.raises(RootgenError, match="layer 'c': cannot take groups: its shapes are not known"):
-        transform.transform(text, by_hand(c=2))
+        transform.transform(text, by_hand(c=2), options=partial)
+
+
+DEPTHWISE = "type: 'DepthwiseConvolution' convolution_param { num_output: 16 kernel_size: 3 pad: 1 stride: 2 }"
+
+
+def test_groups_go_on_behind_layers_of_other_caffes():
+    text = chain(IMAGE, SPATIAL, "type: 'ReLU6'", DEPTHWISE, "type: 'ShuffleChannel'", SPATIAL, POINT)
+    found = transform.transform(text, root(4))
+    assert groups_of(found.text) == {"l0": 1, "l1": 4, "l5": 2, "l6": 1}
+    assert {change.layer.name: (change.before, change.kept) for change in found.changes}["l3"] == (16, "depthwise")
+    with pytest.raises(RootgenError, match="layer 'l3': cannot take 4 groups: a DepthwiseConvolution has one per"):
+        transform.transform(text, by_hand(l3=4))
 
 
 @pytest.mark.parametrize(
@@ -342,7 +357,7 @@ def test_foreign_layers_stay_as_they_are():
         ),
         (chain(IMAGE, POINT), root(2), "has no spatial convolution to give groups to"),
         (chain("type: 'ReLU'"), root(2), "has no spatial convolution to give groups to"),
-        (chain(IMAGE, SPATIAL), by_hand(l3=2), r"no convolution 'l3' to give groups to \(did you mean 'l.'\?\)"),
+        (chain(IMAGE, SPATIAL), by_hand(l3=2), r"no convolution 'l3' to give groups to \(known: l0, l1\)"),
         (chain(IMAGE, SPATIAL), by_hand(l1=5), "<text>:3: layer 'l1': 5 groups do not divide its 16 input channels"),
         ("layer { name: 'x'", root(2), "no closing '}'"),
         (chain("num_output: 3 kernel_size: 0"), root(2), "kernel_size is 0"),
@@ -368,7 +383,7 @@ def test_groups_never_increase_with_depth_in_root_plans(layers, n, stage_by):
     try:
         found = transform.transform(text, root(n), options=transform.TransformOptions(stage_by))
     except RootgenError:
-        return
+        assume(False)
     followed = [change.after for change in found.changes if not change.kept]
     assert followed == sorted(followed, reverse=True)
     for change in found.changes:
@@ -449,4 +464,47 @@ def test_the_model_zoo(folder, file, insert, caffe_tree):
         assert groups_of(found.text)[change.layer.name] == change.after
     if not insert:
         added, removed = added_and_removed(text, found.text)
+        assert added
         assert all(line.strip().startswith("group:") for line in added + removed)
+
+
+OLDEST = b"""input: "x" input_dim: 1 input_dim: 4 input_dim: 8 input_dim: 8 # \xd5\xe2
+layers { layer { name: "a" type: "conv" num_output: 4 kernelsize: 3 } bottom: "x" top: "a" }
+layers { layer { name: "p" type: "padding" pad: 1 } bottom: "a" top: "p" }
+layers { layer { name: "b" type: "conv" num_output: 4 kernelsize: 3 # \xff
+  blobs_lr: 1 blobs_lr: 2 } bottom: "p" top: "\xd5" }
+layers { layer { name: "c" type: "conv" num_output: 4 kernelsize: 3 } bottom: "\xd5" top: "c" }
+"""
+LISTED = b"""input: "x" input_dim: 1 input_dim: 4 input_dim: 8 input_dim: 8
+layer: [ { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 4 kernel_size: 3 } },
+  { name: "b" type: "Convolution" bottom: "a" top: "\xd5" include: [ { phase: TEST } ]
+    convolution_param { num_output: 4 kernel_size: 3 } }, # two
+  { name: "c" type: "Convolution" bottom: "\xd5" top: "c" convolution_param { num_output: 4 kernel_size: 3 }
+    include { phase: TEST } } ]
+"""
+
+
+@pytest.mark.parametrize("content", [OLDEST, LISTED], ids=["V0", "list"])
+@pytest.mark.parametrize("mixing", [False, True])
+def test_old_and_odd_forms_keep_their_bytes(content, mixing, tmp_path, capfdbinary):
+    (tmp_path / "n.prototxt").write_bytes(content)
+    words = ["transform", str(tmp_path / "n.prototxt"), "--root", "2", "-o", str(tmp_path / "o.prototxt")]
+    assert main([*words, *(["--insert-1x1"] if mixing else [])]) == 0
+    new = (tmp_path / "o.prototxt").read_bytes()
+    lines = new.splitlines()
+    changed = [line for line in content.splitlines() if line not in lines]
+    assert len(changed) == (2 if mixing else 1)
+    groups = {layer.name: layer.param.convolution_param.group for layer in net.read(tmp_path / "o.prototxt").layers}
+    assert groups["a"] == 1
+    assert groups["b"] == 2
+    assert ("b_1x1" in groups) == mixing
+    assert shapes.infer(net.read(tmp_path / "o.prototxt")).blobs["c"]
+
+
+def test_a_depthwise_net_is_not_told_to_choose_another_number():
+    text = chain(IMAGE) + (
+        "layer { name: 'dw' type: 'Convolution' bottom: 'l0' top: 'dw'"
+        " convolution_param { num_output: 16 kernel_size: 3 group: 16 } }"
+    )
+    with pytest.raises(RootgenError, match=r"fits none of its spatial convolutions: 'dw': depthwise$"):
+        transform.transform(text, root(4))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rootgen.cli.arguments import positive
+from rootgen.cli.output import add_format_arguments, answer, write_out
 from rootgen.errors import RootgenError
 
 HELP = "Build Caffe 1.0 with today's compilers and fast grouped convolutions, check it, use it."
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.set_defaults(call=_check)
     env = actions.add_parser("env", help='print the exports: eval "$(rootgen caffe env)"')
     env.set_defaults(call=_env)
+    add_format_arguments(check)
     for action in (check, env):
         action.add_argument("--prefix", type=Path, metavar="DIR", help="an installed Caffe (default: the last built)")
 
@@ -80,11 +82,13 @@ def _terminated(number: int, _: object) -> NoReturn:
 def _check(args: argparse.Namespace) -> None:
     from rootgen.caffe_build import prefix
     from rootgen.caffe_build.check import check_prefix
-    from rootgen.text import table
+    from rootgen.text import Table
 
     found = prefix.find_prefix(args.prefix)
-    rows = [(way, f"{first:.6g}", f"{last:.6g}") for way, first, last in check_prefix(found)]
-    print(table(("trained by", "first loss", "last loss"), rows, title=str(found.path)), end="")
+    rows = [{"way": way, "first_loss": first, "last_loss": last} for way, first, last in check_prefix(found)]
+    lines = [(row["way"], f"{row['first_loss']:.6g}", f"{row['last_loss']:.6g}") for row in rows]
+    shown = Table(("trained by", "first loss", "last loss"), lines, str(found.path))
+    write_out(answer(args.format, [shown], rows), args.out)
 
 
 def _env(args: argparse.Namespace) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import math
+import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 HELP = "Inter-layer filter correlation of a trained model: arrays, images as in the paper's Fig. 6, block scores."
+log = logging.getLogger("rootgen")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_engine_arguments, positive
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, add_lenient_argument, positive
+    from rootgen.cli.output import add_format_arguments
     from rootgen.correlation.study import KINDS, CorrelationOptions
 
     parser.add_argument("model", metavar="MODEL.caffemodel")
-    parser.add_argument("--out", metavar="DIR", help="for the results (default: MODEL_correlation, beside the model)")
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", help="for the results (default: MODEL_correlation, beside the model)"
+    )
     parser.add_argument("--net", metavar="FILE", help="net.prototxt (default: the net that the caffemodel carries)")
     parser.add_argument(
         "--data", action="append", default=[], metavar="LMDB", help="images; repeatable (default: those it trained on)"
@@ -31,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=positive, default=CorrelationOptions.images, metavar="N", help="of each set, at most"
     )
-    parser.add_argument("--batch-size", type=positive, default=CorrelationOptions.batch_size, metavar="N")
+    add_batch_size(parser, default=CorrelationOptions.batch_size, help="images per pass (default: %(default)s)")
     parser.add_argument("--group", type=positive, metavar="N", help="score by N blocks, not by the layer's own groups")
     parser.add_argument(
         "--draw",
@@ -40,31 +45,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KIND,...",
         help=f"images to draw: {', '.join(KINDS)} (default: whitened; the arrays always hold all)",
     )
+    add_format_arguments(parser, out=False)
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from rootgen import correlation
-    from rootgen.cli import write_out
     from rootgen.cli.arguments import limit_threads
+    from rootgen.cli.output import answer, write_out
     from rootgen.cli.progress_bars import bars
     from rootgen.correlation.study import CorrelationOptions
-    from rootgen.text import table
 
     limit_threads(args.threads)
     model = Path(args.model)
     out = Path(args.out) if args.out else model.with_name(f"{model.stem}_correlation") if model.name else model
-    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device")
+    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device", "lenient")
     options = CorrelationOptions(**{name: getattr(args, name) for name in names})
     begin = time.perf_counter()
     with bars() as report:
         outcome = correlation.run(args.model, out, options, report)
-    rows = [
-        (score.pair, score.images, score.group, "-" if math.isnan(score.score) else f"{score.score:.2f}", score.samples)
-        for score in outcome.scores
-    ]
-    write_out(table(("pair", "images", "group", "block score", "samples"), rows), None)
-    write_out(f"{out}: {len(outcome.files)} files in {time.perf_counter() - begin:.1f} s\n", None)
+    write_out(answer(args.format, outcome.tables(), [asdict(score) for score in outcome.scores]), None)
+    log.info("%s: %d files in %.1f s", out, len(outcome.files), time.perf_counter() - begin)
 
 
 def _kinds(text: str) -> list[str]:

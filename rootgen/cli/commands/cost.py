@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import logging
+import sys
 from typing import Any
 
-from rootgen.cli import arguments, write_out
-from rootgen.net import cost, memory
-from rootgen.text import byte_size, shape_text, table
+from rootgen.cli import arguments, output, stdin
+from rootgen.errors import RootgenError
+from rootgen.net import cost
+from rootgen.text import Table, shape_text
 
 HELP = "Count the learnable parameters and the multiply-adds per image of prototxt or caffemodel files, without Caffe."
 log = logging.getLogger("rootgen")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("nets", nargs="+", metavar="NET", help="a .prototxt or .caffemodel")
-    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument("nets", nargs="+", metavar="NET", help="a .prototxt or .caffemodel; - is stdin")
+    output.add_format_arguments(parser)
     parser.add_argument(
         "--convention",
         choices=cost.CONVENTIONS,
@@ -31,33 +30,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    counted = []
+    stdin.check_once(args.nets)
+    counted, refused = [], []
     for path in args.nets:
-        net = arguments.read_net(path, args)
-        total = cost.count(net, args.convention)
-        if total.unknown:
+        try:
+            net = arguments.read_net(path, args)
+            total = cost.count(net, args.convention)
+        except RootgenError as error:
+            refused.append(error)
+            continue
+        if not total.complete:
             log.warning("%s: %d layers counted as zero", path, len(total.unknown))
-        counted.append((path, total, memory.activations(net, total.batch)))
-    write = {"json": _json, "csv": _csv, "table": _table}[args.format]
-    write_out(write(counted, args.all), None)
+        counted.append((path, total))
+    if counted:
+        output.write_out(_text(counted, args), args.out)
+        sys.stdout.flush()  # the numbers first, where both go to one place
+    for other in refused[:-1]:
+        log.error("%s", other)
+    if refused:
+        raise refused[-1]
 
 
-Counted = list[tuple[str, cost.Cost, memory.Memory]]
+def _text(counted: Counted, args: argparse.Namespace) -> str:
+    """What was counted, in the format asked for."""
+    if args.format == "json":  # one object per net, and no list
+        return "".join(output.json_object(_object(*each)) for each in counted)
+    return (
+        output.csv_table(_rows(counted))
+        if args.format == "csv"
+        else output.for_people(_tables(counted, args.all), args.format)
+    )
 
 
-def _json(counted: Counted, every: bool) -> str:
-    """One object per net, one per line."""
-    del every
-    return "".join(json.dumps(_object(*each)) + "\n" for each in counted)
+Counted = list[tuple[str, cost.Cost]]
 
 
-def _object(path: str, total: cost.Cost, held: memory.Memory) -> dict[str, Any]:
+def _object(path: str, total: cost.Cost) -> dict[str, Any]:
+    held = total.memory
     return {
         "net": total.net,
         "file": path,
         "phase": total.phase,
         "convention": total.convention,
         "input": list(total.input),
+        "complete": total.complete,
         "params": total.params,
         "macs": total.macs,
         "statistics": total.statistics,
@@ -74,78 +90,33 @@ def _object(path: str, total: cost.Cost, held: memory.Memory) -> dict[str, Any]:
                 "type": layer.type,
                 "group": layer.group,
                 "output": None if layer.output is None else list(layer.output),
-                "params": layer.params,
-                "macs": layer.macs,
+                "params": layer.params if layer.known else None,
+                "macs": layer.macs if layer.known else None,
             }
             for layer in total.layers
         ],
     }
 
 
-def _csv(counted: Counted, every: bool) -> str:
-    """One line per layer of each net."""
-    del every
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["net", "file", "phase", "name", "type", "group", "output", "params", "macs"])
-    for path, total, _ in counted:
-        for layer in total.layers:
-            output = "" if layer.output is None else shape_text(layer.output)
-            place = [total.net, path, total.phase]
-            writer.writerow([*place, layer.name, layer.type, layer.group, output, layer.params, layer.macs])
-    return out.getvalue()
-
-
-def _table(counted: Counted, every: bool) -> str:
-    """Layers, stages and totals of one net; of several, one line each."""
-    if len(counted) > 1:
-        lines = [
-            [path, total.net, shape_text(total.input), f"{total.params:,}", f"{total.macs:,}", byte_size(held.forward)]
-            for path, total, held in counted
-        ]
-        return table(["file", "net", "input", "params", _macs_word(counted[0][1]), "activations"], lines)
-    _, total, held = counted[0]
-    rows: list[list[object]] = [
-        [layer.name, layer.type, layer.group, _shown(layer), f"{layer.params:,}", f"{layer.macs:,}"]
+def _rows(counted: Counted) -> list[dict[str, Any]]:
+    """A row per layer of each net."""
+    return [
+        {
+            "net": total.net,
+            "file": path,
+            "phase": total.phase,
+            "name": layer.name,
+            "type": layer.type,
+            "group": layer.group,
+            "output": None if layer.output is None else shape_text(layer.output),
+            "params": layer.params if layer.known else None,
+            "macs": layer.macs if layer.known else None,
+        }
+        for path, total in counted
         for layer in total.layers
-        if every or layer.params or layer.macs or not layer.known
     ]
-    header = ["layer", "type", "group", "output", "params", _macs_word(total)]
-    title = f"{total.net} ({total.phase}, input {shape_text(total.input)})"
-    by_stage: list[list[object]] = [
-        [
-            shape_text(stage.resolution),
-            stage.layers,
-            f"{stage.params:,}",
-            f"{stage.macs:,}",
-            _share(stage.macs, total.macs),
-        ]
-        for stage in cost.stages(total)
-    ]
-    summary = [
-        ["params", f"{total.params:,}"],
-        ["BatchNorm statistics", f"{total.statistics:,}"],
-        ["bytes of all blobs", byte_size(total.weight_bytes)],
-        [f"{_macs_word(total)} per image", f"{total.macs:,}"],
-        [f"activations, forward, batch {held.batch}", byte_size(held.forward)],
-        [f"activations, forward and backward, batch {held.batch}", byte_size(held.forward_backward)],
-    ]
-    return "\n".join(
-        [
-            table(header, rows, title=title),
-            table(["output size", "layers", "params", _macs_word(total), "share"], by_stage),
-            table(["total", ""], summary),
-        ]
-    )
 
 
-def _macs_word(total: cost.Cost) -> str:
-    return "FLOPs" if total.convention == "paper" else "macs"
-
-
-def _shown(layer: cost.LayerCost) -> str:
-    return "not known" if layer.output is None else shape_text(layer.output)
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}%" if whole else "-"
+def _tables(counted: Counted, every: bool) -> list[Table]:
+    """Layers, stages and totals of one net; of several, one line each."""
+    return [cost.summary(counted)] if len(counted) > 1 else counted[0][1].tables(every)

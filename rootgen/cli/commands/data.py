@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sets = "\n".join(f"  {name:21} {text}" for name, text in NAMES.items())
     parser.epilog = f"sets:\n{sets}\n\n{PADDING}"
     parser.add_argument("name", metavar="NAME", help="which set: see below")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--source", metavar="PATH", help="folder or archive the set lies in")
     parser.add_argument(
         "--pad",

@@ -6,15 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from rootgen.cli import UsageError, arguments, refuse_idle, write_out
+from rootgen.cli import UsageError, arguments, output, refuse_idle, write_out
 from rootgen.cli.arguments import positive
 from rootgen.generator import render
 from rootgen.generator.architectures import architecture
 from rootgen.grouping import Plan
-from rootgen.paper.emit import checked_net
+from rootgen.paper.emit import OF_DATA, checked_net
 
 HELP = "Write a network as Caffe prototxt, with filter groups: the train_val net unless --phase deploy."
-OF_DATA = ("test_batch_size", "data", "train_source", "test_source", "mean")  # what a deploy net has not
 OF_A_NET = ("phase", "name", "classes", "batch_size", "crop", *OF_DATA)
 
 
@@ -22,11 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arch", nargs="?", help="architecture, one of those that `rootgen list` shows")
     arguments.add_plan_arguments(parser)
     parser.add_argument("--phase", choices=render.PHASES, help=f"default: {render.PHASES[0]}")
-    parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout")
+    output.add_out_argument(parser)
     net = parser.add_argument_group("the net")
     net.add_argument("--name", help="the net's name")
     net.add_argument("--classes", type=positive, metavar="N", help="outputs of the last layer")
-    net.add_argument("--batch-size", type=positive, metavar="N", help="images a step; of a deploy net, its dim")
+    arguments.add_batch_size(net, help="images a step; of a deploy net, its dim")
     net.add_argument("--test-batch-size", type=positive, metavar="N", help="images a batch in the TEST phase")
     net.add_argument("--crop", type=positive, metavar="PIXELS", help="height and width of the input")
     net.add_argument("--data", metavar="DIR", help="folder that `rootgen data` made: LMDBs and mean")
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     net.add_argument("--test-source", metavar="LMDB", help=f"test set, instead of DIR/{render.TEST_LMDB}")
     net.add_argument("--mean", help="mean to subtract: a .binaryproto file, values such as 104,117,123, or none")
     every = parser.add_argument_group("every network of the paper")
-    every.add_argument("--all", action="store_true", help="render all rows of all tables into prototxt/ (or -o DIR)")
+    every.add_argument("--all", action="store_true", help="render the paper's rows into prototxt/ (or -o DIR)")
     every.add_argument("--check", action="store_true", help="with --all: write nothing, show what is stale, exit 1")
 
 
@@ -43,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
         if args.arch or arguments.plan(args) != Plan():
             raise UsageError("--all renders every row of every table: name no architecture and no groups with it")
         refuse_idle(args, OF_A_NET, "does nothing with --all")
+        if args.out == "-":
+            raise UsageError("--all renders a folder of files, which stdout cannot hold", hint="-o DIR")
         return _gallery(args)
     if args.check:
         raise UsageError("--check goes with --all")
@@ -68,18 +69,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _gallery(args: argparse.Namespace) -> int:
-    """Render every row into -o DIR (prototxt/ if none is given), or show what is stale there."""
+    """Render every row into -o DIR (a checkout's prototxt/ if none is given), or show what is stale there."""
+    from rootgen import paths
     from rootgen.cli.progress_bars import bars
-    from rootgen.paper import gallery
+    from rootgen.paper import gallery, tables
 
-    folder = Path(args.out) if args.out else gallery.folder()
-    if not args.check:
-        with bars("networks") as report:
-            changed = gallery.write(folder, report)
-        print(f"{folder}: {changed} files written", file=sys.stderr)
-        return 0
-    found = gallery.staleness(folder)
+    own = gallery.folder()
+    folder = Path(args.out) if args.out else own
+    if folder is None:
+        raise UsageError("--all needs -o DIR: there is no checkout with a prototxt/ to render into")
+    with bars("networks") as report:
+        if not args.check:
+            records = None if args.out else paths.PACKAGE / "data" / tables.RECORDS
+            changed = gallery.write(folder, report, records=records)
+            print(f"{folder}: {changed} files written", file=sys.stderr)
+            return 0
+        found = gallery.staleness(folder, report)
     write_out(found.diff, None)
     told = f"{found.files} files, {len(found.stale)} stale, {len(found.extra)} too many"
-    print(f"{folder}: {told}", file=sys.stderr)
-    return 1 if found.stale or found.extra else 0
+    print(f"{folder}: {told}; {tables.RECORDS}: {len(found.records)} rows stale", file=sys.stderr)
+    return 1 if found else 0

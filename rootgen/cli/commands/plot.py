@@ -11,8 +11,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.paper.plot import FORMATS, families
 
     parser.add_argument("family", nargs="?", metavar="FAMILY", help=f"{', '.join(families())} (default: all)")
-    parser.add_argument("--measured", metavar="CSV", help="results.csv of a run of rootgen reproduce, drawn as well")
-    parser.add_argument("--out", default="plots", metavar="DIR", help="where the figures go (default: plots)")
+    parser.add_argument(
+        "--measured",
+        metavar="CSV",
+        action="append",
+        default=[],
+        help="results.csv of a run of rootgen reproduce on this family, drawn as well, in a row of its own; repeatable",
+    )
+    parser.add_argument("-o", "--out", default="plots", metavar="DIR", help="where the figures go (default: plots)")
     parser.add_argument(
         "--format", nargs="+", choices=FORMATS, default=FORMATS, help=f"formats to write (default: {' '.join(FORMATS)})"
     )
@@ -26,7 +32,6 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError("--measured needs a FAMILY to stand beside", hint="rootgen plot nin --measured results.csv")
     for family in [args.family] if args.family else plot.families():
         rows = [plot.reported(family)]
-        if args.measured:
-            rows.append(plot.measured(results.load(args.measured)))
+        rows += [plot.measured(family, results.load(path), path) for path in args.measured]
         for path in plot.draw(rows, args.out, family, args.format):
             write_out(f"{path}\n", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rootgen.cli import arguments, write_out
+from rootgen.cli import arguments, output, write_out
 from rootgen.cli.arguments import positive, positive_float
 from rootgen.generator import render
 from rootgen.generator.architectures import architecture
@@ -16,7 +16,7 @@ HELP = "Write the solver.prototxt that goes with a network."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arch", help="architecture, one of those that `rootgen list` shows")
     arguments.add_plan_arguments(parser)
-    parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout")
+    output.add_out_argument(parser)
     files = parser.add_argument_group("files, as the run will find them from its working directory")
     files.add_argument(
         "--net", default=render.SolverOptions.net, metavar="FILE", help="the train_val net (%(default)s)"
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = parser.add_argument_group("size of the data, from which iterations are reckoned")
     size.add_argument("--train-images", type=positive, metavar="N")
     size.add_argument("--test-images", type=positive, metavar="N")
-    size.add_argument("--batch-size", type=positive, metavar="N", help="as in the train_val net")
+    arguments.add_batch_size(size, help="as in the train_val net")
     size.add_argument("--test-batch-size", type=positive, metavar="N", help="as in the train_val net")
     size.add_argument("--iter-size", type=positive, metavar="N", help="batches accumulated in a step")
     schedule = parser.add_argument_group("schedule")

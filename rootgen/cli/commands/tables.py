@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import sys
+from collections.abc import Iterator
 
-from rootgen.cli import UsageError, refuse_idle, write_out
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.cli import UsageError, output, refuse_idle, write_out
+from rootgen.errors import UnknownNameError
 from rootgen.generator.architectures import Arch, architectures
 from rootgen.paper import counts
+from rootgen.paper.tables import ACCURACIES, TIMES, reported
+from rootgen.text import Table
 
 HELP = "Count every FLOPs and params cell of the paper's Tables 2, 4, 5 and 6, and check the percentages of its text."
+
+MEASURED = ACCURACIES | TIMES  # what the paper's tables print besides
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arch", nargs="*", help="these architectures alone")
-    parser.add_argument("--format", choices=("table", "csv", "json"), help="default: table")
+    output.add_format_arguments(parser, default=None)
     parser.add_argument("--check", action="store_true", help="exit 1 unless every cell is met")
     parser.add_argument("--errata", action="store_true", help="the errata page instead (Markdown)")
-    parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,11 +35,8 @@ def run(args: argparse.Namespace) -> int:
         write_out(errata.page(), args.out)
         return 0
     rows = [row for arch in _chosen(args.arch) for row in counts.rows(arch)]
-    write = {"csv": _csv, "json": _json}.get(args.format, _table)
-    text = write(rows)
-    if write is _table and not args.arch:
-        text += "\n" + _claims()
-    write_out(text, args.out)
+    shown = [*_tables(rows), *([] if args.arch else [_claims()])] if args.format not in ("csv", "json") else []
+    write_out(output.answer(args.format, shown, [_record(row) for row in rows]), args.out)
     return _check(rows) if args.check else 0
 
 
@@ -46,7 +44,7 @@ def _chosen(names: list[str]) -> list[Arch]:
     known = {name: arch for name, arch in architectures().items() if arch.results}
     for name in names:
         if name not in known:
-            raise RootgenError(f"the paper has no table of results for '{name}'", hint=did_you_mean(name, known))
+            raise UnknownNameError(f"the paper has no table of results for '{name}'", name, known)
     return [known[name] for name in names or known]
 
 
@@ -75,50 +73,42 @@ def _record(row: counts.CountedRow) -> dict[str, object]:
         "arch": row.arch.name,
         "macs": row.counts.macs,
         "weights": row.counts.weights,
+        **{name: reported(row.arch.name)[row.model].get(name) for name in MEASURED},
     }
 
 
-def _json(rows: list[counts.CountedRow]) -> str:
-    return json.dumps([_record(row) for row in rows], indent=2) + "\n"
-
-
-def _csv(rows: list[counts.CountedRow]) -> str:
-    text = io.StringIO()
-    out = csv.DictWriter(text, list(_record(rows[0])), lineterminator="\n")
-    out.writeheader()
-    out.writerows(_record(row) for row in rows)
-    return text.getvalue()
-
-
-def _table(rows: list[counts.CountedRow]) -> str:
-    """One table per table of the paper; the true counts in columns of their own where the paper's are not them."""
-    from rootgen.text import table
-
-    parts = []
+def _tables(rows: list[counts.CountedRow]) -> Iterator[Table]:
+    """One per table of the paper, in its columns; the true counts in columns of their own where the paper's are not."""
     for arch in dict.fromkeys(row.arch for row in rows):
-        header = ["model", "paper", "", "counted", "paper", "", "counted"]
-        header[1:3] = [f"FLOPs 1e{arch.flops_unit}", "met"]
-        header[4:6] = [f"params 1e{arch.params_unit}", "met"]
-        lines = []
-        for row in rows:
-            if row.arch is arch:
-                cells = row.counts
-                line = [row.model, row.flops_paper, _met(row.flops_match), cells.flops]
-                line += [row.params_paper, _met(row.params_match), cells.params]
-                lines.append(line + [cells.macs, cells.weights] * arch.miscounted)
+        its = [row for row in rows if row.arch is arch]
+        measured = {name: word for name, word in MEASURED.items() if name in reported(arch.name)[its[0].model]}
+        header = [
+            "model",
+            f"FLOPs 1e{arch.flops_unit}",
+            "met",
+            "counted",
+            f"params 1e{arch.params_unit}",
+            "met",
+            "counted",
+        ]
         header += ["true multiply-adds", "true params"] * arch.miscounted
+        lines: list[list[object]] = []
+        for row in its:
+            cells = row.counts
+            line: list[object] = [row.model, row.flops_paper, _met(row.flops_match), cells.flops]
+            line += [row.params_paper, _met(row.params_match), cells.params]
+            line += [cells.macs, cells.weights] * arch.miscounted
+            lines.append([*line, *(reported(arch.name)[row.model][name] for name in measured)])
         note = ", a miscount: see docs/errata.md" if arch.miscounted else ""
-        parts.append(table(header, lines, title=f"{arch.results}: {arch.title}{note}"))
-    return "\n".join(parts)
+        yield Table([*header, *measured.values()], lines, f"{arch.results}: {arch.title}{note}")
 
 
 def _met(match: bool) -> str:
     return "yes" if match else "NO"
 
 
-def _claims() -> str:
+def _claims() -> Table:
     from rootgen.paper import errata
-    from rootgen.text import table
 
     header = ["where", "model", "claim", "by the tables", "found", "verdict", "note"]
-    return table(header, errata.claim_rows(), title="Percentages and figures of the text")
+    return Table(header, list(errata.claim_rows()), "Percentages and figures of the text")

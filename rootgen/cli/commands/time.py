@@ -3,107 +3,97 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rootgen.engine.timing import TimedLayer, Timing
+    from rootgen.engine.timing import Timing
+    from rootgen.text import Table
 
 HELP = "Median milliseconds of nets and their layers, forward and backward, on inputs made up in memory."
-_HEADER = ("layer", "type", "forward ms", "backward ms")
-_CSV = ("net", "engine", "device", "batch", "iterations", "layer", "type", "forward_ms", "backward_ms")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_engine_arguments, positive
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, add_lenient_argument, positive
+    from rootgen.cli.output import add_format_arguments
 
-    parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt or caffemodel")
+    parser.add_argument("nets", metavar="NET", nargs="+", help="prototxt or caffemodel; - is stdin")
     parser.add_argument(
         "--phase", default="TRAIN", choices=("TRAIN", "TEST"), help="of a train_val net (default: TRAIN)"
     )
-    parser.add_argument("--batch", type=positive, metavar="N", help="images per pass instead of the net's own number")
+    add_batch_size(parser, help="images per pass instead of the net's own number")
     parser.add_argument("--iterations", type=positive, default=10, metavar="N", help="timed passes (default: 10)")
     parser.add_argument("--warmup", type=positive, default=2, metavar="N", help="passes before them (default: 2)")
     parser.add_argument("--forward-only", action="store_true", help="no backward passes")
     parser.add_argument("--total", action="store_true", help="whole nets only, no rows of layers")
-    parser.add_argument("--format", default="table", choices=("table", "csv", "json"))
-    parser.add_argument("-o", "--out", metavar="FILE", help="write there instead of to stdout")
+    add_format_arguments(parser)
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from rootgen.cli import write_out
+    from rootgen.cli import output, stdin
     from rootgen.cli.arguments import limit_threads
     from rootgen.cli.progress_bars import track
+
+    stdin.check_once(args.nets)
+    limit_threads(args.threads)
+    timings = [_measured(net, args) for net in track(args.nets, "time", "nets")]
+    if args.format == "json":
+        text = output.json_list(_objects(timings, args.total))
+    elif args.format == "csv":
+        text = output.csv_table(_rows(timings, args.total))
+    else:
+        text = output.for_people(_tables(timings, args.total), args.format)
+    output.write_out(text, args.out)
+
+
+def _measured(net: str, args: argparse.Namespace) -> Timing:
+    """The times of one net, under the name it was given by."""
+    from rootgen.cli import stdin
     from rootgen.engine.timing import measure
 
-    limit_threads(args.threads)
-    timings = [
-        measure(
-            net,
+    with stdin.net_file(net) as path:
+        found = measure(
+            path,
             phase=args.phase,
-            batch=args.batch,
+            batch_size=args.batch_size,
             iterations=args.iterations,
             warmup=args.warmup,
             backward=not args.forward_only,
             engine=args.engine,
             device=args.device,
+            lenient=args.lenient,
         )
-        for net in track(args.nets, "time", "nets")
-    ]
-    write_out({"table": _tables, "csv": _csv, "json": _json}[args.format](timings, args.total), args.out)
+    return replace(found, net=net)
 
 
-def _tables(timings: list[Timing], total: bool) -> str:
+def _tables(timings: list[Timing], total: bool) -> list[Table]:
     """A table per net, or one of all nets where only their totals are wanted."""
-    from rootgen.text import table
+    from rootgen.engine.timing import summary
 
-    if total:
-        header = ("net", "batch", "forward ms", "backward ms", "images/s")
-        totals = [(t.net, t.batch, *_cells(t.whole), f"{_speed(t):.1f}") for t in timings]
-        return table(header, totals, title=_title(timings[0]))
-    parts = []
-    for timing in timings:
-        rows = [(row.layer or "whole net", row.type, *_cells(row)) for row in (*timing.layers, timing.whole)]
-        title = f"{timing.net}: batch {timing.batch}, {_speed(timing):.1f} images/s; {_title(timing)}"
-        parts.append(table(_HEADER, rows, title=title))
-    return "\n".join(parts)
+    return [summary(timings)] if total else [table for one in timings for table in one.tables()]
 
 
-def _title(timing: Timing) -> str:
-    return f"{timing.engine}, {timing.device}; medians of {timing.iterations} passes"
+def _rows(timings: list[Timing], total: bool) -> list[dict[str, Any]]:
+    """A row per layer, and one with an empty layer per net."""
+    return [
+        {
+            "net": timing.net,
+            "engine": timing.engine,
+            "device": timing.device,
+            "batch": timing.batch,
+            "iterations": timing.iterations,
+            "layer": row.layer,
+            "type": row.type,
+            "forward_ms": row.forward,
+            "backward_ms": row.backward,
+        }
+        for timing in timings
+        for row in (*(() if total else timing.layers), timing.whole)
+    ]
 
 
-def _cells(row: TimedLayer) -> tuple[str, str]:
-    return f"{row.forward:.3f}", "-" if row.backward is None else f"{row.backward:.3f}"
-
-
-def _speed(timing: Timing) -> float:
-    """Images per second through the whole net."""
-    milliseconds = timing.whole.forward + (timing.whole.backward or 0.0)
-    return timing.batch * 1e3 / milliseconds if milliseconds else float("inf")
-
-
-def _csv(timings: list[Timing], total: bool) -> str:
-    """One line per layer, and one with an empty layer per net."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV)
-    for timing in timings:
-        about = (timing.net, timing.engine, timing.device, timing.batch, timing.iterations)
-        for row in (*(() if total else timing.layers), timing.whole):
-            writer.writerow(
-                (*about, row.layer or "", row.type, row.forward, "" if row.backward is None else row.backward)
-            )
-    return text.getvalue()
-
-
-def _json(timings: list[Timing], total: bool) -> str:
-    nets = [asdict(timing) for timing in timings]
-    if total:
-        for net in nets:
-            del net["layers"]
-    return json.dumps(nets, indent=2) + "\n"
+def _objects(timings: list[Timing], total: bool) -> list[dict[str, Any]]:
+    """An object per net, its layers in it unless only the totals are wanted."""
+    return [{k: v for k, v in asdict(timing).items() if k != "layers" or not total} for timing in timings]

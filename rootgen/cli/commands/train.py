@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import shlex
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rootgen.cli.progress_bars import progress, say
 from rootgen.engine.train import Stop, Watcher
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from rootgen.engine.api import StepResult, Trainer
     from rootgen.engine.train import TrainOutcome
@@ -23,12 +21,13 @@ HELP = "Train the net of a solver.prototxt; prints where the model lies."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_engine_arguments, count
+    from rootgen.cli.arguments import add_engine_arguments, add_lenient_argument, count
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
         "Ctrl-C (or SIGTERM, or SIGHUP) ends the iteration, writes a snapshot and says how to go on from it.\n"
-        "Beside the snapshots, SNAPSHOT_PREFIX_log.csv has a row per iteration and per test."
+        "Beside the snapshots, SNAPSHOT_PREFIX_log.csv has a row per iteration and per test. The prefix is taken as\n"
+        "the solver gives it, as Caffe takes it: look at a stranger's solver before you run it."
     )
     parser.add_argument("solver", metavar="SOLVER", help="solver.prototxt")
     start = parser.add_mutually_exclusive_group()
@@ -44,68 +43,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="end there instead of at the solver's max_iter; the rates stay the solver's",
     )
+    parser.add_argument(
+        "--seed", type=count, metavar="N", help="of all that is random, whatever random_seed the solver gives"
+    )
     parser.add_argument("--log", metavar="FILE", help="write the CSV there (default: SNAPSHOT_PREFIX_log.csv)")
+    add_lenient_argument(parser)
     add_engine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from rootgen.cli.arguments import limit_threads, signals
+    from rootgen.cli.arguments import limit_threads
     from rootgen.engine import open_trainer, train
 
     limit_threads(args.threads)
-    trainer = open_trainer(args.solver, engine=args.engine, device=args.device)
+    trainer = open_trainer(args.solver, engine=args.engine, device=args.device, seed=args.seed, lenient=args.lenient)
     end = trainer.solver.max_iter if args.max_iter is None else args.max_iter
     _begin(trainer, args, end)
     stop = Stop()
     try:
-        with _bar() as bar, signals(stop):
+        with progress(fields=("loss", "accuracy", "speed")) as bar, train.signals(stop):
             watcher = _Teller(trainer, bar, end)
             outcome = train.run(trainer, watcher=watcher, stop=stop, log_file=args.log, max_iter=end)
     except KeyboardInterrupt:
-        _say_how_to_go_on(args, train.newest_snapshot(trainer))
+        _say_how_to_go_on(args, trainer, train.newest_snapshot(trainer))
         raise
     _summary(outcome, end)
     if outcome.model is not None:
         print(outcome.model)
     if not outcome.stopped:
         return 0
-    _say_how_to_go_on(args, outcome.solver_state or train.newest_snapshot(trainer))
+    _say_how_to_go_on(args, trainer, outcome.solver_state or train.newest_snapshot(trainer))
     return 128 + (stop.signal or signal.SIGINT)
 
 
-def _say_how_to_go_on(args: argparse.Namespace, snapshot: Path | None) -> None:
+def _say_how_to_go_on(args: argparse.Namespace, trainer: Trainer, snapshot: Path | None) -> None:
     """The command that goes on, for a shell: with the options given, but --weights, which the snapshot stands for."""
     if snapshot is None:
-        _say("nothing to go on from: no snapshot was written")
+        say("nothing to go on from: no snapshot was written")
         return
+    from rootgen.net import forks
+
     words = ["rootgen", "train", args.solver, "--snapshot", str(snapshot)]
     for name in ("max_iter", "log", "engine", "device", "threads"):
         value = getattr(args, name)
         if value not in (None, "auto"):
             words += [f"--{name.replace('_', '-')}", str(value)]
-    _say(f"to go on: {shlex.join(words)}")
-
-
-def _say(text: str) -> None:
-    """A line on stderr; if nobody reads it any more (`2>&1 | head`), that does not end a training."""
-    with suppress(OSError):
-        print(text, file=sys.stderr)
+    words += ["--lenient"] if args.lenient else []
+    written = forks.read_message(args.solver, "SolverParameter", lenient=args.lenient, told=True)
+    if trainer.solver.random_seed != written.random_seed:
+        words += ["--seed", str(trainer.solver.random_seed)]
+    say(f"to go on: {shlex.join(words)}")
 
 
 def _begin(trainer: Trainer, args: argparse.Namespace, end: int) -> None:
     """Load what the run starts from."""
-    from rootgen.engine.train import newest_snapshot
+    from rootgen.engine.train import newest_snapshot, restore_newest
 
-    newest = newest_snapshot(trainer)
-    if args.snapshot and args.snapshot != "auto":
+    if args.snapshot == "auto":
+        restore_newest(trainer)
+    elif args.snapshot:
         trainer.restore(args.snapshot)
-    elif args.snapshot and newest:
-        trainer.restore(newest)
-    elif newest:
-        _say(f"starting anew; {newest} is from an earlier run (--snapshot auto goes on from it)")
+    elif newest := newest_snapshot(trainer):
+        say(f"starting anew; {newest} is from an earlier run (--snapshot auto goes on from it)")
     if args.weights:
         trainer.load_weights([name.strip() for name in args.weights.split(",")])
-    _say(f"{trainer.engine}, {trainer.device}: {args.solver} from iteration {trainer.iteration} to {end}")
+    say(f"{trainer.engine}, {trainer.device}: {args.solver} from iteration {trainer.iteration} to {end}")
 
 
 class _Teller(Watcher):
@@ -114,6 +116,7 @@ class _Teller(Watcher):
     def __init__(self, trainer: Trainer, bar: Progress, end: int) -> None:
         self.bar, self.display = bar, trainer.solver.display
         self.task = bar.add_task("train", total=end, completed=trainer.iteration, loss="-", accuracy="-", speed="-")
+        self.test: TaskID | None = None
         self.speed = 0.0
 
     def stepped(self, result: StepResult) -> None:
@@ -123,42 +126,35 @@ class _Teller(Watcher):
         self.bar.update(self.task, completed=result.iteration + 1, loss=loss, speed=f"{self.speed:.1f} images/s")
         if self.display and result.iteration % self.display == 0:
             rate = f"learning rate {result.learning_rate:g}"
-            self._say(f"iteration {result.iteration}: loss {loss}, {rate}, {self.speed:.1f} images/s")
+            say(f"iteration {result.iteration}: loss {loss}, {rate}, {self.speed:.1f} images/s")
+
+    def testing(self, what: str, done: int, total: int) -> None:
+        if self.test is None:
+            self.test = self.bar.add_task(what, loss="-", accuracy="-", speed="-")
+        self.bar.update(self.test, completed=done, total=total)
 
     def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
+        if self.test is not None:
+            self.bar.remove_task(self.test)
+            self.test = None
         for number, outputs in enumerate(results):
             shown = ", ".join(f"{name} {value:.4f}" for name, value in outputs.items())
-            self._say(f"iteration {iteration}: test{f' {number}' if number else ''}: {shown}")
+            say(f"iteration {iteration}: test{f' {number}' if number else ''}: {shown}")
         accuracy = next((v for outputs in results for k, v in outputs.items() if "acc" in k.lower()), None)
         if accuracy is not None:
             self.bar.update(self.task, accuracy=f"{accuracy:.4f}")
 
     def saved(self, model: Path, solver_state: Path) -> None:
-        self._say(f"snapshot: {model}, {solver_state}")
-
-    def _say(self, text: str) -> None:
-        if self.bar.disable:
-            _say(text)
-        else:
-            with suppress(OSError):  # the terminal may be gone
-                self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(f"snapshot: {model}, {solver_state}")
 
 
 def _summary(outcome: TrainOutcome, end: int) -> None:
     """One line on what was done and how fast."""
     if not outcome.steps:
-        _say(f"nothing to do: iteration {outcome.iteration} of {end}")
+        say(f"nothing to do: iteration {outcome.iteration} of {end}")
         return
     speed, share = outcome.images / outcome.seconds, outcome.data_seconds / outcome.seconds
-    _say(
+    say(
         f"{'stopped at' if outcome.stopped else 'done:'} iteration {outcome.iteration}, loss {outcome.loss:.4f}, "
         f"{speed:.1f} images/s, {share:.1%} of the time waiting for data; log: {outcome.log_file}"
     )
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rootgen.cli.progress_bars import progress
-
-    with progress(fields=("loss", "accuracy", "speed")) as bar:
-        yield bar

@@ -7,11 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from rootgen.cli import UsageError, arguments, write_out
-from rootgen.errors import RootgenError
-from rootgen.net.read import is_binary
-from rootgen.proto import prototxt
-from rootgen.text import shape_text, table
+from rootgen.cli import UsageError, arguments, stdin, write_out
 from rootgen.transform import transform
 
 HELP = (
@@ -35,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put a ReLU and a 1x1 convolution behind grouped layers whose groups nothing mixes",
     )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="leave convolutions alone whose shapes are not known, as behind a layer "
+        "of a type that is not known; without it such a net is refused",
+    )
     parser.add_argument("-o", "--out", metavar="FILE", help="write here instead of to stdout; may be NET itself")
     parser.add_argument("--dry-run", action="store_true", help="write no net, show the plan per layer instead")
     arguments.add_net_arguments(parser, batch=False)
@@ -54,45 +56,19 @@ def run(args: argparse.Namespace) -> None:
         args.insert_1x1,
         args.lenient,
         None if args.net == "-" else Path(args.net).parent,
+        args.partial,
     )
-    where = "<stdin>" if args.net == "-" else args.net
-    found = transform.transform(_text(args.net), plan, where, options)
+    where = stdin.STDIN if args.net == "-" else args.net
+    found = transform.transform(stdin.text_of(args.net), plan, where, options)
     for warning in found.warnings:
         log.warning(warning)
-    saving = arguments.totals(found.before, found.after, f"{found.before.net} ({found.before.phase})")
+    planned, saving = (table.plain() for table in found.tables())
     if args.dry_run:
-        write_out(f"{_plan(found)}\n{saving}", None)
+        write_out(f"{planned}\n{saving}", None)
         return
     for change in found.changes:
         if change.kept and change.kept != "on the image":
             log.info("%s: kept as it is: %s", change.layer.where, change.kept)
     write_out(found.text, args.out)
-    log.info("%s: %s\n%s", where, plan, saving.rstrip())
-
-
-def _text(path: str) -> str:
-    """The net's text, from a file or from stdin."""
-    if path == "-":
-        try:
-            return sys.stdin.buffer.read().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise RootgenError(f"{error.reason} at byte {error.start}: no UTF-8 text", where="<stdin>") from None
-    if is_binary(path):
-        raise RootgenError("a caffemodel has no text to change", where=path, hint="pass the net's prototxt")
-    return prototxt.read_source(path)
-
-
-def _plan(found: transform.Transformed) -> str:
-    """What happens to each convolution that the plan concerns."""
-    rows = [
-        [
-            change.layer.name,
-            "-" if change.stage is None else change.stage + 1,
-            shape_text(change.output[1:]),
-            change.channels,
-            change.before if change.before == change.after else f"{change.before} -> {change.after}",
-            f"kept: {change.kept}" if change.kept else "",
-        ]
-        for change in found.changes
-    ]
-    return table(["convolution", "stage", "output", "channels in", "group", ""], rows)
+    log.info("%s: %s", where, plan)
+    print(saving.rstrip(), file=sys.stderr)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rootgen.engine import weights
-from rootgen.engine.api import LayerTime, NetTime, images_per_batch, made_up
+from rootgen.engine.api import NetTime, images_per_batch
+from rootgen.engine.caffe import timing
 from rootgen.engine.caffe.prepare import Checked
-from rootgen.engine.caffe.runtime import pycaffe
+from rootgen.engine.checks import Labels, labels_of
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer
 from rootgen.net.layers.registry import of
 from rootgen.text import shape_text
+
+_READERS = ("Data", "ImageData", "WindowData", "HDF5Data")  # of these, those that no feed stands for
 
 
 class CaffeNetwork:
@@ -33,6 +36,11 @@ class CaffeNetwork:
         self.outputs = tuple(net.outputs)
         self.feeders = [layer for layer in self.net.layers if of(layer).fed]
         self._fed = {self.layer_names.index(layer.name) for layer in self.feeders if layer.name in self.layer_names}
+        self._labels: dict[int, Labels] = {}  # place of a layer -> the classes that it reads
+        for layer in self.net.layers:
+            if found := labels_of(layer):
+                self._labels[self.layer_names.index(layer.name)] = found
+        self._batch = 0  # the next one of `forward`
 
     def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """The `wanted` blobs for one batch; see engine.Network."""
@@ -41,45 +49,24 @@ class CaffeNetwork:
                 raise RootgenError(f"no blob '{name}'", where=self.net.source, hint=did_you_mean(name, self.blobs))
         self._check_given(wanted, inputs)
         if inputs is not None:
-            self._put(inputs)
+            self.put(inputs)
+        elif self.checked.feeds:
+            self._take_batch(self._batch)
+            self._batch += 1
         last = max((self._maker(name) for name in wanted), default=-1)
         for place in range(last + 1):
             if inputs is None or place not in self._fed:
-                self.caffe_net._forward(place, place)
+                self._run(place, place)
         return {name: np.array(self.caffe_net.blobs[name].data, np.float32) for name in wanted}
 
     def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
         """Milliseconds per layer and per pass; see engine.Network."""
-        net, begin, end = self.caffe_net, len(self._fed), len(self.layer_names) - 1
-        self._put(made_up(self.feeders, self.blobs))
-        backward = backward and bool(net.params)
-        for name in self.outputs if backward else ():
-            net.blobs[name].diff[...] = 1
-        places = [place for place in range(end + 1) if place not in self._fed]
-        if places != list(range(begin, end + 1)):
-            raise RootgenError(
-                "layers that read data stand between others; they cannot be timed", where=self.net.source
-            )
-        layers = {place: LayerTime(self.layer_names[place], net.layers[place].type, [], []) for place in places}
-        whole_forward, whole_backward = [], []
-        for turn in range(warmup + iterations):
-            took = [_clocked(net._forward, begin, end)]
-            took += [_clocked(net._backward, end, begin)] if backward else []
-            forwards = [_clocked(net._forward, place, place) for place in places]
-            backwards = [_clocked(net._backward, place, place) for place in reversed(places) if backward]
-            if turn < warmup:
-                continue
-            whole_forward.append(took[0])
-            whole_backward.extend(took[1:])
-            for place, milliseconds in zip(places, forwards, strict=True):
-                layers[place].forward.append(milliseconds)
-            for place, milliseconds in zip(reversed(places), backwards, strict=backward):
-                layers[place].backward.append(milliseconds)
-        return NetTime(self.batch_size, list(layers.values()), whole_forward, whole_backward)
+        return timing.measure(self, iterations, warmup, backward)
 
-    def pass_forward(self) -> float:
-        """Run every layer, data layers too; the weighted loss."""
-        return float(self.caffe_net._forward(0, len(self.layer_names) - 1))
+    def pass_forward(self, batch: int) -> float:
+        """Run every layer on batch number `batch`; the weighted loss."""
+        self._take_batch(batch)
+        return self._run(0, len(self.layer_names) - 1)
 
     def pass_backward(self) -> None:
         """Add the gradients of the loss of the last `pass_forward`."""
@@ -92,14 +79,6 @@ class CaffeNetwork:
     def scalar(self, name: str) -> float:
         """The one number of a blob."""
         return float(self.caffe_net.blobs[name].data.reshape(-1)[0])
-
-    def skip_batches(self, passes: int) -> None:
-        """Read and drop `passes` batches of every database; whole rounds through it are left out."""
-        for name, records in self.checked.records.items():
-            place = self.layer_names.index(name)
-            batch = self.blobs[self.net.layers[[layer.name for layer in self.net.layers].index(name)].tops[0]][0]
-            for _ in range(passes % (records // math.gcd(records, batch))):
-                self.caffe_net._forward(place, place)
 
     def load(self, path: str | Path, *, whole: bool = False) -> None:
         """Copy blobs from a .caffemodel or .h5; with `whole`, every layer that has blobs must be there."""
@@ -123,8 +102,35 @@ class CaffeNetwork:
 
     @property
     def batch_size(self) -> int:
-        """Images per batch: the first axis of the first blob that comes from outside."""
-        return images_per_batch(self.feeders, self.blobs)
+        """Images per batch, of the first blob that comes from outside."""
+        return images_per_batch(self.feeders, self.blobs, self.net.layers)
+
+    @property
+    def data_seconds(self) -> float:
+        """Seconds spent waiting for data so far."""
+        return sum(feed.waited for feed in self.checked.feeds.values())
+
+    @property
+    def begins_anew(self) -> list[Layer]:
+        """Layers that read data themselves, so that nobody can tell them where to go on."""
+        given = {layer.name for layer in self.checked.outside} | set(self.checked.feeds)
+        return [layer for layer in self.feeders if layer.name not in given and layer.type in _READERS]
+
+    def _run(self, first: int, last: int) -> float:
+        """Run the layers from `first` to `last`, the classes looked at before one goes by them; the weighted loss."""
+        loss, begin = np.float32(0), first
+        for place, labels in self._labels.items():
+            if first <= place <= last:
+                if place > begin:
+                    loss += np.float32(self.caffe_net._forward(begin, place - 1))
+                labels.check(self.caffe_net.blobs[labels.blob].data)
+                begin = place
+        return float(loss + np.float32(self.caffe_net._forward(begin, last)))
+
+    def _take_batch(self, number: int) -> None:
+        """Put batch `number` of every database into its blobs."""
+        for feed in self.checked.feeds.values():
+            self.put(feed.batch(number))
 
     def _maker(self, blob: str) -> int:
         """Place of the last layer that writes `blob`."""
@@ -151,7 +157,7 @@ class CaffeNetwork:
         if not found or tuple(found[1:]) != self.blobs[top][1:]:
             raise layer.error(f"input '{top}' of {shape_text(found)} where the net takes {shape_text(self.blobs[top])}")
 
-    def _put(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def put(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Set input blobs, reshaping the net where the batch is of another size."""
         changed = False
         for name, values in inputs.items():
@@ -162,12 +168,3 @@ class CaffeNetwork:
             blob.data[...] = values
         if changed:
             self.caffe_net.reshape()
-
-
-def _clocked(work: Callable[[int, int], Any], first: int, last: int) -> float:
-    """Milliseconds that `work` takes from layer `first` to layer `last`, on the device that is in use."""
-    timer = pycaffe()._caffe.Timer()
-    timer.start()
-    work(first, last)
-    timer.stop()
-    return float(timer.ms)

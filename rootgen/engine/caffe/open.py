@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rootgen.engine import seeds
+from rootgen import scratch
 from rootgen.engine import solver as solvers
-from rootgen.engine.caffe import prepare, runtime
+from rootgen.engine.caffe import prepare, runtime, timing
 from rootgen.engine.caffe.network import CaffeNetwork
-from rootgen.engine.caffe.trainer import CaffeTrainer, Scratch
-from rootgen.files import locate
+from rootgen.engine.caffe.prepare import Checked
+from rootgen.engine.caffe.trainer import CaffeTrainer
 from rootgen.net.read import is_binary, read
 from rootgen.proto import prototxt, schema
-
-log = logging.getLogger("rootgen")
 
 NEVER = 2**31 - 1  # an interval that no run reaches: the trainer's caller tests, displays and snapshots
 
@@ -29,15 +26,18 @@ def open_network(
     device: str = "auto",
     batch: int | None = None,
     read_data: bool = True,
+    lenient: bool = False,
 ) -> CaffeNetwork:
     """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
-    net = read(net_path, phase)
+    net = read(net_path, phase, lenient=lenient)
     checked = prepare.check_net(net, phase, Path(net_path).parent, batch=batch, read_data=read_data)
     words = runtime.choose_device(device)
+    prepare.check_device(checked, words.startswith("gpu"))
     caffe = runtime.pycaffe()
-    with tempfile.TemporaryDirectory(prefix="rootgen-net-") as folder:
-        file = Path(folder) / "net.prototxt"
-        file.write_text(prepare.net_text(net_path, checked), encoding="utf-8")
+    with scratch.folder("rootgen-net-") as folder:
+        file = folder / "net.prototxt"
+        losses = {} if read_data else timing.with_loss(checked.net)  # made to be timed
+        file.write_text(prepare.net_text(net_path, checked, losses, lenient=lenient), encoding="utf-8")
         network = CaffeNetwork(caffe.Net(str(file), getattr(caffe, phase)), checked, words)
     if weights is None and is_binary(net_path):
         weights = net_path
@@ -46,15 +46,18 @@ def open_network(
     return network
 
 
-def open_trainer(solver_path: str | Path, *, device: str = "auto") -> CaffeTrainer:
+def open_trainer(
+    solver_path: str | Path, *, device: str = "auto", seed: int | None = None, lenient: bool = False
+) -> CaffeTrainer:
     """See engine.open_trainer. Device "auto" is the CPU where the solver says solver_mode: CPU."""
-    solver = solvers.read(solver_path)
-    if solver.random_seed < 0:
-        solver.random_seed = seeds.fresh()
-        log.info("random_seed: %d (none given; put it into the solver to repeat this run)", solver.random_seed)
+    solver = solvers.read(solver_path, seed, lenient=lenient)
     beside = Path(solver_path).parent
-    train = prepare.check_net(solvers.train_net(solver, solver_path), "TRAIN", beside)
-    tests = [prepare.check_net(net, "TEST", beside) for net in solvers.test_nets(solver, solver_path)]
+    train_net = solvers.train_net(solver, solver_path, lenient=lenient)
+    train = prepare.check_net(train_net, "TRAIN", beside, seed=solver.random_seed)
+    tests = [
+        prepare.check_net(net, "TEST", beside, seed=solver.random_seed)
+        for net in solvers.test_nets(solver, solver_path, lenient=lenient)
+    ]
     for checked in (train, *tests):
         for layer in checked.outside:
             raise layer.error(
@@ -62,42 +65,29 @@ def open_trainer(solver_path: str | Path, *, device: str = "auto") -> CaffeTrain
                 "`rootgen data` makes one; relative paths start at the current folder",
             )
     words = runtime.choose_device(device, prefer_gpu=solver.solver_mode == 1)
-    scratch = Scratch()
-    file = scratch.path / "solver.prototxt"
-    file.write_text(prototxt.format(_for_caffe(solver, beside, scratch.path)), encoding="utf-8")
+    for checked in (train, *tests):
+        prepare.check_device(checked, words.startswith("gpu"))
+    folder = scratch.Folder("rootgen-solver-")
+    file = folder.path / "solver.prototxt"
+    file.write_text(prototxt.format(_for_caffe(solver, folder.path, train, tests, beside)), encoding="utf-8")
     caffe_solver = runtime.pycaffe().get_solver(str(file))
     caffe_nets = [caffe_solver.net, *caffe_solver.test_nets]
     networks = [CaffeNetwork(net, checked, words) for net, checked in zip(caffe_nets, (train, *tests), strict=True)]
-    trainer = CaffeTrainer(solver, solver_path, caffe_solver, scratch, networks)
+    trainer = CaffeTrainer(solver, solver_path, caffe_solver, folder, networks)
     trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
     return trainer
 
 
-def _for_caffe(solver: Any, beside: Path, scratch: Path) -> Any:
+def _for_caffe(solver: Any, folder: Path, train: Checked, tests: Sequence[Checked], beside: Path) -> Any:
     """The solver as Caffe gets it: nets inside, files found; testing, display and snapshots left to the caller."""
-    given = schema.SolverParameter()
-    given.CopyFrom(solver)
-    for name in ("net", "train_net"):
-        if solver.HasField(name):
-            given.ClearField(name)
-            _read_net(getattr(solver, name), beside, getattr(given, f"{name}_param"))
-    given.ClearField("test_net")
-    for name in solver.test_net:  # Caffe takes test_net_param first, then test_net: as they come here
-        _read_net(name, beside, given.test_net_param.add())
-    for param in (given.net_param, given.train_net_param, *given.test_net_param):
-        prepare.settle(param, beside)
-    for name in ("net_param", "train_net_param"):  # reading a field of a message does not set it, settling might
-        if not (solver.HasField(name) or solver.HasField(name.removesuffix("_param"))):
-            given.ClearField(name)
-    given.ClearField("weights")
-    given.ClearField("snapshot")
-    given.ClearField("display")
+    given = schema.copy(solver, schema.SolverParameter())
+    for name in ("net", "net_param", "train_net", "test_net", "test_net_param", "weights", "snapshot", "display"):
+        given.ClearField(name)
+    given.train_net_param.CopyFrom(prepare.net_param(train, beside))
+    given.test_net_param.extend(prepare.net_param(test, beside) for test in tests)
     given.test_initialization = False
     if given.test_iter:
         given.test_interval = NEVER
-    given.snapshot_prefix = f"{scratch}/snapshot"
+    given.snapshot_prefix = f"{folder}/snapshot"
+    given.snapshot_format = schema.SolverParameter.BINARYPROTO  # what we take the state from, whatever is written
     return given
-
-
-def _read_net(name: str, beside: Path, into: Any) -> None:
-    into.CopyFrom(prototxt.read(locate(name, beside), schema.NetParameter))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
-import tempfile
 import time
-import weakref
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from rootgen.engine import seeds, state, weights
 from rootgen.engine import solver as solvers
-from rootgen.engine import state, weights
 from rootgen.engine.api import StepResult
 from rootgen.engine.caffe.network import CaffeNetwork
+from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.learning_rate import learning_rate, tests_before
 from rootgen.engine.trainer import diverged, write_snapshot
 from rootgen.errors import RootgenError
+from rootgen.progress import Report, silent
+from rootgen.scratch import Folder
 
-
-class Scratch:
-    """A folder for the files that only Caffe itself reads or writes; it goes with this object."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="rootgen-solver-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+log = logging.getLogger("rootgen")
 
 
 class CaffeTrainer:
@@ -41,7 +37,7 @@ class CaffeTrainer:
         solver: Any,
         where: object,
         caffe_solver: Any,
-        scratch: Scratch,
+        scratch: Folder,
         networks: Sequence[CaffeNetwork],
     ) -> None:
         """`solver` is what the user wrote, `caffe_solver` was made to leave testing and snapshots to us.
@@ -55,7 +51,8 @@ class CaffeTrainer:
         self.test_outputs = tuple(net.scalars() for net in tests)
         self._solver, self._scratch = caffe_solver, scratch
         self._losses: deque[float] = deque(maxlen=solver.average_loss)
-        self._batches_read = [0] * len(networks)  # by each net, the train net first
+        for net in tests:
+            self._check_shared(net)
 
     @property
     def iteration(self) -> int:
@@ -64,12 +61,13 @@ class CaffeTrainer:
 
     def step(self) -> StepResult:
         """One iteration; RootgenError, and no weight changed, where the loss is not finite."""
-        begun, iteration, passes = time.perf_counter(), self.iteration, self.solver.iter_size
+        begun, waited = time.perf_counter(), self.train.data_seconds
+        iteration, passes = self.iteration, self.solver.iter_size
+        self._seed("step", iteration)
         loss, outputs = 0.0, dict.fromkeys(self.train_outputs, 0.0)
         self.train.caffe_net.clear_param_diffs()
-        for _ in range(passes):
-            loss += self._finite(self.train.pass_forward()) / passes
-            self._batches_read[0] += 1
+        for part in range(passes):
+            loss += self._finite(self.train.pass_forward(iteration * passes + part)) / passes
             for name in outputs:
                 outputs[name] += self.train.scalar(name) / passes
             self.train.pass_backward()
@@ -83,21 +81,26 @@ class CaffeTrainer:
             outputs,
             self.train.batch_size * passes,
             time.perf_counter() - begun,
+            self.train.data_seconds - waited,
         )
 
-    def test(self) -> list[dict[str, float]]:
-        """Means of the scalar outputs of each test net; "loss" is added where test_compute_loss is set."""
-        means = []
-        tests = zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True)
-        for number, (net, names, count) in enumerate(tests, start=1):
-            self._check_shared(net)
-            self._batches_read[number] += count
+    def test(self, report: Report = silent) -> list[dict[str, float]]:
+        """Means of the scalar outputs of each test net; "loss" is added where test_compute_loss is set.
+
+        A pass goes on in the data where the one before ended.
+        """
+        means, done = [], 0
+        self._seed("test", self.iteration)
+        for net, names, count in zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True):
+            first = tests_before(self.solver, self.iteration) * count
             net.caffe_net.share_with(self.train.caffe_net)
             sums = dict.fromkeys((*names, "loss") if self.solver.test_compute_loss else names, 0.0)
-            for _ in range(count):
-                loss = net.pass_forward()
+            for batch in range(first, first + count):
+                loss = net.pass_forward(batch)
                 for name in sums:
                     sums[name] += (net.scalar(name) if name in names else loss) / count
+                done += 1
+                report("test", done, sum(self.solver.test_iter))
             means.append(sums)
         return means
 
@@ -119,7 +122,8 @@ class CaffeTrainer:
     def restore(self, path: str | Path) -> None:
         """Go on from a .solverstate; the model that it names must have every layer of the net.
 
-        Unlike stock Caffe, which starts again at the first record, the data go on where an unbroken run would be.
+        Unlike stock Caffe, which starts again at the first record and draws anew, data, crops and dropout go on as
+        those of an unbroken run. Layers that read data by themselves (ImageData) cannot: that is told.
         """
         found = state.read(path)
         state.check_history(found, self._history_sizes(), self.solver.type, path)
@@ -130,8 +134,9 @@ class CaffeTrainer:
         shaped = [values.reshape(shape) for values, shape in zip(found.history, self._history_shapes(), strict=True)]
         state.write(copy, state.State(found.iteration, str(model), found.current_step, shaped))
         self._solver.restore(str(copy))
-        self._go_to_batches(found.iteration)
         self._losses.clear()
+        for layer in self.train.begins_anew:
+            log.warning("%s: a %s layer cannot go on in its data; it begins anew", layer.where, layer.type)
 
     def load_weights(self, paths: Sequence[str | Path]) -> None:
         """Copy blobs from models into the layers of the same name, each over the ones before."""
@@ -152,13 +157,9 @@ class CaffeTrainer:
             for suffix in (".solverstate", ".caffemodel"):
                 stem.with_name(stem.name + suffix).unlink(missing_ok=True)
 
-    def _go_to_batches(self, iteration: int) -> None:
-        """Move the databases to where an unbroken run has them at `iteration`."""
-        passes = [iteration * self.solver.iter_size]
-        passes += [tests_before(self.solver, iteration) * count for count in self.solver.test_iter]
-        for i, (net, wanted) in enumerate(zip((self.train, *self.tests), passes, strict=True)):
-            net.skip_batches(wanted - self._batches_read[i])
-            self._batches_read[i] = wanted
+    def _seed(self, what: str, iteration: int) -> None:
+        """Have all that Caffe draws (dropout, DummyData) follow from random_seed and the iteration, as in a new run."""
+        pycaffe().set_random_seed(seeds.derive(self.solver.random_seed, what, iteration) % 2**32)
 
     def _learned(self) -> dict[str, list[np.ndarray]]:
         """Layer name -> its learnable blobs."""

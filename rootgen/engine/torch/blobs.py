@@ -50,7 +50,7 @@ class BlobStore:
         if blob.dim() == 4:
             blob = blob.contiguous(memory_format=torch.channels_last)
         lr_mult, decay_mult = (spec.lr_mult, spec.decay_mult) if spec is not None else (1.0, 1.0)
-        fixed = of(layer).statistics  # no weights: Caffe sets lr_mult 0
+        fixed = of(layer).is_statistic(layer, i)  # no weights: Caffe sets lr_mult 0
         learnable = Learnable(f"{layer.name}[{i}]", blob, 0.0 if fixed else lr_mult, decay_mult)
         self.learnable.append(learnable)
         if spec is not None and spec.name:

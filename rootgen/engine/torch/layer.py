@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rootgen.engine.checks import check_filled, check_param
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer, Shape
 from rootgen.net.layers.registry import loss_weights, of
@@ -45,6 +46,8 @@ class Unit:
         build = BUILDERS.get(self.layer.type)
         if build is None:
             raise self._refused()
+        check_param(self.layer)
+        check_filled(self.layer)
         self.run = build(self)
         self.loss_weights = loss_weights(self.layer)
 
@@ -59,9 +62,11 @@ class Unit:
 
     def _refused(self) -> RootgenError:
         """The error for a type that this engine does not run."""
-        kind, why = self.layer.type, of(self.layer).only_caffe
+        kind, why, origin = self.layer.type, of(self.layer).only_caffe, of(self.layer).origin
         if why:
             return self.error(f"the embedded engine does not run {kind} layers: {why}", "use --engine caffe")
+        if origin:
+            return self.error(f"no engine runs {kind} layers, of {origin}'s Caffe", "leave the layer out of the net")
         return self.error(f"the embedded engine has no layer type '{kind}'", did_you_mean(kind, BUILDERS))
 
     def axis(self, axis: int, bottom: int = 0) -> int:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from rootgen.engine import seeds, weights
 from rootgen.engine.api import NetTime, images_per_batch
-from rootgen.engine.checks import check_multipliers
 from rootgen.engine.feed import Feed
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import timing
@@ -150,8 +149,8 @@ class TorchNetwork:
 
     @property
     def batch_size(self) -> int:
-        """Images per batch: the first axis of the first blob that comes from outside."""
-        return images_per_batch(self.feeders, self.blobs)
+        """Images per batch, of the first blob that comes from outside."""
+        return images_per_batch(self.feeders, self.blobs, self.net.layers)
 
     @property
     def data_seconds(self) -> float:
@@ -174,7 +173,6 @@ class TorchNetwork:
                 raise layer.error(f"learnable blobs {ours} in {self.phase}, but {theirs} in {other.phase}")
             unit.blobs = other.blobs
             return unit
-        check_multipliers(layer)
         fillers = FILLERS[layer.type](layer.param) if layer.type in FILLERS else []
         for i, shape in enumerate(shapes.params):
             unit.blobs.append(store.add(layer, i, shape, fillers[i] if fillers else None))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-from rootgen.engine import seeds
 from rootgen.engine import solver as solvers
 from rootgen.engine.torch import device as devices
 from rootgen.engine.torch.network import NetworkOptions, TorchNetwork
 from rootgen.engine.torch.trainer import TorchTrainer
 from rootgen.net.read import is_binary, read
-
-log = logging.getLogger("rootgen")
 
 
 @devices.told()
@@ -24,9 +20,10 @@ def open_network(
     device: str = "auto",
     batch: int | None = None,
     read_data: bool = True,
+    lenient: bool = False,
 ) -> TorchNetwork:
     """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
-    net = read(net_path, phase)
+    net = read(net_path, phase, lenient=lenient)
     options = NetworkOptions(
         phase, devices.choose_device(device), beside=Path(net_path).parent, batch=batch, read_data=read_data
     )
@@ -39,20 +36,19 @@ def open_network(
 
 
 @devices.told()
-def open_trainer(solver_path: str | Path, *, device: str = "auto") -> TorchTrainer:
+def open_trainer(
+    solver_path: str | Path, *, device: str = "auto", seed: int | None = None, lenient: bool = False
+) -> TorchTrainer:
     """See engine.open_trainer. Device "auto" is the CPU where the solver says solver_mode: CPU."""
-    solver = solvers.read(solver_path)
-    seed = solver.random_seed
-    if seed < 0:
-        seed = solver.random_seed = seeds.fresh()
-        log.info("random_seed: %d (none given; put it into the solver to repeat this run)", seed)
+    solver = solvers.read(solver_path, seed, lenient=lenient)
     chosen = devices.choose_device(device, prefer_gpu=solver.solver_mode == 1)
     beside = Path(solver_path).parent
-    net = solvers.train_net(solver, solver_path)
-    train = TorchNetwork(net, NetworkOptions("TRAIN", chosen, seed, beside))
+    net = solvers.train_net(solver, solver_path, lenient=lenient)
+    train = TorchNetwork(net, NetworkOptions("TRAIN", chosen, solver.random_seed, beside))
     train.named()  # refuses, before the training, what no snapshot could hold
-    options = NetworkOptions("TEST", chosen, seed, beside)
-    tests = [TorchNetwork(test, options, source=train) for test in solvers.test_nets(solver, solver_path)]
+    options = NetworkOptions("TEST", chosen, solver.random_seed, beside)
+    test_nets = solvers.test_nets(solver, solver_path, lenient=lenient)
+    tests = [TorchNetwork(test, options, source=train) for test in test_nets]
     trainer = TorchTrainer(solver, solver_path, train, tests)
     trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
     return trainer

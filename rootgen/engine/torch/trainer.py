@@ -22,6 +22,7 @@ from rootgen.engine.torch.blobs import from_numpy, to_numpy
 from rootgen.engine.torch.network import TorchNetwork
 from rootgen.engine.trainer import diverged, write_snapshot
 from rootgen.errors import RootgenError
+from rootgen.progress import Report, silent
 
 log = logging.getLogger("rootgen")
 
@@ -85,12 +86,12 @@ class TorchTrainer:
             self.train.data_seconds - waited,
         )
 
-    def test(self) -> list[dict[str, float]]:
+    def test(self, report: Report = silent) -> list[dict[str, float]]:
         """Means of the scalar outputs of each test net; "loss" is added where test_compute_loss is set.
 
         As in Caffe a pass goes on in the data where the one before ended.
         """
-        means = []
+        means, done = [], 0
         for net, names, count in zip(self.tests, self.test_outputs, self.solver.test_iter, strict=True):
             sums = dict.fromkeys((*names, "loss") if self.solver.test_compute_loss else names, 0.0)
             first = tests_before(self.solver, self.iteration) * count
@@ -99,6 +100,8 @@ class TorchTrainer:
                     values, loss = net.run(batch)
                     for name in sums:
                         sums[name] += (values[name] if name in names else loss).item() / count
+                    done += 1
+                    report("test", done, sum(self.solver.test_iter))
             means.append(sums)
         return means
 

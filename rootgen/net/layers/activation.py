@@ -6,23 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from rootgen.net.graph import Layer, Shape
-from rootgen.net.layers.checks import axis, channels_of, same_shape
+from rootgen.net.layers.checks import axis, channels_of, not_in_place, same_shape
 from rootgen.net.layers.registry import Shaped, layer_type
 from rootgen.text import shape_text
 
-layer_type("AbsVal", "activation", "absolute value", v1="ABSVAL")(same_shape)
 layer_type("BNLL", "activation", "log(1 + exp(x))", v1="BNLL")(same_shape)
 layer_type("Clip", "activation", "x held between min and max")(same_shape)
 layer_type("ELU", "activation", "x, below zero alpha (exp(x) - 1)")(same_shape)
 layer_type("Exp", "activation", "base ^ (shift + scale x)", v1="EXP")(same_shape)
 layer_type("Log", "activation", "log of shift + scale x", v1="LOG")(same_shape)
 layer_type("ReLU", "activation", "x, below zero 0 (or negative_slope x)", v1="RELU")(same_shape)
+layer_type("ReLU6", "activation", "x held between 0 and 6", origin="MobileNet")(same_shape)
 layer_type("Sigmoid", "activation", "1 / (1 + exp(-x))", v1="SIGMOID")(same_shape)
 layer_type("Swish", "activation", "x sigmoid(beta x)")(same_shape)
 layer_type("TanH", "activation", "hyperbolic tangent", v1="TANH")(same_shape)
 layer_type("Threshold", "activation", "1 above the threshold, else 0", v1="THRESHOLD")(same_shape)
 # As a rule Power shifts and scales, so that the activation is still to come.
 layer_type("Power", "per channel", "(shift + scale x) ^ power", v1="POWER")(same_shape)
+
+
+@layer_type("AbsVal", "activation", "absolute value", v1="ABSVAL")
+def absolute(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    not_in_place(layer)
+    return Shaped((bottoms[0],))
 
 
 @layer_type("PReLU", "activation", "x, below zero a learnt slope times x")

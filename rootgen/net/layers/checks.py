@@ -101,3 +101,9 @@ def same_shape(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     """The rule of a layer whose top has its bottom's shape, and that has nothing to learn."""
     del layer
     return Shaped((bottoms[0],))
+
+
+def not_in_place(layer: Layer) -> None:
+    """Refuse a top that is the layer's bottom, for a type whose backward pass needs both (Caffe checks a few)."""
+    if layer.bottoms[0] in layer.tops:
+        raise layer.error(f"{layer.type} cannot work in place", "give its top another name")

@@ -65,7 +65,8 @@ def _listed(layer: Layer, options: InputOptions, messages: list[Any]) -> Shaped:
         if options.input_shape and i == 0 and len(shape) == 4:
             shape = (shape[0], *options.input_shape)
         if options.batch and shape:
-            shape = (options.batch, *shape[1:])
+            axis = 1 if top in options.sequences and len(shape) > 1 else 0
+            shape = (*shape[:axis], options.batch, *shape[axis + 1 :])
         shapes.append(shape)
     return Shaped(tuple(shapes))
 
@@ -73,7 +74,7 @@ def _listed(layer: Layer, options: InputOptions, messages: list[Any]) -> Shaped:
 @layer_type("Data", "data", "images and labels of an LMDB or LevelDB", bottoms=0, tops=(1, 2), v1="DATA")
 def database(layer: Layer, options: InputOptions) -> Shaped:
     param = layer.param.data_param
-    batch = options.batch or size(layer, "batch_size", param.batch_size)
+    batch = _batch(layer, options, param.batch_size)
     if options.input_shape:
         return _images(layer, batch, options.input_shape)
     transform = layer.param.transform_param
@@ -90,7 +91,7 @@ def database(layer: Layer, options: InputOptions) -> Shaped:
 @layer_type("ImageData", "data", "image files, from a list", bottoms=0, tops=2, v1="IMAGE_DATA")
 def image_list(layer: Layer, options: InputOptions) -> Shaped:
     param = layer.param.image_data_param
-    batch = options.batch or size(layer, "batch_size", param.batch_size)
+    batch = _batch(layer, options, param.batch_size)
     channels = 3 if param.is_color else 1
     crop = layer.param.transform_param.crop_size
     if options.input_shape:
@@ -108,26 +109,33 @@ def image_list(layer: Layer, options: InputOptions) -> Shaped:
 
 @layer_type("WindowData", "data", "windows of image files, from a list", bottoms=0, tops=2, v1="WINDOW_DATA")
 def windows(layer: Layer, options: InputOptions) -> Shaped:
-    batch = options.batch or size(layer, "batch_size", layer.param.window_data_param.batch_size)
+    batch = _batch(layer, options, layer.param.window_data_param.batch_size)
     return _images(layer, batch, options.input_shape or _cropped(layer, None, options, "the window file is not read"))
 
 
 @layer_type("MemoryData", "data", "arrays in memory", bottoms=0, tops=2, v1="MEMORY_DATA")
 def memory(layer: Layer, options: InputOptions) -> Shaped:
     param = layer.param.memory_data_param
-    batch = options.batch or size(layer, "batch_size", param.batch_size)
+    batch = _batch(layer, options, param.batch_size)
     names = ("channels", "height", "width")
     return _images(layer, batch, options.input_shape or tuple(size(layer, n, getattr(param, n)) for n in names))
 
 
 @layer_type("HDF5Data", "data", "datasets of HDF5 files", bottoms=0, tops=(1, MANY), v1="HDF5_DATA")
 def hdf5(layer: Layer, options: InputOptions) -> Shaped:
-    batch = options.batch or size(layer, "batch_size", layer.param.hdf5_data_param.batch_size)
+    batch = _batch(layer, options, layer.param.hdf5_data_param.batch_size)
     if not options.input_shape:
         raise unknown(layer, "it stands in the HDF5 files alone", f"{_SAY}, or with --shape for each top")
     if len(layer.tops) > 1:
         options.notes.append(f"{layer.where}: one number per image assumed in tops after the first")
     return Shaped(((batch, *options.input_shape), *((batch,),) * (len(layer.tops) - 1)))
+
+
+def _batch(layer: Layer, options: InputOptions, batch_size: int) -> int:
+    """Images per batch: the caller's, else the layer's own; 1 where it has none and the caller gives the image."""
+    if options.batch or (options.input_shape and not batch_size):
+        return options.batch or 1
+    return size(layer, "batch_size", batch_size)
 
 
 def _images(layer: Layer, batch: int, image: Shape) -> Shaped:

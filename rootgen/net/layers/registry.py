@@ -1,4 +1,4 @@
-"""Every layer type of Caffe 1.0, and what there is to know about it: one entry each (LayerType).
+"""Every layer type of Caffe 1.0, and common ones of other Caffes: what there is to know, one entry each (LayerType).
 
 The chapters (data, vision, recurrent, ...) register theirs with `layer_type`; what the rest of the package asks
 (which types are losses, which bring data in, which leave channels where they are) is answered from the entries.
@@ -6,6 +6,7 @@ The chapters (data, vision, recurrent, ...) register theirs with `layer_type`; w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -13,7 +14,18 @@ from typing import Literal, NamedTuple
 from rootgen.net.graph import Layer, Shape
 
 MANY = 1 << 30  # no upper limit
-CHAPTERS = ("data", "vision", "recurrent", "common", "normalization", "activation", "utility", "loss")
+CHAPTERS = (
+    "data",
+    "vision",
+    "recurrent",
+    "common",
+    "normalization",
+    "activation",
+    "utility",
+    "loss",
+    "resize",
+    "detection",
+)
 
 Kind = Literal[
     "data",  # brings data into the net
@@ -42,11 +54,15 @@ class Shaped(NamedTuple):
 
 @dataclass
 class InputOptions:
-    """What the caller says about the input, and the notes on what was assumed where nobody said."""
+    """What the caller says about the input, and the notes on what was assumed where nobody said.
+
+    `sequences` are the blobs of T x N x ..., whose batch is the second axis (batch.sequences).
+    """
 
     input_shape: tuple[int, int, int] | None = None
     batch: int | None = None
     given: Mapping[str, Shape] = field(default_factory=dict)
+    sequences: frozenset[str] = frozenset()
     notes: list[str] = field(default_factory=list)
 
 
@@ -67,7 +83,7 @@ class Arity(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerType:
-    """One layer type of Caffe 1.0.
+    """One layer type of Caffe 1.0, or of another Caffe.
 
     chapter: of Caffe's layer catalogue, the module that registers it. about: what it does, in a few words.
     v1: its name among V1 `layers`, None for what came later. top_per_bottom: Caffe wants as many tops as bottoms.
@@ -76,8 +92,9 @@ class LayerType:
     known, how often each value of a learnable blob is multiplied in a batch, by the blob's place (what is not in it,
     biases for one, is no multiply-add). shares_data: its tops are its bottom under another name or shape.
     self_made: data that the layer makes up by itself. statistics: its blobs are running statistics, which no gradient
-    changes. needs_images: Caffe divides by the number of images, and ends the process at a batch without any.
-    only_caffe: why the PyTorch engine does not run it.
+    changes: all of them, or those at the places that a function tells. needs_images: Caffe divides by the number of
+    images, and ends the process at a batch without any. only_caffe: why the PyTorch engine does not run it. origin:
+    whose Caffe has it, "" for Caffe 1.0.
     """
 
     name: str
@@ -92,9 +109,14 @@ class LayerType:
     uses: Uses | None = None
     shares_data: bool = False
     self_made: bool = False
-    statistics: bool = False
+    statistics: bool | Callable[[Layer], tuple[int, ...]] = False
     needs_images: bool = False
     only_caffe: str = ""
+    origin: str = ""
+
+    def is_statistic(self, layer: Layer, i: int) -> bool:
+        """Whether blob number `i` of a layer is a running statistic."""
+        return i in self.statistics(layer) if callable(self.statistics) else self.statistics
 
     @property
     def is_source(self) -> bool:
@@ -125,11 +147,11 @@ class LayerType:
 TYPES: dict[str, LayerType] = {}
 """Layer type -> its entry."""
 
-OTHER = LayerType("", "", "code", "a type that Caffe 1.0 does not have", Arity(0, MANY), Arity(0, MANY))
+OTHER = LayerType("", "", "code", "a type that is not known here", Arity(0, MANY), Arity(0, MANY))
 
 
 def of(layer: Layer) -> LayerType:
-    """The entry of a layer's type; OTHER for one that Caffe does not have."""
+    """The entry of a layer's type; OTHER for one that is not known."""
     return TYPES.get(layer.type, OTHER)
 
 
@@ -145,16 +167,18 @@ def layer_type(
     uses: Uses | None = None,
     shares_data: bool = False,
     self_made: bool = False,
-    statistics: bool = False,
+    statistics: bool | Callable[[Layer], tuple[int, ...]] = False,
     needs_images: bool = False,
     only_caffe: str = "",
+    origin: str = "",
 ) -> Callable[[Callable[..., Shaped]], Callable[..., Shaped]]:
     """Register the decorated function as the shape rule of the layer type `name`; see LayerType for the rest."""
+    chapter = sys._getframe(1).f_globals["__name__"].rpartition(".")[2]  # the rule may be one that chapters share
 
     def register(function: Callable[..., Shaped]) -> Callable[..., Shaped]:
         TYPES[name] = LayerType(
             name=name,
-            chapter=function.__module__.rpartition(".")[2],
+            chapter=chapter,
             kind=kind,
             about=about,
             bottoms=_arity(bottoms),
@@ -168,6 +192,7 @@ def layer_type(
             statistics=statistics,
             needs_images=needs_images,
             only_caffe=only_caffe,
+            origin=origin,
         )
         return function
 

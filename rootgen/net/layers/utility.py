@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import prod
 
 from rootgen.net.graph import Layer, Shape
-from rootgen.net.layers.checks import axis, blob_shape, same, size
+from rootgen.net.layers.checks import axis, blob_shape, channels_of, not_in_place, same, size
 from rootgen.net.layers.registry import MANY, InputOptions, Shaped, layer_type, untold
 from rootgen.text import shape_text
 
@@ -15,7 +15,7 @@ from rootgen.text import shape_text
 @layer_type("Flatten", "arrange", "several axes as one", v1="FLATTEN", shares_data=True)
 def flatten(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     bottom = bottoms[0]
-    _not_in_place(layer)
+    not_in_place(layer)
     start = axis(layer, layer.param.flatten_param.axis, bottom)
     end = axis(layer, layer.param.flatten_param.end_axis, bottom, "end_axis") + 1
     if end <= start:
@@ -27,7 +27,7 @@ def flatten(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 def reshape(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     """`num_axes` axes from `axis` on replaced by the given dims; 0 copies, one -1 is worked out."""
     bottom = bottoms[0]
-    _not_in_place(layer)
+    not_in_place(layer)
     param = layer.param.reshape_param
     start = param.axis if param.axis >= 0 else len(bottom) + param.axis + 1
     if not 0 <= start <= len(bottom):
@@ -64,11 +64,6 @@ def reshape(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     return Shaped((top,))
 
 
-def _not_in_place(layer: Layer) -> None:
-    if layer.tops[0] == layer.bottoms[0]:
-        raise layer.error(f"{layer.type} cannot work in place", "give its top another name")
-
-
 @layer_type("BatchReindex", "arrange", "images picked by number, as often as named", bottoms=2)
 def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     data, index = bottoms
@@ -81,6 +76,7 @@ def batch_reindex(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
 
 @layer_type("Split", "pass", "one blob under several names", tops=(1, MANY), v1="SPLIT", shares_data=True)
 def split(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    not_in_place(layer)
     return Shaped((bottoms[0],) * len(layer.tops))
 
 
@@ -145,6 +141,37 @@ def eltwise(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     if param.coeff and param.operation == 0:
         raise layer.error("has coeff with operation PROD (they are for SUM)")
     same(layer, bottoms)
+    return Shaped((bottoms[0],))
+
+
+@layer_type("Axpy", "pixels", "a factor per channel times a blob, plus another", bottoms=3, origin="SENet")
+def axpy(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    factor, x, y = bottoms
+    if x != y:
+        raise layer.error(f"adds {shape_text(y)} to {shape_text(x)} (Axpy needs equal shapes)")
+    if len(x) < 2 or factor[:2] != x[:2] or any(dim != 1 for dim in factor[2:]):
+        raise layer.error(f"its factor has to be one number per channel of {shape_text(x)}, not {shape_text(factor)}")
+    return Shaped((x,))
+
+
+@layer_type("Permute", "arrange", "axes in another order", origin="SSD")
+def permute(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    return Shaped((tuple(bottoms[0][i] for i in permutation(layer, len(bottoms[0]))),))
+
+
+def permutation(layer: Layer, axes: int) -> list[int]:
+    """The order of a Permute layer's axes; those that it leaves out follow."""
+    order = list(layer.param.permute_param.order)
+    if len(set(order)) < len(order) or any(i >= axes for i in order):
+        raise layer.error(f"order {', '.join(map(str, order))}: not each of 0 to {axes - 1} once at most")
+    return order + [i for i in range(axes) if i not in order]
+
+
+@layer_type("ShuffleChannel", "arrange", "channels of all groups taken in turn", origin="ShuffleNet")
+def shuffle_channel(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
+    channels, group = channels_of(layer, bottoms[0]), size(layer, "group", layer.param.shuffle_channel_param.group)
+    if channels % group:
+        raise layer.error(f"group {group} does not divide the number of channels, {channels}")
     return Shaped((bottoms[0],))
 
 

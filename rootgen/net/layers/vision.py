@@ -1,4 +1,7 @@
-"""Convolution, pooling and other layers that slide over an image (base_conv_layer.cpp, pooling_layer.cpp, ...)."""
+"""Convolution, pooling and other layers that slide over an image (base_conv_layer.cpp, pooling_layer.cpp, ...).
+
+Of other Caffes: convolutions that are depthwise by their type, whatever `group` says.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from rootgen.net.graph import Layer, Shape
 from rootgen.net.layers.checks import axis, four_axes, same, size
 from rootgen.net.layers.registry import MANY, Shaped, layer_type
 from rootgen.text import shape_text
+
+DEPTHWISE = ("DepthwiseConvolution", "ConvolutionDepthwise")
+FORWARD_CONVOLUTIONS = ("Convolution", *DEPTHWISE)
 
 
 class Geometry(NamedTuple):
@@ -66,6 +72,26 @@ def channels_and_group(layer: Layer, channels: int) -> tuple[int, int]:
     return num_output, group
 
 
+def depthwise_outputs(layer: Layer, channels: int) -> tuple[int, int]:
+    """(num_output, group) of a convolution whose groups are its channels; num_output is theirs where not given."""
+    param = layer.param.convolution_param
+    num_output = size(layer, "num_output", param.num_output) if param.num_output else channels
+    if num_output % channels:
+        raise layer.error(
+            f"num_output {num_output} is no multiple of the number of input channels, {channels} "
+            f"({layer.type} works on each channel by itself)"
+        )
+    return num_output, channels
+
+
+def groups(layer: Layer) -> int:
+    """Filter groups of a convolution: of one that is depthwise by its type its channels, num_output while not known."""
+    param = layer.param.convolution_param
+    if layer.type in DEPTHWISE:
+        return layer.shapes.bottoms[0][param.axis] if layer.shapes.bottoms else int(param.num_output) or 1
+    return int(param.group)
+
+
 def _uses_at_outputs(layer: Layer) -> dict[int, int]:
     """Each weight of a convolution meets every position of the output."""
     return {0: sum(map(prod, layer.shapes.tops)) // layer.shapes.params[0][0]}
@@ -87,6 +113,23 @@ def _uses_at_inputs(layer: Layer) -> dict[int, int]:
     uses=_uses_at_outputs,
 )
 @layer_type(
+    "DepthwiseConvolution",
+    "weights",
+    "a convolution of each channel by itself",
+    bottoms=(1, MANY),
+    tops=(1, MANY),
+    top_per_bottom=True,
+    uses=_uses_at_outputs,
+    origin="MobileNet",
+)
+@layer_type(
+    "ConvolutionDepthwise",
+    "weights",
+    "a convolution of each channel by itself",
+    uses=_uses_at_outputs,
+    origin="MobileNet",
+)
+@layer_type(
     "Deconvolution",
     "weights",
     "a convolution turned round: each input value spreads a filter",
@@ -105,7 +148,8 @@ def convolution(layer: Layer, bottoms: Sequence[Shape]) -> Shaped:
     spatial = bottom[channel_axis + 1 :]
     geometry = conv_geometry(layer, len(spatial))
     channels = bottom[channel_axis]
-    num_output, group = channels_and_group(layer, channels)
+    counts = depthwise_outputs if layer.type in DEPTHWISE else channels_and_group
+    num_output, group = counts(layer, channels)
     reverse = layer.type == "Deconvolution"
     out = _deconvolved(geometry, spatial) if reverse else _convolved(layer, geometry, spatial)
     rows, columns = (channels, num_output) if reverse else (num_output, channels)

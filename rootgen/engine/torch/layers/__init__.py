@@ -5,9 +5,11 @@ from rootgen.engine.torch.layers import (
     activation,
     common,
     data,
+    detection,
     loss,
     normalization,
     recurrent,
+    resize,
     utility,
     vision,
 )
@@ -18,9 +20,11 @@ __all__ = [
     "activation",
     "common",
     "data",
+    "detection",
     "loss",
     "normalization",
     "recurrent",
+    "resize",
     "utility",
     "vision",
 ]

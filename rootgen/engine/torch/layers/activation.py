@@ -40,6 +40,11 @@ def _prelu_filler(param):  # type: ignore[no-untyped-def]
     return filler
 
 
+@builds("ReLU6")
+def relu6(_: Unit) -> Run:
+    return F.relu6
+
+
 @builds("ELU")
 def elu(unit: Unit) -> Run:
     return lambda x: F.elu(x, unit.param.elu_param.alpha)
@@ -76,24 +81,20 @@ def power(unit: Unit) -> Run:
 @builds("Exp")
 def exponential(unit: Unit) -> Run:
     param = unit.param.exp_param
-    base = _log_base(unit, param.base)
+    base = _log_base(param.base)
     return lambda x: torch.exp(base * (param.scale * x + param.shift))
 
 
 @builds("Log")
 def logarithm(unit: Unit) -> Run:
     param = unit.param.log_param
-    base = _log_base(unit, param.base)
+    base = _log_base(param.base)
     return lambda x: torch.log(param.scale * x + param.shift) / base
 
 
-def _log_base(unit: Unit, base: float) -> float:
+def _log_base(base: float) -> float:
     """Natural logarithm of a `base` field, whose default -1 stands for e."""
-    if base == -1:
-        return 1.0
-    if base <= 0 or base == 1:
-        raise unit.error(f"base {base:g} (must be positive, and not 1)")
-    return math.log(base)
+    return 1.0 if base == -1 else math.log(base)
 
 
 def _scale_fillers(param: Any) -> list[Any]:

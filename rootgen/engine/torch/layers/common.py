@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rootgen.engine.checks import Labels
 from rootgen.engine.torch.layer import Run, Unit, builds
 
 
@@ -28,8 +29,6 @@ def inner_product(unit: Unit) -> Run:
 @builds("Dropout")
 def dropout(unit: Unit) -> Run:
     ratio = unit.param.dropout_param.dropout_ratio
-    if not 0 <= ratio < 1:
-        raise unit.error(f"dropout_ratio is {ratio:g}, but has to be 0 or more and below 1")
     if unit.phase == "TEST":
         return lambda x: x
 
@@ -46,8 +45,10 @@ def embed(unit: Unit) -> Run:
 
     def run(x: Tensor) -> Tensor:
         index = x.long()
-        if bool(((index < 0) | (index >= rows)).any()):
-            raise unit.error(f"indices {int(index.min())} to {int(index.max())}: outside 0 to {rows - 1} (input_dim)")
+        wrong = ((index < 0) | (index >= rows)).flatten()
+        if bool(wrong.any()):
+            place = int(wrong.nonzero()[0])
+            raise Labels(unit.layer, unit.layer.bottoms[0], rows).error(int(index.flatten()[place]), place)
         out = F.embedding(index, unit.blobs[0])
         return out + unit.blobs[1] if unit.param.embed_param.bias_term else out
 

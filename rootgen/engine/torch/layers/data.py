@@ -14,8 +14,6 @@ from rootgen.proto import schema
 @builds("DummyData")
 def dummy_data(unit: Unit) -> Run:
     fillers = list(unit.param.dummy_data_param.data_filler) or [schema.FillerParameter()]  # by default zeros
-    if len(fillers) not in (1, len(unit.tops)):
-        raise unit.error(f"has {len(fillers)} data_filler for {len(unit.tops)} top (give one, or one per top)")
     per_top = fillers * len(unit.tops) if len(fillers) == 1 else fillers
 
     def run() -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rootgen.engine import blobs
+from rootgen.engine.checks import Labels
 from rootgen.engine.torch.layer import Run, Unit, builds
 from rootgen.files import locate
 from rootgen.proto import schema
@@ -75,11 +76,7 @@ def _labels(unit: Unit, axis: int, param):  # type: ignore[no-untyped-def]
         wrong = (index < 0) | (index >= x.shape[axis])
         if wrong.any():
             place = int(wrong.flatten().nonzero()[0])
-            raise unit.error(
-                f"label {int(index.flatten()[place])} at place {place} of the batch, but bottom "
-                f"'{unit.layer.bottoms[0]}' scores {x.shape[axis]} classes (labels go from 0 to {x.shape[axis] - 1})",
-                "set num_output to the number of classes, or mend the labels in the database",
-            )
+            raise Labels(unit.layer, unit.layer.bottoms[1], x.shape[axis]).error(int(index.flatten()[place]), place)
         return index, valid
 
     return labels
@@ -125,9 +122,6 @@ def sigmoid_cross_entropy_loss(unit: Unit) -> Run:
 
 @builds("HingeLoss")
 def hinge_loss(unit: Unit) -> Run:
-    labels = math.prod(unit.bottoms[1])
-    if labels != unit.bottoms[0][0]:
-        raise unit.error(f"takes one label per image, not {labels} for {unit.bottoms[0][0]}")
     labels_of = _labels(unit, 1, unit.param.loss_param)
     squared = unit.param.hinge_loss_param.norm == 2
 

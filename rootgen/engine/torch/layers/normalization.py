@@ -1,4 +1,4 @@
-"""BatchNorm, LRN and MVN."""
+"""BatchNorm, LRN and MVN; BN of other Caffes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rootgen.engine.torch.layer import Run, Unit, builds
+from rootgen.net.layers.normalization import is_segnets_bn
 from rootgen.text import shape_text
+
+_INFERENCE = 1
 
 
 @builds("BatchNorm", output_is_free=True)
@@ -49,6 +52,66 @@ def _batch_statistics(unit: Unit, param: Any) -> Run:
         return out
 
     return run
+
+
+def _bn_fillers(param: Any) -> list[Any]:
+    bn = param.bn_param
+    if is_segnets_bn(param):
+        return [bn.scale_filler, bn.shift_filler]
+    slope, bias = bn.slope_filler, bn.bias_filler
+    mean, variance = type(slope)(), type(slope)(value=1.0 if bn.frozen else 0.0)
+    return [slope, bias, mean, variance]
+
+
+@builds("BN", fillers=_bn_fillers)
+def batch_norm_and_scale(unit: Unit) -> Run:
+    """PSPNet's: by the batch in TRAIN, keeping averages, by these in TEST or if frozen; SegNet's: as bn_mode says.
+
+    SegNet's LEARN normalizes by the batch in both phases, INFERENCE by nothing (the statistics are in its blobs).
+    """
+    param = unit.param.bn_param
+    if is_segnets_bn(unit.param):
+        if not param.ByteSize():
+            raise unit.error(
+                "its caffemodel does not say what its blobs scale (bn_mode)", "pass its prototxt as the net"
+            )
+        return _scaled(unit) if param.bn_mode == _INFERENCE else _by_batch(unit, param.eps)
+    if param.frozen or unit.phase == "TEST":
+        return _by_averages(unit, param.eps)
+    return _by_batch(unit, param.eps, param.momentum)
+
+
+def _by_averages(unit: Unit, eps: float) -> Run:
+    def run(x: Tensor) -> Tensor:
+        slope, bias, mean, variance = (blob.reshape(-1) for blob in unit.blobs)
+        return F.batch_norm(x, mean, variance, slope, bias, False, 0.0, eps)
+
+    return run
+
+
+def _scaled(unit: Unit) -> Run:
+    return lambda x: x * _per_channel(unit.blobs[0], x) + _per_channel(unit.blobs[1], x)
+
+
+def _by_batch(unit: Unit, eps: float, momentum: float | None = None) -> Run:
+    """Normalized by the batch's mean and (biased) variance, of which running averages are kept with `momentum`."""
+
+    def run(x: Tensor) -> Tensor:
+        axes = (0, *range(2, x.dim()))
+        mean, variance = x.mean(axes), x.var(axes, unbiased=False)
+        if momentum is not None:
+            with torch.no_grad():
+                for blob, value in zip(unit.blobs[2:], (mean, variance), strict=True):
+                    blob.mul_(momentum).add_(value.reshape(blob.shape), alpha=1 - momentum)
+        out = (x - _per_channel(mean, x)) / (_per_channel(variance, x) + eps).sqrt()
+        return out * _per_channel(unit.blobs[0], x) + _per_channel(unit.blobs[1], x)
+
+    return run
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """One value per channel, shaped to go with `x`."""
+    return values.reshape(-1, *(1,) * (x.dim() - 2))
 
 
 @builds("LRN")

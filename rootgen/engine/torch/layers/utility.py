@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rootgen.engine.torch.layer import Run, Unit, builds
-from rootgen.net.layers.utility import joined_axis
+from rootgen.net.layers.utility import joined_axis, permutation
 
 
 @builds("Flatten", "Reshape")
@@ -91,6 +91,24 @@ def eltwise(unit: Unit) -> Run:
         return reduce(torch.add, terms)
 
     return run
+
+
+@builds("Axpy")
+def axpy(_: Unit) -> Run:
+    return lambda factor, x, y: factor.reshape(*x.shape[:2], *(1,) * (x.dim() - 2)) * x + y
+
+
+@builds("Permute")
+def permute(unit: Unit) -> Run:
+    order = permutation(unit.layer, len(unit.bottoms[0]))
+    return lambda x: x.permute(order).contiguous()
+
+
+@builds("ShuffleChannel")
+def shuffle_channel(unit: Unit) -> Run:
+    """Channel j of every group before channel j + 1 of any."""
+    group = unit.param.shuffle_channel_param.group
+    return lambda x: x.unflatten(1, (group, -1)).transpose(1, 2).flatten(1, 2)
 
 
 @builds("Softmax")

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from rootgen.engine.torch.layer import Run, Unit, builds
 from rootgen.net.graph import Shape
-from rootgen.net.layers.vision import Geometry, conv_geometry, pool_geometry, pooled, pyramid_geometry
+from rootgen.net.layers.vision import (
+    DEPTHWISE,
+    Geometry,
+    conv_geometry,
+    groups,
+    pool_geometry,
+    pooled,
+    pyramid_geometry,
+)
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _DECONVOLVE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -27,7 +35,7 @@ def _convolution_fillers(param: Any) -> list[Any]:
     return [param.convolution_param.weight_filler, param.convolution_param.bias_filler]
 
 
-@builds("Convolution", fillers=_convolution_fillers, output_is_free=True)
+@builds("Convolution", *DEPTHWISE, fillers=_convolution_fillers, output_is_free=True)
 def convolution(unit: Unit) -> Run:
     return _each_bottom(unit, _CONVOLVE)
 
@@ -51,7 +59,7 @@ def _each_bottom(unit: Unit, functions: dict[int, Any]) -> Run:
         "stride": window.stride,
         "padding": window.pad,
         "dilation": window.dilation,
-        "groups": unit.param.convolution_param.group,
+        "groups": groups(unit.layer),
     }
 
     def run(*bottoms: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,65 @@
+"""rootgen fold: BatchNorm, Scale, Bias, Power and Dropout folded into the layers beside them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from rootgen.cli import UsageError, arguments, output, stdin
+from rootgen.errors import RootgenError
+from rootgen.text import Table
+
+HELP = (
+    "Fold BatchNorm, Scale, Bias, Power and Dropout into the convolutions and inner products beside them. The outputs "
+    "are held against the original's, in float64, before anything is written."
+)
+LIMIT = 1e-5  # relative
+log = logging.getLogger("rootgen")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("net", metavar="NET", help="a .prototxt; - is stdin")
+    parser.add_argument("--weights", metavar="MODEL", required=True, help="its trained .caffemodel (or .h5)")
+    output.add_out_argument(parser)
+    parser.add_argument("-w", "--weights-out", metavar="MODEL", help="where the folded blobs go")
+    parser.add_argument("--dry-run", action="store_true", help="write nothing, show what would go where")
+    arguments.add_net_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    from rootgen.deploy.check import largest_difference
+    from rootgen.deploy.fold import fold
+    from rootgen.engine import weights
+    from rootgen.net.load import load_text
+
+    if not args.dry_run and not args.weights_out:
+        raise UsageError("no place for the folded blobs", hint="-w FILE.caffemodel, or --dry-run")
+    text = stdin.text_of(args.net)
+    where = stdin.STDIN if args.net == "-" else args.net
+    how = {"level": args.level, "stages": args.stage, "lenient": args.lenient}
+    shape = {"input_shape": arguments.input_shape(args), "batch": args.batch_size, "given": arguments.given(args)}
+    net = load_text(text, "TEST", where=where, beside=Path(args.net).parent, **how, **shape)
+    wanted = {layer.name: layer.shapes.params for layer in net.layers if layer.shapes.params}
+    learned = weights.matching(weights.read(args.weights, net.layers), wanted, args.weights, whole=True)
+    found = fold(text, net, learned)
+    for table in _tables(found.gone, found.left):
+        (print if args.dry_run else log.info)(table.plain().rstrip())
+    if args.dry_run:
+        return
+    after = load_text(found.text, "TEST", where=f"{where}, folded", beside=Path(args.net).parent, **how, **shape)
+    rounded = {name: [blob.astype("f4") for blob in blobs] for name, blobs in found.blobs.items()}
+    gap = largest_difference(net, learned, after, rounded)
+    if gap is None:
+        log.warning("not checked: PyTorch, which would run both nets, is not installed")
+    elif gap > LIMIT:
+        raise RootgenError(f"the folded net's outputs differ by {gap:.1e} of their largest", where=where)
+    weights.write(args.weights_out, net.name, "TEST", after.layers, rounded)
+    output.write_out(found.text, args.out)
+    told = "" if gap is None else f"; outputs differ by {gap:.1e} of their largest (float64)"
+    log.info("%d layers folded, %d left%s", len(found.gone), len(found.left), told)
+
+
+def _tables(gone: dict[str, tuple[str, ...]], left: dict[str, str]) -> list[Table]:
+    tables = [Table(["folded", "into"], [[name, ", ".join(into) or "(nothing to do)"] for name, into in gone.items()])]
+    return tables + ([Table(["left", "why"], [[name, why] for name, why in left.items()])] if left else [])

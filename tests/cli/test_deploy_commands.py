@@ -1,0 +1,104 @@
+"""From a trained net to its deploy net, folded and scored, by the commands; and what they refuse."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_nets import write_database
+
+from rootgen.cli import main
+from rootgen.engine import weights
+from rootgen.net.load import load
+from rootgen.net.read import read
+
+pytestmark = pytest.mark.torch
+
+NET = """\
+name: "small"
+layer { name: "data" type: "Data" top: "data" top: "label"
+  data_param { source: "data/test_lmdb" batch_size: 4 backend: LMDB } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "fc" type: "InnerProduct" bottom: "conv" top: "fc" inner_product_param { num_output: 7 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working folder: net.prototxt, its model and 10 test images."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(1)
+    Path("data").mkdir()
+    write_database(Path("data/test_lmdb"), random.integers(0, 256, (10, 3, 6, 6), np.uint8), random.integers(0, 7, 10))
+    Path("net.prototxt").write_text(NET)
+    blobs = {}
+    for one in load("net.prototxt").layers:
+        values = [random.standard_normal(shape) * 0.1 for shape in one.shapes.params]
+        if one.type == "BatchNorm":
+            values = [values[0], np.abs(values[1]) + 0.1, np.array([2.0])]
+        if values:
+            blobs[one.name] = values
+    weights.write("net.caffemodel", "small", "TRAIN", read("net.prototxt", "TRAIN").layers, blobs)
+    return tmp_path
+
+
+def run(*words, code=0):
+    assert main([str(word) for word in words]) == code
+
+
+def test_from_a_training_net_to_a_folded_one(capsys):
+    run("deploy", "net.prototxt", "--weights", "net.caffemodel", "-o", "d.prototxt")
+    run("fold", "d.prototxt", "--weights", "d.caffemodel", "-o", "f.prototxt", "-w", "f.caffemodel")
+    assert "1 layers folded, 0 left; outputs differ by" in capsys.readouterr().err
+    assert [layer.type for layer in load("f.prototxt").layers] == [
+        "Input",
+        "Convolution",
+        "ReLU",
+        "InnerProduct",
+        "Softmax",
+    ]
+    run("test", "net.caffemodel", "--engine", "torch", "--format", "json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["iterations"]) == (10, 3)
+    assert set(found["outputs"]) == {"loss"}
+    assert 0 <= found["top1"] <= found["top5"] <= 1
+
+
+def test_deploy_writes_to_stdout_and_reads_stdin(capsys, monkeypatch):
+    import io
+    import sys
+
+    run("deploy", "net.prototxt")
+    text = capsys.readouterr().out
+    stream = io.TextIOWrapper(io.BytesIO(NET.encode()))
+    monkeypatch.setattr(sys, "stdin", stream)
+    run("deploy", "-")
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["fold", "net.prototxt", "--weights", "net.caffemodel"], 2, "no place for the folded blobs"),
+        (["fold", "net.prototxt", "--weights", "no.caffemodel", "-w", "x"], 1, "no.caffemodel: cannot read"),
+        (["fold", "net.caffemodel", "--weights", "net.caffemodel", "-w", "x"], 1, "a caffemodel has no text to change"),
+        (["deploy", "net.prototxt", "--weights", "net.caffemodel"], 2, "--weights needs a place for the model"),
+        (["deploy", "net.prototxt", "-w", "x"], 2, "--weights-out goes with --weights"),
+        (["deploy", "no.prototxt"], 1, "no.prototxt: cannot read"),
+        (["test", "net.prototxt", "--weights", "no.caffemodel", "--engine", "torch"], 1, "cannot read"),
+        (["test", "net.prototxt", "--data", "no", "--engine", "torch"], 1, "no"),
+        (["classify", "net.caffemodel", "no.png", "--engine", "torch"], 1, "no.png: cannot read"),
+        (["classify", "net.caffemodel", "net.prototxt", "--engine", "torch"], 1, "net.prototxt: cannot decode"),
+    ],
+)
+def test_refusals_are_one_line_and_leave_nothing(words, code, message, capsys):
+    before = sorted(path.name for path in Path().iterdir())
+    run(*words, code=code)
+    said = capsys.readouterr()
+    assert message in said.err.splitlines()[-1]
+    assert said.out == ""
+    assert sorted(path.name for path in Path().iterdir()) == before
