@@ -7,6 +7,7 @@ order of the channels. With one side's groups given, the best groups of the othe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from rootgen.errors import RootgenError
 
 STARTS = 8
 ROUNDS = 50  # of turns at most; a handful is usual
+
+Moves = bool | Sequence[tuple[int, bool]]  # whether a side may move: all of it, or (channels, whether) of its parts
 
 
 @dataclass(frozen=True)
@@ -34,34 +37,42 @@ def assign(
     importance: np.ndarray,
     group: int,
     *,
-    move_outputs: bool = True,
-    move_inputs: bool = True,
+    move_outputs: Moves = True,
+    move_inputs: Moves = True,
     starts: int = STARTS,
     seed: int = 0,
 ) -> Assignment:
     """The orders that keep the most of `importance` (outputs x inputs, not negative) inside `group` equal blocks.
 
-    A side that may not move keeps its order. The first start is the order as it is, so that nothing gets worse than
-    slicing; the others are random, by `seed`. RootgenError where the groups do not divide both sides.
+    A side that may not move keeps its order; one of several parts (a Concat) moves inside each part that may. The first
+    start is the order as it is, so that nothing gets worse than slicing; the others are random, by `seed`. RootgenError
+    where the groups do not divide both sides.
     """
     outputs, inputs = importance.shape
     if group < 1 or outputs % group or inputs % group:
         raise RootgenError(f"{group} groups do not divide {outputs} outputs and {inputs} inputs")
     total = float(importance.sum()) or 1.0
+    parts = _movable(move_outputs, outputs), _movable(move_inputs, inputs)
     plain = _blocks(outputs, group), _blocks(inputs, group)
     sliced = _kept(importance, *plain) / total
     best, most = plain, -1.0
     random = np.random.default_rng(seed)
-    for start in range(starts if group > 1 and (move_outputs or move_inputs) else 1):
-        rows, columns = plain
-        if start:
-            rows = random.permutation(rows) if move_outputs else rows
-            columns = random.permutation(columns) if move_inputs else columns
-        rows, columns = _alternate(importance, group, rows, columns, (move_outputs, move_inputs))
+    for start in range(starts if group > 1 and any(parts) else 1):
+        rows, columns = (one.copy() for one in plain)
+        for side, own in zip((rows, columns), parts, strict=True):
+            for part in own if start else ():
+                side[part] = random.permutation(side[part])
+        rows, columns = _alternate(importance, group, rows, columns, parts)
         kept = _kept(importance, rows, columns)
         if kept > most:
             best, most = (rows, columns), kept
-    return Assignment(_order(best[0]), _order(best[1]), most / total, sliced)
+    return Assignment(_order(best[0], parts[0]), _order(best[1], parts[1]), most / total, sliced)
+
+
+def share(importance: np.ndarray, group: int) -> float:
+    """What `group` equal blocks keep of `importance`, in the order as it is."""
+    outputs, inputs = importance.shape
+    return _kept(importance, _blocks(outputs, group), _blocks(inputs, group)) / (float(importance.sum()) or 1.0)
 
 
 def shuffled(importance: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -69,16 +80,28 @@ def shuffled(importance: np.ndarray, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(importance.ravel()).reshape(importance.shape)
 
 
+def _movable(moves: Moves, channels: int) -> list[slice]:
+    """The parts of a side that may move."""
+    if isinstance(moves, bool):
+        moves = [(channels, moves)]
+    found, start = [], 0
+    for count, may in moves:
+        found += [slice(start, start + count)] if may else []
+        start += count
+    return found
+
+
+Parts = tuple[list[slice], list[slice]]
+
+
 def _alternate(
-    importance: np.ndarray, group: int, rows: np.ndarray, columns: np.ndarray, moves: tuple[bool, bool]
+    importance: np.ndarray, group: int, rows: np.ndarray, columns: np.ndarray, parts: Parts
 ) -> tuple[np.ndarray, np.ndarray]:
     """Groups of outputs and inputs after turns of assignment, until neither side gains."""
     kept = -1.0
     for _ in range(ROUNDS):
-        if moves[0]:
-            rows = _best(_per_group(importance, columns, group), group)
-        if moves[1]:
-            columns = _best(_per_group(importance.T, rows, group), group)
+        rows = _best(_per_group(importance, columns, group), rows, parts[0])
+        columns = _best(_per_group(importance.T, rows, group), columns, parts[1])
         now = _kept(importance, rows, columns)
         if now <= kept * (1 + 1e-12):
             break
@@ -91,13 +114,16 @@ def _per_group(importance: np.ndarray, columns: np.ndarray, group: int) -> np.nd
     return importance @ np.eye(group)[columns]
 
 
-def _best(gain: np.ndarray, group: int) -> np.ndarray:
-    """The group of each row that makes the most of `gain` (rows x groups), each group taking as many rows."""
+def _best(gain: np.ndarray, groups: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+    """The group of each row that makes the most of `gain` (rows x groups); each part has as many in each as before."""
     from scipy.optimize import linear_sum_assignment
 
-    places = np.repeat(gain, len(gain) // group, axis=1)
-    _, chosen = linear_sum_assignment(places, maximize=True)
-    return np.asarray(chosen // (len(gain) // group))
+    found = groups.copy()
+    for part in parts:
+        places = np.sort(groups[part])
+        _, chosen = linear_sum_assignment(gain[part][:, places], maximize=True)
+        found[part] = places[chosen]
+    return found
 
 
 def _blocks(count: int, group: int) -> np.ndarray:
@@ -108,6 +134,9 @@ def _kept(importance: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> floa
     return float(importance[rows[:, None] == columns[None, :]].sum())
 
 
-def _order(groups: np.ndarray) -> np.ndarray:
-    """Places in the order of their groups, as they were inside each."""
-    return np.argsort(groups, kind="stable")
+def _order(groups: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
+    """Places in the order of their groups, part by part, as they were inside each."""
+    order = np.arange(len(groups))
+    for part in parts:
+        order[part] = part.start + np.argsort(groups[part], kind="stable")
+    return order

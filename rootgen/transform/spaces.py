@@ -20,6 +20,7 @@ from rootgen.net.layers.registry import of
 from rootgen.net.layers.utility import joined_axis
 
 CHANNELS = 1  # the axis
+WEIGHTED = ("Convolution", "Deconvolution", "InnerProduct")
 
 
 @dataclass
@@ -85,7 +86,7 @@ class _Finder:
             for ones in bottoms:
                 self._fix(ones, f"'{layer.name}' is a {layer.type}, of which too little is known")
             return
-        if layer.type in ("Convolution", "Deconvolution", "InnerProduct"):
+        if layer.type in WEIGHTED:
             self._weights(place, layer, bottoms)
         elif layer.type == "Concat" and joined_axis(layer, layer.shapes.bottoms[0]) == CHANNELS:
             self._set(layer, tuple(one for ones in bottoms for one in ones))
@@ -94,6 +95,8 @@ class _Finder:
                 self._join(bottoms[0], ones, layer)
             self._set(layer, bottoms[0])
         elif entry.keeps_channels and _channelwise(layer) and len(layer.bottoms) == 1:
+            if any(spec.name in self.shared for spec in layer.param.param):
+                self._fix(bottoms[0], f"'{layer.name}' shares its blobs")
             self.inputs[place] = self.outputs[place] = bottoms[0]
             self._set(layer, bottoms[0])
         elif _is_flatten(layer):
@@ -201,15 +204,15 @@ def permuted(
         if layer.name not in result:
             continue
         if place in spaces.outputs:
-            order = _order(spaces, spaces.outputs[place], orders)
+            order = order_of(spaces, spaces.outputs[place], orders)
             result[layer.name] = list(_of_outputs(layer, result[layer.name], order))
-        if layer.type in ("Convolution", "Deconvolution", "InnerProduct"):
-            order = _order(spaces, spaces.inputs[place], orders)
+        if layer.type in WEIGHTED and place in spaces.inputs:
+            order = order_of(spaces, spaces.inputs[place], orders)
             result[layer.name][0] = _of_inputs(layer, result[layer.name][0], order)
     return result
 
 
-def _order(spaces: Spaces, ones: tuple[int, ...], orders: Mapping[int, np.ndarray]) -> np.ndarray | None:
+def order_of(spaces: Spaces, ones: tuple[int, ...], orders: Mapping[int, np.ndarray]) -> np.ndarray | None:
     """The order of spaces side by side; None where they stay as they are."""
     if not any(one in orders for one in ones):
         return None
