@@ -73,7 +73,9 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
 Nets = dict[str, LoadedNet]
 
 
-def read_phases(text: str, where: object, options: TransformOptions, phases: Sequence[str] = ()) -> tuple[Nets, list[str]]:
+def read_phases(
+    text: str, where: object, options: TransformOptions, phases: Sequence[str] = ()
+) -> tuple[Nets, list[str]]:
     """The net and its shapes per phase, the one asked for first, and notes; `phases` are those it must have.
 
     A net may be whole in one phase only; the other is then passed over with a note.
