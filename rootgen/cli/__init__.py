@@ -40,6 +40,7 @@ COMMANDS = {
     "draw": "draw a network as a picture that shows its groups",
     "plot": "the paper's figures, reported and measured",
     "deploy": "the deploy net of any training net",
+    "advise": "how many groups each layer of a trained net can bear",
     "fold": "fold BatchNorm, Scale and the like into the layers beside them",
     "caffe": "build, check or use a patched Caffe",
     "reproduce": "emit, data, train, correlate and plot in one command",
