@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rootgen.deploy.regroup import blobs_of, importance_of
+from rootgen.deploy.regroup import Data, blobs_of, importance_of, judged, opened
 from rootgen.errors import RootgenError
 from rootgen.grouping import RULES, Plan
 from rootgen.net.graph import Net
@@ -127,12 +127,13 @@ def advise(
     budget: str = BUDGETS[0],
     share: float = 0.5,
     seed: int = 0,
+    data: Data | None = None,
     report: Report = silent,
 ) -> Advice:
     """What the layers of the net `text`, trained to `weights`, can bear, and the plan of `share` of its `budget`.
 
-    `budget` is macs (multiply-adds an image) or params. RootgenError where no groups make the net so small; it says
-    what the least is.
+    `budget` is macs (multiply-adds an image) or params. With `data` weights are judged by what they do to its images,
+    as `transform --data` does. RootgenError where no groups make the net so small; it says what the least is.
     """
     nets, _ = read_phases(text, where, options)
     learned = blobs_of(nets, weights)
@@ -141,6 +142,9 @@ def advise(
     if not candidates:
         raise RootgenError("has no spatial convolution that groups could divide", where=where)
     worth = importance_of(nets, dict.fromkeys(candidates, 1), learned)
+    with opened(data, nets, weights, options, where) as images:
+        if images:
+            worth |= judged(nets, candidates, learned, images, report)
     cost = net.cost()
     rows = {row.name: row for row in cost.layers}
     total = getattr(cost, budget)

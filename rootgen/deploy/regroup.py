@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rootgen import errors
+from rootgen.deploy.images import Images, Runner, open_images
 from rootgen.engine import weights as files
 from rootgen.errors import RootgenError
 from rootgen.files import check_writable, write_text
@@ -18,11 +20,14 @@ from rootgen.grouping import Plan, chosen
 from rootgen.net.graph import Layer
 from rootgen.net.load import LoadedNet
 from rootgen.net.open import check_keywords, net_of
+from rootgen.progress import Report, silent
 from rootgen.text import Shown, Table
 from rootgen.transform import regroup
 from rootgen.transform.regroup import Blobs, Kept
 from rootgen.transform.result import Transformed
 from rootgen.transform.transform import STAGE_BY, Nets, TransformOptions, read_phases, transform
+
+IMAGES = 500  # to judge by and fit to, at most
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,14 +66,27 @@ class Regrouped(Shown):
         files.write(errors.needed_path("model", model), net.name, net.phase, self.layers, self.blobs)
 
 
+@dataclass(frozen=True)
+class Data:
+    """Images that weights are judged by and fitted to: an LMDB or a folder of `rootgen data`, and how many of them."""
+
+    path: str
+    mean: str | None = None
+    images: int = IMAGES
+    fit: bool = True
+
+
 def kept_table(kept: Sequence[Kept]) -> Table:
-    """What layers keep of their weights, in percent."""
-    shares = [[f"{100 * share:.1f}%" for share in (one.sliced, one.permuted, one.control)] for one in kept]
-    rows = [
-        [one.layer, one.group if one.before == one.group else f"{one.before} -> {one.group}", *three, one.why]
-        for one, three in zip(kept, shares, strict=True)
-    ]
-    return Table(["convolution", "group", "sliced", "permuted", "shuffled", "not put in order"], rows)
+    """What layers keep of their weights (or of what images make of them), in percent."""
+    fitted = any(one.fitted is not None for one in kept)
+    rows = []
+    for one in kept:
+        shares = [one.sliced, one.permuted, one.control, *([one.fitted] if fitted else [])]
+        group = one.group if one.before == one.group else f"{one.before} -> {one.group}"
+        percent = ["-" if share is None else f"{100 * share:.1f}%" for share in shares]
+        rows.append([one.layer, group, *percent, one.why])
+    more = ["fitted"] if fitted else []
+    return Table(["convolution", "group", "sliced", "permuted", "shuffled", *more, "not put in order"], rows)
 
 
 def with_weights(
@@ -82,13 +100,20 @@ def with_weights(
     plan: Plan | None = None,
     permute: bool = True,
     seed: int = 0,
+    data: str | PathLike[str] | None = None,
+    mean: str | PathLike[str] | None = None,
+    images: int = IMAGES,
+    fit: bool = True,
     **reading: Any,
 ) -> Regrouped:
     """`net` with other filter groups, as rootgen.transform gives it, and its trained `weights` cut to fit.
 
     Channels are put in the orders that keep the most squared weight inside the groups, where the net's outputs do not
     depend on it (transform/regroup.py); without `permute` the weights are cut as they are. `seed` is that of the
-    random starts. A path is read with the keywords of `rootgen.read`. RootgenError where the model is of another net.
+    random starts. With `data`, the first `images` images of an LMDB (or of a folder of `rootgen data`), weights are
+    judged by what they add to the layer's outputs there, and each group is then fitted to what the layer made of them,
+    unless not `fit` (deploy/fit.py); `mean` is a mean.binaryproto. A path is read with the keywords of `rootgen.read`.
+    RootgenError where the model is of another net.
     """
     check_keywords(with_weights, reading)
     loaded = net_of("net", net, **reading)
@@ -101,7 +126,11 @@ def with_weights(
     wanted = chosen(plan, root, column, tree, group)
     place = errors.needed_path("weights", weights)
     permuting, start = errors.flag("permute", permute), errors.whole("seed", seed, 0) or 0
-    return regrouped(how.text, place, wanted, loaded.source, options, permute=permuting, seed=start)
+    shown = None
+    if data is not None:
+        count = errors.whole("images", errors.integer("images", images)) or 1
+        shown = Data(errors.needed_path("data", data), errors.path("mean", mean), count, errors.flag("fit", fit))
+    return regrouped(how.text, place, wanted, loaded.source, options, permute=permuting, seed=start, data=shown)
 
 
 def regrouped(
@@ -113,6 +142,8 @@ def regrouped(
     *,
     permute: bool = True,
     seed: int = 0,
+    data: Data | None = None,
+    report: Report = silent,
 ) -> Regrouped:
     """See with_weights; of the net that the prototxt `text` is, read as `options` say."""
     if options.insert_1x1:
@@ -122,10 +153,75 @@ def regrouped(
     learned = blobs_of(nets, weights)
     groups = {change.layer.name: change.after for change in changed.changes if not change.kept}
     importance = importance_of(nets, groups, learned)
-    found = regroup.choose(nets, groups, importance, permute=permute, seed=seed)
-    kept = tuple(one for orders in found.values() for one in orders.kept)
-    blobs = regroup.regrouped(found, learned, groups)
-    return Regrouped(changed, blobs, kept, _layers(changed, options, where))
+    with opened(data, nets, weights, options, where) as images:
+        if images:
+            importance |= judged(nets, groups, learned, images, report)
+        found = regroup.choose(nets, groups, importance, permute=permute, seed=seed)
+        blobs = regroup.regrouped(found, learned, groups)
+        kept = [one for orders in found.values() for one in orders.kept]
+        if images and data and data.fit:
+            kept = _fit(changed.net, found, learned, blobs, kept, images=images, report=report)
+    return Regrouped(changed, blobs, tuple(kept), _layers(changed, options, where))
+
+
+@contextmanager
+def opened(
+    data: Data | None, nets: Nets, weights: str | Path, options: TransformOptions, where: object
+) -> Iterator[Images | None]:
+    """The images of `data`, closed in the end."""
+    if data is None:
+        yield None
+        return
+    net, path = next(iter(nets.values())), str(where)
+    images = open_images(
+        data.path,
+        net,
+        weights,
+        net_path=path if Path(path).is_file() else None,
+        mean=data.mean,
+        count=data.images,
+        lenient=options.lenient,
+    )
+    with closing(images):
+        yield images
+
+
+def judged(
+    nets: Nets, groups: Iterable[str], learned: Blobs, images: Images, report: Report = silent
+) -> dict[str, np.ndarray]:
+    """What connections are worth on images, of the layers in the phase looked at."""
+    from rootgen.deploy.fit import worth_of
+
+    net = next(iter(nets.values()))
+    runner = Runner(net, learned, images.feed.image_shape)
+    names = [layer.name for layer in net.layers if layer.name in groups]
+    return worth_of(runner, names, learned, images, report)
+
+
+def _fit(
+    net: LoadedNet,
+    chosen: Mapping[str, regroup.Orders],
+    learned: Blobs,
+    blobs: Blobs,
+    kept: Sequence[Kept],
+    *,
+    images: Images,
+    report: Report,
+) -> list[Kept]:
+    """Fit the layers of `net` that got more groups, in `blobs`; `kept` with what they give then.
+
+    One that shares its weights by name stays as it is.
+    """
+    from rootgen.deploy.fit import fit
+
+    orders = chosen[net.phase]
+    more = {one.layer for one in kept if one.group > one.before}
+    names = [x.name for x in net.layers if x.name in more and not any(spec.name for spec in x.param.param)]
+    before = Runner(orders.spaces.net, orders.applied(learned), images.feed.image_shape)
+    after = Runner(net, blobs, images.feed.image_shape)
+    found = fit(before, after, names, blobs, images=images, report=report)
+    blobs.update(found.blobs)
+    return [replace(one, fitted=found.shares.get(one.layer)) for one in kept]
 
 
 def blobs_of(nets: Nets, weights: str | Path) -> Blobs:

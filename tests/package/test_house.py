@@ -15,7 +15,7 @@ PACKAGE = Path(rootgen.__file__).parent
 HOUSE = PACKAGE.parent / "CONTRIBUTING.md"
 FREE = {"errors", "text"}  # what every room may import, as the table's head says
 DOORS = {"__init__", "__main__"}  # the face opens every room, late
-HEAVY = {"torch", "caffe", "matplotlib", "lmdb", "rich", "numpy", "cv2", "h5py"}
+HEAVY = {"torch", "caffe", "matplotlib", "lmdb", "rich", "numpy", "cv2", "h5py", "scipy"}
 LIGHT = (
     "import rootgen; dir(rootgen)",
     "import rootgen.cli",

@@ -6,8 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
-from rootgen.cli import UsageError, arguments, output
+from rootgen.cli import UsageError, arguments, output, refuse_idle
 
 HELP = (
     "How many filter groups each layer of a trained net can bear: the plan that keeps the most of its weights within "
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="FILE", help="write the plan's prototxt")
     parser.add_argument("--plot", metavar="FILE", help="draw what layers keep against groups (.svg, .png or .pdf)")
     parser.add_argument("--seed", type=arguments.count, default=0, metavar="N", help="of the search (default: 0)")
+    arguments.add_judging_arguments(parser)
     output.add_format_arguments(parser, out=False)
     arguments.add_net_arguments(parser, batch=False)
 
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from rootgen.cli.progress_bars import bars
     from rootgen.deploy.advise import advise
+    from rootgen.deploy.regroup import IMAGES, Data
     from rootgen.deploy.saved_net import text_of
     from rootgen.figures.save import kind_of
     from rootgen.files import check_writable
@@ -59,8 +62,12 @@ def run(args: argparse.Namespace) -> None:
     for path in (args.out, args.plot):
         if path not in (None, "-"):
             check_writable(path)
+    if not args.data:
+        refuse_idle(args, ("mean", "images"), "goes with --data")
+    data = Data(args.data, args.mean, args.images or IMAGES) if args.data else None
+    how: dict[str, Any] = {"budget": budget, "share": share, "seed": args.seed, "data": data}
     with bars() as report:
-        found = advise(text, args.model, where, options, budget=budget, share=share, seed=args.seed, report=report)
+        found = advise(text, args.model, where, options, **how, report=report)
     if args.plot:
         from rootgen.deploy.advice_plot import picture
         from rootgen.figures.save import write

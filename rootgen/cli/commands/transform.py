@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from rootgen.cli import UsageError, arguments, refuse_idle, stdin, write_out
 from rootgen.grouping import Plan
@@ -56,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cut the weights as they are; without it, channels are put in the orders that keep the most of them",
     )
     model.add_argument("--seed", type=arguments.count, metavar="N", help="of the search for the orders (default: 0)")
+    arguments.add_judging_arguments(model)
+    model.add_argument(
+        "--no-fit", action="store_true", help="with --data, judge by the images, and fit nothing to them"
+    )
     arguments.add_net_arguments(parser, batch=False)
 
 
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     if args.weights:
         _with_weights(args, plan, where, options)
         return
-    refuse_idle(args, ("weights_out", "no_permute", "seed"), "goes with --weights")
+    refuse_idle(args, ("weights_out", "no_permute", "seed", "data", "mean", "images", "no_fit"), "goes with --weights")
     found = transform.transform(stdin.text_of(args.net), plan, where, options)
     for warning in found.warnings:
         log.warning(warning)
@@ -101,9 +106,12 @@ def _tell_kept(found: Transformed) -> None:
 
 def _with_weights(args: argparse.Namespace, plan: Plan, where: str, options: transform.TransformOptions) -> None:
     """Write the net and its weights, and say what each layer keeps."""
-    from rootgen.deploy.regroup import regrouped
+    from rootgen.cli.progress_bars import bars
+    from rootgen.deploy.regroup import IMAGES, Data, regrouped
     from rootgen.files import check_writable
 
+    if not args.data:
+        refuse_idle(args, ("mean", "images", "no_fit"), "goes with --data")
     if args.insert_1x1:
         raise UsageError("--insert-1x1 puts in layers that --weights has no weights for")
     model = args.weights_out
@@ -111,9 +119,11 @@ def _with_weights(args: argparse.Namespace, plan: Plan, where: str, options: tra
         model = str(Path(args.out).with_suffix(".caffemodel"))
     if not model and not args.dry_run:
         raise UsageError("--weights needs a place for the model", hint="-o FILE.prototxt, or -w FILE.caffemodel")
-    found = regrouped(
-        stdin.text_of(args.net), args.weights, plan, where, options, permute=not args.no_permute, seed=args.seed or 0
-    )
+    data = Data(args.data, args.mean, args.images or IMAGES, not args.no_fit) if args.data else None
+    text = stdin.text_of(args.net)
+    how: dict[str, Any] = {"permute": not args.no_permute, "seed": args.seed or 0, "data": data}
+    with bars() as report:
+        found = regrouped(text, args.weights, plan, where, options, **how, report=report)
     for warning in found.transformed.warnings:
         log.warning(warning)
     if args.dry_run:
