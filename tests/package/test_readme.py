@@ -1,4 +1,4 @@
-"""README's commands work, in README's order, and print what README shows.
+"""README's commands, and those of docs/weights.md, work in the page's order and print what the page shows.
 
 A ```console block holds `$ command` lines, each followed by what it prints; `...` on a line of its own stands for
 any lines, and within a line for any text. A block after `<!-- not run: reason -->` is for reading only.
@@ -18,10 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n+)?```console\n(.*?)```", re.DOTALL)
 
 
-def commands() -> list[tuple[str, str]]:
+PAGES = ("README.md", "docs/weights.md")
+
+
+def commands(page: str) -> list[tuple[str, str]]:
     """(command, expected output) of every block that is run, in order."""
     found = []
-    for skipped, body in BLOCK.findall((ROOT / "README.md").read_text("utf-8")):
+    for skipped, body in BLOCK.findall((ROOT / page).read_text("utf-8")):
         if not skipped:
             parts = re.split(r"^\$ ((?:.*\\\n)*.*)\n", body, flags=re.MULTILINE)
             found += list(zip(parts[1::2], parts[2::2], strict=True))
@@ -36,14 +39,15 @@ def as_pattern(expected: str) -> str:
 
 
 @pytest.mark.torch
-def test_readme_commands_print_what_readme_shows(tmp_path: Path) -> None:
-    assert commands()
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_print_what_the_page_shows(page: str, tmp_path: Path) -> None:
+    assert commands(page)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/rootgen").write_text(f'#!/bin/sh\nexec {sys.executable} -m rootgen "$@"\n')  # this checkout's
     (tmp_path / "bin/rootgen").chmod(0o755)
     path = f"{tmp_path}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    for command, expected in commands():
+    for command, expected in commands(page):
         done = subprocess.run(
             ["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
