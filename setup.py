@@ -34,6 +34,7 @@ setup(
         "protobuf>=4.21",
         "jinja2>=3.0",
         "numpy>=1.24",
+        "scipy>=1.10",  # transform --weights, advise: linear assignment
         "matplotlib>=3.6",
         "pillow>=9",
         "lmdb>=1.4",

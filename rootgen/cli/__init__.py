@@ -42,6 +42,7 @@ COMMANDS = {
     "plot": "the paper's figures, reported and measured",
     "upgrade": "nets, solvers and models of old Caffes in today's form",
     "deploy": "the deploy net of any training net",
+    "advise": "how many groups each layer of a trained net can bear",
     "fold": "fold BatchNorm, Scale and the like into the layers beside them",
     "caffe": "build, check or use a patched Caffe",
     "reproduce": "emit, data, train, correlate and plot in one command",

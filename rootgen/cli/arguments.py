@@ -153,6 +153,13 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads to compute with (default: all)")
 
 
+def add_judging_arguments(parser: argparse._ActionsContainer) -> None:
+    """`--data`, `--mean` and `--images` of what judges weights by images."""
+    parser.add_argument("--data", metavar="DIR", help="judge weights by these images: an LMDB, or `rootgen data`'s DIR")
+    parser.add_argument("--mean", metavar="FILE", help="mean.binaryproto (default: that of the Data layer)")
+    parser.add_argument("--images", type=positive, metavar="N", help="images, at most (default: 500)")
+
+
 def limit_threads(count: int | None) -> None:
     """Have every engine compute with `count` threads; before one is loaded, as OpenMP and BLAS read it then."""
     if count is None:

@@ -55,6 +55,15 @@ def open_fed(
     """
     from rootgen.engine import open_network
 
+    text, blob = fed_by_memory(net, input_shape)
+    with scratch.folder("rootgen-fed-") as folder:
+        path = folder / f"{safe_name(Path(weights).stem)}.prototxt"
+        write_text(path, text, durable=False)
+        return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
+
+
+def fed_by_memory(net: Net, input_shape: tuple[int, ...]) -> tuple[str, str]:
+    """The prototxt of what `net` computes of its images alone, an Input in their place; and that blob's name."""
     inputs = [layer for layer in net.layers if layer.type in INPUTS]
     if len(inputs) != 1:
         found = ", ".join(f"'{layer.name}' ({layer.type})" for layer in inputs) or "none"
@@ -70,10 +79,7 @@ def open_fed(
             copy = schema.copy(layer.param, fed.layer.add())
             for field in ("blobs", "include", "exclude", "phase"):  # a snapshot's layers say phase: TRAIN
                 copy.ClearField(field)
-    with scratch.folder("rootgen-fed-") as folder:
-        path = folder / f"{safe_name(Path(weights).stem)}.prototxt"
-        write_text(path, prototxt.format(fed), durable=False)
-        return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
+    return prototxt.format(fed), blob
 
 
 def gather(

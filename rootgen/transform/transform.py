@@ -51,7 +51,7 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
     options = options or TransformOptions()
     if options.stage_by not in STAGE_BY:
         raise RootgenError(f"no stages by '{options.stage_by}'", hint=did_you_mean(options.stage_by, STAGE_BY))
-    nets, notes = _read(text, where, options)
+    nets, notes = read_phases(text, where, options)
     if not options.partial:
         _check_whole(nets, where)
     changes: dict[int, Change] = {}
@@ -64,7 +64,7 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
         change for change in ordered if options.insert_1x1 and change.needs_mixing and not _obstacle(change, nets)
     ]
     new = _edited(text, ordered, inserted)
-    changed, _ = _read(new, where, options, phases=tuple(nets))
+    changed, _ = read_phases(new, where, options, phases=tuple(nets))
     phase = next(iter(nets))
     warnings = [*notes, *_warnings(ordered, inserted, nets if options.insert_1x1 else {})]
     return Transformed(new, ordered, tuple(warnings), nets[phase].cost(), changed[phase].cost(), changed[phase])
@@ -73,7 +73,9 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
 Nets = dict[str, LoadedNet]
 
 
-def _read(text: str, where: object, options: TransformOptions, phases: Sequence[str] = ()) -> tuple[Nets, list[str]]:
+def read_phases(
+    text: str, where: object, options: TransformOptions, phases: Sequence[str] = ()
+) -> tuple[Nets, list[str]]:
     """The net and its shapes per phase, the one asked for first, and notes; `phases` are those it must have.
 
     A net may be whole in one phase only; the other is then passed over with a note.

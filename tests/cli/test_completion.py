@@ -110,7 +110,7 @@ def test_every_name_of_a_file_or_folder_is_known() -> None:
         "A-B,...",
         "KIND,...",
     }
-    plain |= {"table|csv|json|markdown", "build|check|env", "FAMILY", "ARCH"}
+    plain |= {"table|csv|json|markdown", "build|check|env", "FAMILY", "ARCH", "SHARE"}
 
     def metavars(parser: argparse.ArgumentParser) -> set[str]:
         found = set()

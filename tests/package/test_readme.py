@@ -1,4 +1,4 @@
-"""The commands of README and of docs/your-own-net.md work, in the page's order, and print what the page shows.
+"""The commands of README and of pages in docs/ work, in the page's order, and print what the page shows.
 
 A ```console block holds `$ command` lines, each followed by what it prints; `...` on a line of its own stands for
 any lines, and within a line for any text. A block after `<!-- not run: reason -->` is for reading only, one after
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n+)?```console\n(.*?)```", re.DOTALL)
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
-PAGES = ("README.md", "docs/your-own-net.md")
+PAGES = ("README.md", "docs/your-own-net.md", "docs/weights.md")
 
 
 def commands(page: str) -> list[tuple[str, str]]:
