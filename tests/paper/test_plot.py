@@ -215,27 +215,30 @@ def test_results_round_trip(tmp_path: Path) -> None:
     assert np.isnan(loaded[0].block_score)
 
 
+END = "1,1,1,3,1,9,torch 2,c\n"  # scores, seed and so on of a row
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "has no column model"),
         ("model,params\n", "has no column dataset"),
         (
-            ",".join(results.COLUMNS[1:]) + "\nOrig.,x,0,1,1,1,1,1,CPU,torch,1,1,1,3,1,9,torch 2,c\n",
+            ",".join(results.COLUMNS[1:]) + "\nOrig.,x,0,1,1,1,1,1,CPU,torch," + END,
             "accuracy 1 on 0 images",
         ),
         (",".join(results.COLUMNS) + "\n", "holds no results"),
         (
-            ",".join(results.COLUMNS) + "\nnin,Orig.,x,1,1,many,1,1,1,CPU,torch,1,1,1,3,1,9,torch 2,c\n",
+            ",".join(results.COLUMNS) + "\nnin,Orig.,x,1,1,many,1,1,1,CPU,torch," + END,
             "results.csv:2: params is 'many'",
         ),
         (",".join(results.COLUMNS) + "\nnin,Orig.,x\n", "results.csv:2: images is 'None', not a number"),
         (
-            ",".join(results.COLUMNS) + "\nnin,Orig.,x,9,1,1,1,2,1,CPU,torch,1,1,1,3,1,9,torch 2,c\n",
+            ",".join(results.COLUMNS) + "\nnin,Orig.,x,9,1,1,1,2,1,CPU,torch," + END,
             "accuracy 2 on 9 images: a share",
         ),
         (
-            ",".join(results.COLUMNS) + "\nnin,Orig.,x,0,1,1,1,1,1,CPU,torch,1,1,1,3,1,9,torch 2,c\n",
+            ",".join(results.COLUMNS) + "\nnin,Orig.,x,0,1,1,1,1,1,CPU,torch," + END,
             "accuracy 1 on 0 images: a share",
         ),
     ],
