@@ -322,7 +322,7 @@ def test_other_settings_and_other_folders_are_refused(
     out = tmp_path / "out"
     experiment(settings, out)
     experiment(Settings(epochs=2), out)  # nothing is made yet
-    (out / ".data.x.partial").mkdir()  # what a kill leaves
+    (out / ".data.x.partial").mkdir(parents=True)  # what a kill leaves
     experiment(settings, out).prepare()
     with pytest.raises(RootgenError, match=r"holds a run with .*epochs 1 .now 2."):
         experiment(Settings(epochs=2), out)
