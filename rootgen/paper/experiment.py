@@ -77,6 +77,7 @@ class Experiment:
         self.data = self.out / "data"
         self.results = self.out / "results.csv"
         self.rows, self.seeds = rows_of(self.arch, rows), tuple(dict.fromkeys(seeds))
+        self._told: set[Run] = set()  # of those that others are at work on
         self._check_claim()
 
     def run(self, stop: train.Stop) -> list[results.RunResult]:
@@ -125,7 +126,9 @@ class Experiment:
                 run.train(stop)
                 run.correlate()
         except LockedError as error:
-            log.warning("%s: passed over: %s", run, error)
+            if run not in self._told:
+                log.warning("%s: passed over: %s", run, error)
+            self._told.add(run)
             return False
         if not was:
             with self._alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from rootgen.generator.architectures import ORIGINAL_ROW
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from rootgen.paper.plot import PanelRow
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; the markers differ as well.
 LOOKS = {
@@ -24,6 +23,34 @@ LOOKS = {
 PANEL = (3.3, 3.3)  # inches
 LABEL = 7.5  # points: size of the words at points
 _PLACES = [(0, 1), (0, -1), (1, 0), (-1, 0), (0.8, 0.8), (-0.8, 0.8), (0.8, -0.8), (-0.8, -0.8)]
+
+
+AXES = {
+    "params": "parameters",
+    "flops": "FLOPs, as the paper counts",
+    "macs": "multiply-adds",
+    "gpu_ms": "GPU forward (ms)",
+    "cpu_ms": "CPU forward (ms)",
+    "time_ms": "forward (ms per image)",
+}
+
+
+@dataclass(frozen=True)
+class PanelRow:
+    """One row of panels: points by model, one panel per cost column, error in percent on every y axis.
+
+    `sources` says per model where its point is from. `hollow` markers are of measured points. `beneath` is drawn in the
+    same panels with full markers.
+    """
+
+    title: str
+    error: str
+    columns: tuple[str, ...]
+    points: dict[str, dict[str, float]]
+    sources: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=lambda: AXES)
+    hollow: bool = False
+    beneath: PanelRow | None = None
 
 
 def draw(rows: Sequence[PanelRow], folder: str | Path, name: str, formats: Sequence[str]) -> list[Path]:

@@ -12,7 +12,6 @@ import io
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import sqrt
 from pathlib import Path
 
@@ -21,40 +20,15 @@ from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, architectures, recipe
 from rootgen.paper import panels, tables
 from rootgen.paper.counts import counted
+from rootgen.paper.panels import AXES, PanelRow
 from rootgen.paper.results import IMAGE_SETS, Replicates, RunResult, replicates
 
 FORMATS = ("png", "pdf", "svg")
 AUTHOR = "the author's data"  # what tables.AUTHOR names in full
 
 ACCURACIES = {"accuracy": "error (%)", "top5": "top-5 error (%)"}  # columns of the tables, and what to call 1 - them
-AXES = {
-    "params": "parameters",
-    "flops": "FLOPs, as the paper counts",
-    "macs": "multiply-adds",
-    "gpu_ms": "GPU forward (ms)",
-    "cpu_ms": "CPU forward (ms)",
-    "time_ms": "forward (ms per image)",
-}
 RELATIVE = {"params": "parameters", "macs": "multiply-adds", "time_ms": "forward time"}  # in the row against Orig.
 SPREADS = ("deviation", "standard_error")  # of an error: from run to run; of a share of so many test images
-
-
-@dataclass(frozen=True)
-class PanelRow:
-    """One row of panels: points by model, one panel per cost column, error in percent on every y axis.
-
-    `sources` says per model where its point is from. `hollow` markers are of measured points. `beneath` is drawn in the
-    same panels with full markers.
-    """
-
-    title: str
-    error: str
-    columns: tuple[str, ...]
-    points: dict[str, dict[str, float]]
-    sources: dict[str, str] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=lambda: AXES)
-    hollow: bool = False
-    beneath: PanelRow | None = None
 
 
 def families() -> list[str]:
