@@ -26,6 +26,10 @@ PIPE_WAIT_S = 5  # for somebody to open the other end of a pipe
 _ROOM = len(".previous.csv")  # that a suffix may take of a name made here
 
 
+class LockedError(RootgenError):
+    """Another process is at work on it."""
+
+
 def read_bytes(path: str | Path, *, most: int = MAX_BYTES, pipes: bool = False) -> bytes:
     """Content of the file `path`, of at most `most` bytes; RootgenError where it cannot be read or is larger.
 
@@ -185,7 +189,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Be the only process that works on `what`, as long as the block runs; RootgenError says which other one does.
+    """Be the only process that works on `what`, as long as the block runs; LockedError says which other one does.
 
     The lock is the operating system's on the file `path`, which goes with the block; one that a killed process left
     does not count. Where the folder's file system has no locks, a warning says so.
@@ -263,7 +267,7 @@ def _lock(path: Path, what: str) -> int | None:
             os.close(file)
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 who = holder or "another process"
-                raise RootgenError(f"{who} is at work on it", where=what, hint="wait for it, or end it") from None
+                raise LockedError(f"{who} is at work on it", where=what, hint="wait for it, or end it") from None
             log.warning("%s: no locks here (%s): nothing else may work on it meanwhile", what, error.strerror)
             path.unlink(missing_ok=True)
             return None

@@ -1,8 +1,12 @@
-"""The machine that an engine runs on, in words."""
+"""The machine that an engine runs on and the versions of what runs there, in words."""
 
 from __future__ import annotations
 
 import platform
+import subprocess
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -15,3 +19,30 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def versions(engine: str) -> str:
+    """Versions of the packages that the results of an engine, "caffe" or "torch", depend on."""
+    told = ["caffe 1.0"] if engine == "caffe" else []
+    for package in ("rootgen", *(("torch",) if engine == "torch" else ()), "numpy"):
+        with suppress(PackageNotFoundError):
+            told.append(f"{package} {version(package)}")
+    return ", ".join(told)
+
+
+@cache
+def commit() -> str:
+    """The commit of the git checkout that this package lies in, `-dirty` with changes; "" where it lies in none."""
+    here = Path(__file__)
+    asked = (
+        ["ls-files", "--error-unmatch", here.name],  # else the repository is one around an installation
+        ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+    )
+    told = ""
+    for words in asked:
+        command = ["git", "-C", str(here.parent), *words]
+        try:
+            told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            return ""
+    return told.strip()

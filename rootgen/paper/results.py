@@ -1,15 +1,20 @@
-"""results.csv: what a run measured, one model a row. `rootgen reproduce` writes it, `rootgen plot` reads it."""
+"""results.csv: what was measured, one run a row. `rootgen reproduce` writes it, `rootgen plot` reads it."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import MISSING, astuple, dataclass, fields
 from pathlib import Path
+from statistics import fmean, stdev
 
 from rootgen.errors import RootgenError
 from rootgen.files import read_bytes, write_text
+from rootgen.generator.architectures import ORIGINAL_ROW
+
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -18,8 +23,10 @@ class RunResult:
 
     architecture, model: the paper's network, and the row's name in its table. dataset: as `rootgen data` calls it.
     params and macs: counted by the "macs" convention. accuracy: top-1 on `images` test images, 0 to 1. time_ms: forward
-    time per image; comparable only within one run. block_score: of conv2c-conv3a on test images, by the model's own
-    groups; nan where it has one group. control_score: the original model's, by the same groups.
+    time per image; comparable only within one folder, nan where it was not timed. block_score: of conv2c-conv3a on
+    test images, by the model's own groups; nan where it has one group. control_score: the original model's of the same
+    seed, by the same groups; nan where that was not trained. seed: of weights and order; 0 in files that do not tell
+    it. iterations, loss (on the test images), train_seconds: of the training. versions, commit: of what ran it.
     """
 
     architecture: str
@@ -33,8 +40,42 @@ class RunResult:
     time_ms: float
     device: str
     engine: str
-    block_score: float = float("nan")
-    control_score: float = float("nan")
+    block_score: float = NAN
+    control_score: float = NAN
+    seed: int = 0
+    iterations: int = 0
+    loss: float = NAN
+    train_seconds: float = NAN
+    versions: str = ""
+    commit: str = ""
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """The runs of one row: means over them, and the standard deviation of their accuracies."""
+
+    model: str
+    runs: tuple[RunResult, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean top-1 accuracy, 0 to 1."""
+        return fmean(run.accuracy for run in self.runs)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the accuracy from run to run (n - 1 below the line); nan of a single run."""
+        return stdev(run.accuracy for run in self.runs) if len(self.runs) > 1 else NAN
+
+    @property
+    def time_ms(self) -> float:
+        """Forward time per image: of the net, which all runs share."""
+        return self.runs[0].time_ms
+
+    def mean(self, column: str) -> float:
+        """Mean of a column over the runs that have it; nan where none does."""
+        found = [value for value in (float(getattr(run, column)) for run in self.runs) if not math.isnan(value)]
+        return fmean(found) if found else NAN
 
 
 COLUMNS = tuple(field.name for field in fields(RunResult))
@@ -43,6 +84,33 @@ IMAGE_SETS = {"cifar10": ("fashion-mnist-sample", "fashion-mnist", "cifar10")}  
 MAX_BYTES = 2**24
 
 _TYPES = {"str": str, "int": int, "float": float}
+# What files of earlier releases lack. As long as there was no column `architecture`, it could only be nin.
+_LATER = {"architecture": "nin"} | {
+    field.name: str(field.default)
+    for field in fields(RunResult)
+    if field.default is not MISSING and not field.name.endswith("_score")
+}
+
+
+def replicates(results: Sequence[RunResult]) -> list[Replicates]:
+    """The runs by row, in the order in which the rows come first."""
+    models = dict.fromkeys(result.model for result in results)
+    return [Replicates(model, tuple(one for one in results if one.model == model)) for model in models]
+
+
+def original(rows: Sequence[Replicates]) -> Replicates | None:
+    """The row of the network that the others are variants of, if it is there."""
+    return next((row for row in rows if row.model == ORIGINAL_ROW), None)
+
+
+def difference(row: Replicates, base: Replicates) -> tuple[float, bool | None]:
+    """Accuracy of `row` less that of `base`, and whether the spread from seed to seed is as large.
+
+    The spread is the larger of the two standard deviations; None where neither has several runs.
+    """
+    found = row.accuracy - base.accuracy
+    spreads = [spread for spread in (row.deviation, base.deviation) if not math.isnan(spread)]
+    return found, abs(found) <= max(spreads) if spreads else None
 
 
 def save(path: str | Path, results: Sequence[RunResult]) -> None:
@@ -58,7 +126,7 @@ def save(path: str | Path, results: Sequence[RunResult]) -> None:
 def load(path: str | Path) -> list[RunResult]:
     """The rows of a results.csv; RootgenError where a column is missing or a cell is no number."""
     reader = csv.DictReader(io.StringIO(read_bytes(path, most=MAX_BYTES).decode("utf-8", "replace")))
-    missing = [column for column in COLUMNS if column not in (*(reader.fieldnames or ()), "architecture")]
+    missing = [column for column in COLUMNS if column not in (*(reader.fieldnames or ()), *_LATER)]
     if missing:
         what = f"has no column {', '.join(missing)}"
         raise RootgenError(what, where=path, hint="rootgen reproduce writes such a file: results.csv")
@@ -70,7 +138,8 @@ def load(path: str | Path) -> list[RunResult]:
 
 def _row(row: dict[str, str], where: str) -> RunResult:
     cells: dict[str, object] = {}
-    row.setdefault("architecture", "nin")  # as long as the column was not there, nothing else could be reproduced
+    for name, value in _LATER.items():
+        row.setdefault(name, value)
     for field in fields(RunResult):
         try:
             cells[field.name] = _TYPES[str(field.type)](row[field.name])

@@ -27,12 +27,20 @@ log = logging.getLogger("rootgen")
 
 @dataclass(frozen=True)
 class Trained:
-    """What a model's trained.json tells: the model's file, its accuracy on the test images, and what trained it."""
+    """What a run's trained.json tells: the model's file, how well it does on the test images, and what trained it.
+
+    seconds: of training, over all the times that it was gone on with. versions, commit: of what trained it.
+    """
 
     model: Path
     accuracy: float
     engine: str
     device: str
+    loss: float = math.nan
+    iterations: int = 0
+    seconds: float = math.nan
+    versions: str = ""
+    commit: str = ""
 
 
 def is_done(step: str, result: Path, read: Callable[[], object]) -> bool:
@@ -55,6 +63,9 @@ def settings(path: Path, names: Iterable[str]) -> dict[str, Any]:
     except RootgenError as error:
         raise RootgenError(error.what, where=path, hint=hint) from None
     missing = [name for name in names if name not in found]
+    if "seed" in found:  # an earlier release's: a folder per row, of one seed
+        what = f"is of an earlier release's run, of seed {found['seed']} alone, which this one cannot go on with"
+        raise RootgenError(what, where=path, hint="give another --out")
     if missing:
         raise RootgenError(f"does not tell {', '.join(missing)} of the run", where=path, hint=hint)
     return found
@@ -90,7 +101,16 @@ def trained(path: Path) -> Trained:
         raise RootgenError(f"accuracy is {accuracy!r}, not a share from 0 to 1", where=path)
     file = path.parent / Path(model).name  # the folder may have been moved since
     weights.read(file)
-    return Trained(file, accuracy, engine, device)
+    loss, seconds = (_number(found.get(name)) for name in ("loss", "seconds"))
+    iterations = found.get("iterations")
+    if not isinstance(iterations, int) or iterations < 1:
+        raise RootgenError(f"iterations is {iterations!r}, not a whole number from 1", where=path)
+    versions, commit = (str(found.get(name) or "") for name in ("versions", "commit"))
+    return Trained(file, accuracy, engine, device, loss, iterations, seconds, versions, commit)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
 
 
 def times(path: Path, models: Iterable[str]) -> dict[str, float]:

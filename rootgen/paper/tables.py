@@ -14,6 +14,7 @@ from rootgen.text import read_csv
 
 RECORDS = "networks.csv"
 ACCURACIES = {"accuracy": "accuracy", "top1": "top-1", "top5": "top-5"}  # columns, and what tables call them
+AUTHOR = "the author's thesis data (github.com/yanii/phd-thesis), not the paper's tables"
 TIMES = {"cpu_ms": "CPU ms", "gpu_ms": "GPU ms"}
 
 

@@ -109,6 +109,9 @@ def test_every_name_of_a_file_or_folder_is_known() -> None:
         "cpu|gpu[:N]",
         "A-B,...",
         "KIND,...",
+        "ROW,...",
+        "N|N..M|N,...",
+        "M",
     }
     plain |= {"table|csv|json|markdown", "build|check|env", "FAMILY", "ARCH", "SHARE"}
 

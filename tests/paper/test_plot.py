@@ -18,8 +18,13 @@ from rootgen.paper.tables import reported
 
 RESULTS = [
     results.RunResult("nin", "Orig.", "fashion-mnist-sample", 1000, 2, 967018, 222_000_000, 0.81, 9.5, "CPU", "torch"),
-    results.RunResult(
-        "nin", "root-4", "fashion-mnist-sample", 1000, 2, 455018, 123_000_000, 0.8, 5.5, "CPU", "torch", 1.9, 1.01
+    replace(
+        results.RunResult(
+            "nin", "root-4", "fashion-mnist-sample", 1000, 2, 455018, 123_000_000, 0.8, 5.5, "CPU", "torch", 1.9, 1.01
+        ),
+        loss=0.6,
+        train_seconds=12.5,
+        versions="rootgen 1, torch 2",
     ),
 ]
 
@@ -28,12 +33,35 @@ RESULTS = [
 def test_reported_points_are_the_papers_cells(family: str) -> None:
     points = plot.reported(family).points
     printed = reported(family)
-    assert list(points) == list(printed)
+    assert list(points)[: len(printed)] == list(printed)
+    assert {plot.reported(family).sources[model] for model in list(points)[len(printed) :]} <= {plot.AUTHOR}
     for model, cells in printed.items():
         for column in ("params", "flops"):
             mantissa = points[model][column] / float(cells[column])
             assert np.log10(mantissa) == pytest.approx(round(np.log10(mantissa)))
         assert points[model]["error"] == pytest.approx(100 - 100 * float(cells.get("accuracy") or cells["top5"]))
+
+
+def test_what_no_table_prints_is_the_authors_and_says_so() -> None:
+    """Fig. 5's column and tree families, the spread of Orig. over initialisations, and all of Fig. 2."""
+    nin = plot.reported("nin")
+    assert nin.points["column-8"] == pytest.approx(
+        {"params": 273482, "flops": 100689290, "error": 8.08, "gpu_ms": 0.475046094, "cpu_ms": 23.02796875}
+    )
+    assert [model for model, source in nin.sources.items() if source == plot.AUTHOR] == [
+        f"{rule}-{n}" for rule in ("column", "tree") for n in (2, 4, 8, 16)
+    ]
+    assert nin.points["Orig."]["deviation"] == pytest.approx(0.13)
+    assert nin.title.count("the author's data") == 2
+    alexnet = plot.reported("alexnet")
+    assert {model: round(point["error"], 4) for model, point in alexnet.points.items()} == {
+        "Orig.": 18.14,
+        "column-1": 18.9661,
+        "column-4": 19.38,
+    }
+    assert alexnet.points["column-1"]["params"] == 62_378_344  # of BVLC's AlexNet without groups
+    assert alexnet.error == "top-5 error (%)"
+    assert "Fig. 2: errors the author's data, costs counted here" in alexnet.title
 
 
 def test_units_of_the_reported_tables_agree_with_the_nets_counted() -> None:
@@ -70,6 +98,51 @@ def test_measured_points_stand_in_panels_of_their_own(tmp_path: Path) -> None:
     assert float(rows[-1]["standard_error"]) == pytest.approx(100 * (0.8 * 0.2 / 1000) ** 0.5, rel=1e-4)
 
 
+def replicated() -> list[results.RunResult]:
+    """Three seeds of two rows, Orig.'s spread the larger."""
+    moved = {"Orig.": (0.01, -0.01, 0.0), "root-4": (0.001, -0.001, 0.0)}
+    return [
+        replace(result, seed=seed, accuracy=result.accuracy + moved[result.model][seed - 1])
+        for seed in (1, 2, 3)
+        for result in RESULTS
+    ]
+
+
+def test_seeds_are_drawn_as_mean_and_standard_deviation() -> None:
+    row = plot.measured("nin", replicated())
+    assert row.points["root-4"]["error"] == pytest.approx(20)
+    assert row.points["root-4"]["deviation"] == pytest.approx(0.1)
+    assert row.points["Orig."]["deviation"] == pytest.approx(1)
+    assert row.points["Orig."]["n"] == 3
+    assert row.title.endswith("bars: ± one standard deviation over 3 seeds")
+    mixed = plot.measured("nin", replicated()[:-1])
+    assert mixed.title.endswith("over 2–3 seeds")
+    assert plot.measured("nin", replicated()[:-3]).title.endswith("over 2 seeds (of a single run one standard error)")
+
+
+def test_a_difference_is_held_against_the_spread() -> None:
+    rows = {row.model: row for row in results.replicates(replicated())}
+    assert rows["root-4"].accuracy == pytest.approx(0.8)
+    assert results.difference(rows["root-4"], rows["Orig."]) == (pytest.approx(-0.01), True)
+    narrow = [replace(one, accuracy=one.accuracy - (0.001 if one.model == "root-4" else 0)) for one in replicated()]
+    base, other = results.replicates(narrow)
+    assert results.difference(other, base) == (pytest.approx(-0.011), False)
+    single = results.replicates(RESULTS)
+    assert results.difference(single[1], single[0]) == (pytest.approx(-0.01), None)
+
+
+def test_measured_over_reported_is_against_their_own_original() -> None:
+    both = plot.beside(plot.reported("nin"), plot.measured("nin", RESULTS))
+    assert both is not None
+    assert both.beneath is not None
+    assert both.hollow
+    assert both.points["root-4"]["time_ms"] == pytest.approx(5.5 / 9.5)
+    assert both.points["root-4"]["error"] == pytest.approx(1)
+    assert both.beneath.points["root-4"]["time_ms"] == pytest.approx(27.6 / 39.0)  # Table 2's CPU, as it ran on one
+    assert both.beneath.points["root-4"]["error"] == pytest.approx(0.09)
+    assert plot.beside(plot.reported("nin"), plot.measured("nin", RESULTS[1:])) is None
+
+
 def test_several_runs_are_all_shown(tmp_path: Path) -> None:
     other = [replace(result, dataset="cifar10", epochs=3.0) for result in RESULTS]
     words = ["plot", "nin", "--out", str(tmp_path), "--format", "svg"]
@@ -91,6 +164,7 @@ def test_several_runs_are_all_shown(tmp_path: Path) -> None:
         ("resnet50", {}, "'Orig.' is of the architecture 'nin', not of 'resnet50' .rootgen plot nin --measured"),
         ("resnet50", {"architecture": "resnet50"}, "measured on 'fashion-mnist-sample', which is not for resnet50"),
         ("nin", {"dataset": "ilsvrc12"}, "measured on 'ilsvrc12', which is not for nin .known: fashion"),
+        ("nin", {"model": "column-9"}, "nin has no row 'column-9' .did you mean"),
         ("nin", {"model": "root-5"}, "nin has no row 'root-5' .did you mean"),
     ],
 )
@@ -108,6 +182,9 @@ def test_results_that_do_not_fit_are_refused(
 def test_a_file_of_two_runs_is_refused() -> None:
     with pytest.raises(RootgenError, match=r"holds several runs: 'Orig.' on 1000 images .*, 'root-4' on 9 images of"):
         plot.measured("nin", [RESULTS[0], replace(RESULTS[1], images=9)])
+    again = replace(RESULTS[0], seed=2)
+    with pytest.raises(RootgenError, match=r"holds 'Orig\.' twice with seed 2"):
+        plot.measured("nin", [RESULTS[0], again, again])
     with pytest.raises(RootgenError, match=r"holds 'Orig\.' twice"):
         plot.measured("nin", [RESULTS[0], RESULTS[0]])
 
@@ -138,17 +215,32 @@ def test_results_round_trip(tmp_path: Path) -> None:
     assert np.isnan(loaded[0].block_score)
 
 
+END = "1,1,1,3,1,9,torch 2,c\n"  # scores, seed and so on of a row
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "has no column model"),
         ("model,params\n", "has no column dataset"),
-        (",".join(results.COLUMNS[1:]) + "\nOrig.,x,0,1,1,1,1,1,CPU,torch,1,1\n", "accuracy 1 on 0 images"),
+        (
+            ",".join(results.COLUMNS[1:]) + "\nOrig.,x,0,1,1,1,1,1,CPU,torch," + END,
+            "accuracy 1 on 0 images",
+        ),
         (",".join(results.COLUMNS) + "\n", "holds no results"),
-        (",".join(results.COLUMNS) + "\nnin,Orig.,x,1,1,many,1,1,1,CPU,torch,1,1\n", "results.csv:2: params is 'many'"),
+        (
+            ",".join(results.COLUMNS) + "\nnin,Orig.,x,1,1,many,1,1,1,CPU,torch," + END,
+            "results.csv:2: params is 'many'",
+        ),
         (",".join(results.COLUMNS) + "\nnin,Orig.,x\n", "results.csv:2: images is 'None', not a number"),
-        (",".join(results.COLUMNS) + "\nnin,Orig.,x,9,1,1,1,2,1,CPU,torch,1,1\n", "accuracy 2 on 9 images: a share"),
-        (",".join(results.COLUMNS) + "\nnin,Orig.,x,0,1,1,1,1,1,CPU,torch,1,1\n", "accuracy 1 on 0 images: a share"),
+        (
+            ",".join(results.COLUMNS) + "\nnin,Orig.,x,9,1,1,1,2,1,CPU,torch," + END,
+            "accuracy 2 on 9 images: a share",
+        ),
+        (
+            ",".join(results.COLUMNS) + "\nnin,Orig.,x,0,1,1,1,1,1,CPU,torch," + END,
+            "accuracy 1 on 0 images: a share",
+        ),
     ],
 )
 def test_bad_results(text: str, message: str, tmp_path: Path) -> None:

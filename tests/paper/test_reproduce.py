@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from rootgen.generator import render
 from rootgen.grouping import Plan
 from rootgen.net import read as net
 from rootgen.paper import experiment as reproduce
-from rootgen.paper import results
+from rootgen.paper import results, run
+from rootgen.paper.run import Settings
+from rootgen.progress import Report
 from rootgen.proto import prototxt, schema
 
 IMAGES = 24
@@ -30,16 +33,15 @@ IMAGES = 24
 
 @pytest.fixture(autouse=True, scope="module")
 def small() -> Iterator[None]:
-    """Two models and little to time."""
+    """Little to time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reproduce, "PLANS", (Plan(), Plan("root", 16)))
-        patch.setattr(reproduce, "TIMED_BATCH", 1)
+        patch.setattr(run, "TIMED_BATCH", 1)
         patch.setattr(reproduce, "TIMED_ROUNDS", 1)
         yield
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> reproduce.Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A run of three iterations on IMAGES random images."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
@@ -47,21 +49,28 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> reproduce.Settings:
         idx.write(folder / f"{images}.gz", rng.integers(0, 256, (IMAGES, 28, 28)))
         idx.write(folder / f"{labels}.gz", np.arange(IMAGES) % 10)
     source = str(folder)
-    return reproduce.Settings(dataset="fashion-mnist", source=source, epochs=1, batch_size=8, images=IMAGES)
+    return Settings(dataset="fashion-mnist", source=source, epochs=1, batch_size=8, images=IMAGES)
+
+
+def experiment(
+    settings: Settings, out: str | Path, report: Report | None = None, seeds: tuple[int, ...] = (1,)
+) -> reproduce.Experiment:
+    """Two rows, which is enough."""
+    return reproduce.Experiment(settings, out, report, rows=("Orig.", "root-16"), seeds=seeds)
 
 
 Run = tuple[Path, list[results.RunResult]]
 
 
 @pytest.fixture(scope="module")
-def unbroken(settings: reproduce.Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def unbroken(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The folder and the results of a run from beginning to end."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
-    return out, reproduce.Experiment(settings, out).run(Stop())
+    return out, experiment(settings, out).run(Stop())
 
 
 @pytest.mark.torch
-def test_a_run_leaves_everything_and_is_not_done_twice(settings: reproduce.Settings, unbroken: Run) -> None:
+def test_a_run_leaves_everything_and_is_not_done_twice(settings: Settings, unbroken: Run) -> None:
     out, found = unbroken
     assert [result.model for result in found] == ["Orig.", "root-16"]
     assert [result.params for result in found] == [966_986, 244_682]  # Table 2: 9.67e5 and 2.45e5
@@ -75,45 +84,51 @@ def test_a_run_leaves_everything_and_is_not_done_twice(settings: reproduce.Setti
     assert found[1].control_score == pytest.approx(1, abs=0.2)
     saved = results.load(out / "results.csv")
     assert [result.accuracy for result in saved] == pytest.approx([result.accuracy for result in found], rel=1e-5)
-    for path in ("plots/nin.png", "root-16/correlation/test/conv2c-conv3a.pdf", "orig/correlation/train.npz"):
+    for path in (
+        "plots/nin.png",
+        "root-16/seed-1/correlation/test/conv2c-conv3a.pdf",
+        "orig/seed-1/correlation/train.npz",
+    ):
         assert (out / path).is_file()
-    steps = [*out.glob("*/trained.json"), *out.glob("*/correlation/*"), *out.glob("data/*"), out / "times.json"]
+    steps = [*out.glob("*/*/trained.json"), *out.glob("*/*/correlation/*"), *out.glob("data/*"), out / "times.json"]
     before = {path: path.stat().st_mtime_ns for path in steps}
-    assert reproduce.Experiment(settings, out).run(Stop())[1].block_score == found[1].block_score
+    assert experiment(settings, out).run(Stop())[1].block_score == found[1].block_score
     assert {path: path.stat().st_mtime_ns for path in steps} == before
 
 
 @pytest.mark.torch
-def test_a_run_goes_on_where_its_folder_was_moved_to(
-    tmp_path: Path, settings: reproduce.Settings, unbroken: Run
-) -> None:
+def test_a_run_goes_on_where_its_folder_was_moved_to(tmp_path: Path, settings: Settings, unbroken: Run) -> None:
     moved = shutil.copytree(unbroken[0], tmp_path / "moved", ignore=shutil.ignore_patterns("correlation", "plots"))
-    found = reproduce.Experiment(settings, moved).run(Stop())
+    found = experiment(settings, moved).run(Stop())
     assert found[1].block_score == unbroken[1][1].block_score
     assert found[1].control_score == unbroken[1][1].control_score
 
 
 @pytest.mark.torch
-def test_an_interrupted_training_goes_on_from_its_snapshot(
-    tmp_path: Path, settings: reproduce.Settings, unbroken: Run
-) -> None:
+def test_an_interrupted_training_goes_on_from_its_snapshot(tmp_path: Path, settings: Settings, unbroken: Run) -> None:
     out = tmp_path / "out"
     stop = Stop()
 
     def interrupt(what: str, done: int, total: int) -> None:
-        if (what, done) == ("train root-16", 1):
+        if (what, done) == ("train root-16 seed 1", 1):
             stop(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        reproduce.Experiment(settings, out, interrupt).run(stop)
-    assert (out / "orig" / "trained.json").is_file()
-    assert not (out / "root-16" / "trained.json").exists()
-    assert (out / "root-16" / "nin_iter_1.solverstate").is_file()
+        experiment(settings, out, interrupt).run(stop)
+    assert (out / "orig/seed-1" / "trained.json").is_file()
+    assert not (out / "root-16/seed-1" / "trained.json").exists()
+    assert (out / "root-16/seed-1" / "nin_iter_1.solverstate").is_file()
     seen: list[tuple[str, int, int]] = []
-    found = reproduce.Experiment(settings, out, lambda *told: seen.append(told)).run(Stop())
+    found = experiment(settings, out, lambda *told: seen.append(told)).run(Stop())
     trained = [told for told in seen if told[0].startswith("train ") and told[0] != "train images"]
-    assert trained == [("train root-16", 2, 3), ("train root-16", 3, 3)]
+    assert trained == [("train root-16 seed 1", 2, 3), ("train root-16 seed 1", 3, 3)]
     assert [result.accuracy for result in found] == [result.accuracy for result in unbroken[1]]
+
+
+def untimed(result: results.RunResult) -> tuple[object, ...]:
+    """What does not depend on the machine's pace; nan as a word, which equals itself."""
+    cells = asdict(replace(result, time_ms=1, train_seconds=1, commit="", versions=""))
+    return tuple(str(cell) for cell in cells.values())
 
 
 def cut(path: Path) -> None:
@@ -130,13 +145,13 @@ def of_other_content(path: Path) -> None:
 
 RESULTS = (
     "data/test_lmdb/data.mdb",
-    "orig/train_val.prototxt",
-    "orig/solver.prototxt",
-    "orig/nin_log.csv",
-    "orig/trained.json",
-    "orig/correlation/test.npz",
-    "root-16/nin_iter_3.caffemodel",
-    "root-16/correlation/scores.csv",
+    "orig/seed-1/train_val.prototxt",
+    "orig/seed-1/solver.prototxt",
+    "orig/seed-1/nin_log.csv",
+    "orig/seed-1/trained.json",
+    "orig/seed-1/correlation/test.npz",
+    "root-16/seed-1/nin_iter_3.caffemodel",
+    "root-16/seed-1/correlation/scores.csv",
     "times.json",
     "results.csv",
 )
@@ -147,7 +162,7 @@ TOLD = [name for name in RESULTS if not name.endswith((".prototxt", "results.csv
 @pytest.mark.parametrize("damage", [cut, zeroed, of_other_content, Path.unlink])
 def test_what_was_damaged_is_named_and_made_again(
     tmp_path: Path,
-    settings: reproduce.Settings,
+    settings: Settings,
     unbroken: Run,
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[Path], None],
@@ -155,69 +170,168 @@ def test_what_was_damaged_is_named_and_made_again(
     out = shutil.copytree(unbroken[0], tmp_path / "out")
     for name in RESULTS:
         damage(out / name)
-    found = reproduce.Experiment(settings, out).run(Stop())
-    assert [replace(result, time_ms=1) for result in found[1:]] == [
-        replace(result, time_ms=1) for result in unbroken[1][1:]
-    ]
+    found = experiment(settings, out).run(Stop())
+    assert [untimed(result) for result in found] == [untimed(result) for result in unbroken[1]]
     for name in TOLD if damage is not Path.unlink else ():
         assert any(message.startswith(str(out / name.removesuffix("/data.mdb"))) for message in caplog.messages), name
-    for name in ("orig/train_val.prototxt", "orig/solver.prototxt"):
+    for name in ("orig/seed-1/train_val.prototxt", "orig/seed-1/solver.prototxt"):
         assert (out / name).read_text() == (unbroken[0] / name).read_text().replace(str(unbroken[0]), str(out)), name
 
 
-def test_a_folder_where_a_result_should_be_is_one_line(
-    tmp_path: Path, settings: reproduce.Settings, unbroken: Run
-) -> None:
+def test_a_folder_where_a_result_should_be_is_one_line(tmp_path: Path, settings: Settings, unbroken: Run) -> None:
     out = shutil.copytree(unbroken[0], tmp_path / "out")
     (out / "times.json").unlink()
     (out / "times.json").mkdir()
     with pytest.raises(RootgenError, match=r"times\.json: cannot write: Is a directory"):
-        reproduce.Experiment(settings, out).run(Stop())
+        experiment(settings, out).run(Stop())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"arch": "nin"}'])
 def test_without_its_settings_nobody_knows_what_a_folder_holds(
-    tmp_path: Path, settings: reproduce.Settings, content: str
+    tmp_path: Path, settings: Settings, content: str
 ) -> None:
-    reproduce.Experiment(settings, tmp_path / "out").make_data()
+    experiment(settings, tmp_path / "out").prepare()
     (tmp_path / "out/settings.json").write_text(content)
     with pytest.raises(RootgenError, match=r"settings\.json: .*nobody knows what the folder holds: give another --out"):
-        reproduce.Experiment(settings, tmp_path / "out")
+        experiment(settings, tmp_path / "out")
 
 
 @pytest.mark.torch
-def test_two_do_not_work_in_one_folder(tmp_path: Path, settings: reproduce.Settings, unbroken: Run) -> None:
-    out = shutil.copytree(unbroken[0], tmp_path / "out")
-    (out / "times.json").unlink()
-    second: list[str] = []
+def test_two_share_a_folder_and_nothing_is_done_or_counted_twice(
+    tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    second: list[list[results.RunResult]] = []
+    trained: list[str] = []
 
     def meanwhile(what: str, done: int, total: int) -> None:
-        if what == "time" and not second:
-            with pytest.raises(RootgenError) as refused:
-                reproduce.Experiment(settings, out).run(Stop())
-            second.append(str(refused.value))
+        if what.startswith("train ") and "images" not in what and done == 1:
+            trained.append(what)
+        if what == "train Orig. seed 1" and not second:
+            second.append([])
+            second[0] += experiment(settings, out, meanwhile).run(Stop())
 
-    reproduce.Experiment(settings, out, meanwhile).run(Stop())
-    assert second[0].startswith(f"{out}: process {os.getpid()} on ")
-    assert not (out / ".lock").exists()
+    found = experiment(settings, out, meanwhile).run(Stop())
+    assert trained == ["train Orig. seed 1", "train root-16 seed 1"]
+    told = [message for message in caplog.messages if "passed over" in message]
+    assert told
+    assert all(
+        message.startswith(f"Orig. seed 1: passed over: {out / 'orig/seed-1'}: process {os.getpid()} on ")
+        for message in told
+    )
+    assert [result.model for result in second[0]] == ["root-16"]
+    assert np.isnan(second[0][0].time_ms)  # times are for whoever is last
+    assert np.isnan(second[0][0].control_score)  # as Orig. was not trained yet
+    assert [(result.model, result.seed) for result in found] == [("Orig.", 1), ("root-16", 1)]
+    assert [(result.model, result.seed) for result in results.load(out / "results.csv")] == [
+        ("Orig.", 1),
+        ("root-16", 1),
+    ]
+    assert found[1].time_ms > 0
+    assert found[1].control_score == pytest.approx(1, abs=0.2)
+    assert not list(out.rglob("*.lock"))
+
+
+@pytest.mark.torch
+def test_more_seeds_go_into_the_same_folder(tmp_path: Path, settings: Settings, unbroken: Run) -> None:
+    out = shutil.copytree(unbroken[0], tmp_path / "out")
+    found = experiment(settings, out, seeds=(2,)).run(Stop())
+    assert [(result.model, result.seed) for result in found] == [
+        ("Orig.", 1),
+        ("Orig.", 2),
+        ("root-16", 1),
+        ("root-16", 2),
+    ]
+    assert found[0].accuracy == unbroken[1][0].accuracy
+    solver = prototxt.read(out / "root-16/seed-2/solver.prototxt", schema.SolverParameter)
+    assert solver.random_seed == 2
+    weights = [(out / f"root-16/seed-{seed}/nin_iter_3.caffemodel").read_bytes() for seed in (1, 2)]
+    assert weights[0] != weights[1]
+    with (out / "plots/nin.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "measured"]
+    assert [(row["model"], row["n"]) for row in rows] == [("Orig.", "2"), ("root-16", "2")]
+    for result in found:
+        assert result.iterations == 3
+        assert result.loss > 0
+        assert result.train_seconds > 0
+        assert "torch" in result.versions or "caffe" in result.versions
+
+
+@pytest.mark.torch
+def test_minutes_end_a_run_as_an_interrupt_does(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["reproduce", "nin", "--out", str(out), "--data", "fashion-mnist", "--source", str(settings.source)]
+    words += ["--epochs", "400", "--batch-size", "8", "--rows", "root-16", "--minutes", "0.1"]
+    assert main(words) == 130
+    error = capsys.readouterr().err
+    assert "--minutes 0.1 are over" in error
+    assert f"{out}: stopped; the same command goes on from here" in error
+    made = sorted((out / "root-16/seed-1").glob("nin_iter_*.solverstate"))
+    assert 1 <= len(made) <= run.KEPT_SNAPSHOTS
+    assert not (out / "results.csv").exists()
+
+
+def test_rows_are_named_or_globs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arch = tables.architecture("nin")
+    assert reproduce.rows_of(arch, ["tree-8", "Orig.", "column-8"]) == ("Orig.", "column-8", "tree-8")
+    assert reproduce.rows_of(arch, ["root-*", "root-8"]) == ("root-2", "root-4", "root-8", "root-16", "root-32")
+    for rows, hint in (("root-7", "did you mean 'root-"), ("orig", "did you mean 'Orig.'?"), ("x*", "known: Orig., ")):
+        assert main(["reproduce", "nin", "--rows", f"tree-2,{rows}", "--out", str(tmp_path / "new")]) == 2
+        error = capsys.readouterr().err
+        assert f"nin has no row '{rows}' ({hint}" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("seeds", ["1..", "..2", "3..1", "0", "1,,2", "", "a", "1..99999", "-1"])
+def test_seeds_that_are_none(capsys: pytest.CaptureFixture[str], seeds: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["reproduce", "nin", f"--seeds={seeds}"])
+    assert stopped.value.code == 2
+    assert f"'{seeds}' is no seeds, from 1: such as 3, 1..5 or 1,2,7" in capsys.readouterr().err
+
+
+def test_a_folder_of_an_earlier_release_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "settings.json").write_text(json.dumps({"arch": "nin", "seed": 3}))
+    with pytest.raises(RootgenError, match=r"settings\.json: is of an earlier release's run, of seed 3 alone"):
+        experiment(Settings(), tmp_path)
+
+
+def test_what_a_table_says_of_replicates(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from rootgen.cli.commands import reproduce as command
+
+    found = [
+        results.RunResult("nin", model, "cifar10", 9, 2, 9, 9, accuracy + shift, 2.0, "CPU", "torch", seed=seed)
+        for model, accuracy in (("Orig.", 0.81), ("root-8", 0.8095), ("column-8", 0.79))
+        for seed, shift in ((1, 0.001), (2, -0.001), (3, 0.0))
+    ]
+    table = command._table(experiment(Settings(), tmp_path / "out"), results.replicates(found))
+    cells = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    assert [row["this run's"] for row in cells] == ["0.8100 ± 0.0010 (3)", "0.8095 ± 0.0010 (3)", "0.7900 ± 0.0010 (3)"]
+    assert [row["to Orig."] for row in cells] == ["-", "-0.0005, within", "-0.0200"]
+    assert [row["paper's accuracy"] for row in cells] == [".9211", ".9215", "0.9192*"]
+    assert "*: the author's thesis data" in str(table.title)
 
 
 def test_other_settings_and_other_folders_are_refused(
-    tmp_path: Path, settings: reproduce.Settings, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    reproduce.Experiment(settings, out)
-    reproduce.Experiment(reproduce.Settings(epochs=2), out)  # nothing is made yet
-    (out / ".data.x.partial").mkdir()  # what a kill leaves
-    reproduce.Experiment(settings, out).make_data()
+    experiment(settings, out)
+    experiment(Settings(epochs=2), out)  # nothing is made yet
+    (out / ".data.x.partial").mkdir(parents=True)  # what a kill leaves
+    experiment(settings, out).prepare()
     with pytest.raises(RootgenError, match=r"holds a run with .*epochs 1 .now 2."):
-        reproduce.Experiment(reproduce.Settings(epochs=2), out)
-    reproduce.Experiment(replace(settings, source="elsewhere", device="cpu"), out)
+        experiment(Settings(epochs=2), out)
+    experiment(replace(settings, source="elsewhere", device="cpu"), out)
     with pytest.raises(RootgenError, match="holds something else"):
-        reproduce.Experiment(settings, str(settings.source))
+        experiment(settings, str(settings.source))
     (out / "settings.json").write_text("{")
     with pytest.raises(RootgenError, match="not JSON"):
-        reproduce.Experiment(settings, out)
+        experiment(settings, out)
     for words, code, message in (
         (["resnet50"], 2, "'resnet50' cannot be reproduced yet"),
         (["nin", "--full", "--epochs", "3"], 2, "--full has its own schedule and takes no --epochs"),
@@ -271,7 +385,7 @@ def test_settings_of_the_command_line(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     default = command.settings(parser.parse_args(["nin"]))
-    assert default == reproduce.Settings()
+    assert default == Settings()
     full = command.settings(parser.parse_args(["nin", "--full"]))
     assert (full.dataset, full.epochs, full.images) == ("cifar10", None, 10_000)
     other = command.settings(parser.parse_args(["nin", "--full", "--data", "fashion-mnist", "--source", "x"]))

@@ -37,7 +37,7 @@ def test_cells_as_printed(arch, model):
     assert row.params_match, (row.counts.params, row.params_paper)
 
 
-@pytest.mark.parametrize(("arch", "model"), printed.author_figures())
+@pytest.mark.parametrize(("arch", "model"), [key for key, row in printed.author_figures().items() if row["flops"]])
 def test_whole_numbers_of_the_author(arch, model):
     row = printed.author_figures()[arch, model]
     counts = paper.counted(arch, model)
@@ -137,6 +137,34 @@ def test_tables_as_json(capsys):
         "params_paper": "9.67",
         "match": True,
     }
+
+
+def test_what_only_the_figures_show_says_where_it_is_from(capsys):
+    assert main(["tables"]) == 0
+    shown = capsys.readouterr().out
+    part = shown.partition("Figs. 5 and 2")[2].partition("\n\n")[0]
+    assert printed.AUTHOR in part.splitlines()[0]
+    lines = [line.split() for line in part.splitlines()[3:]]
+    assert [line[1] for line in lines if line[0] == "NiN"] == [
+        "Orig.",
+        *(f"{rule}-{n}" for rule in ("column", "tree") for n in (2, 4, 8, 16)),
+    ]
+    assert lines[0][2:4] == ["0.921125", "0.0013"]
+    assert [line[:3] + line[4:5] for line in lines[-3:]] == [
+        ["AlexNet", "Orig.", "0.5816", "0.8186"],
+        ["AlexNet", "column-1", "0.58196", "0.810339"],
+        ["AlexNet", "column-4", "0.5654", "0.8062"],
+    ]
+
+
+def test_the_authors_digits_are_all_there(capsys):
+    assert main(["tables", "--author", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == len(printed.author_figures()) == 35
+    assert {row["source"] for row in rows} == {printed.AUTHOR}
+    assert main(["tables", "--author", "alexnt"]) == 2
+    assert "the author's data has no 'alexnt' (did you mean 'alexnet'?)" in capsys.readouterr().err
+    assert main(["tables", "--author", "--check"]) == 2
 
 
 def test_tables_of_an_architecture_without_results(capsys):

@@ -5,34 +5,60 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import re
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rootgen.paper.experiment import Experiment, Settings
-    from rootgen.paper.results import RunResult
+    from rootgen.engine.train import Stop
+    from rootgen.paper.experiment import Experiment
+    from rootgen.paper.results import Replicates
+    from rootgen.paper.run import Settings
     from rootgen.text import Table
 
 log = logging.getLogger("rootgen")
+MOST_SEEDS = 1000
 HELP = (
-    "Train an architecture and its root variants, correlate their filters, time them and draw the figures. "
-    "By default a short run on embedded images; a run that was interrupted goes on when it is started again."
+    "Train an architecture and its variants, correlate their filters, time them and draw the figures. By default a "
+    "short run on embedded images; what was interrupted goes on when it is started again, and several processes may "
+    "share the folder."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive_float
     from rootgen.cli.output import add_format_arguments
 
     parser.add_argument("arch", metavar="ARCH", help="architecture: nin")
     parser.add_argument("-o", "--out", metavar="DIR", help="where everything goes (default: out/ARCH)")
+    parser.add_argument(
+        "--rows",
+        metavar="ROW,...",
+        help="rows of the architecture's table, * for any letters: 'Orig.,root-*,column-8' (default: "
+        "Orig.,root-4,root-8,root-16)",
+    )
+    parser.add_argument(
+        "--seeds",
+        "--seed",
+        type=_seeds,
+        metavar="N|N..M|N,...",
+        help="of weights and order: a run of every row for each (default: 1)",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=positive_float,
+        metavar="M",
+        help="stop after M minutes, as Ctrl-C does; the same command goes on from there",
+    )
     parser.add_argument("--full", action="store_true", help="the paper's schedule, on CIFAR-10 unless --data says else")
     parser.add_argument("--data", metavar="NAME", help="image set, as rootgen data knows them")
     parser.add_argument("--source", metavar="PATH", help="folder or archive of the image set")
     parser.add_argument("--epochs", type=_epochs, metavar="N", help="of a short run (default: 2)")
     add_batch_size(parser, help="of a short run (default: 64)")
-    parser.add_argument("--seed", type=positive, metavar="N", help="of weights and order (default: 1)")
     add_format_arguments(parser, out=False)
     add_engine_arguments(parser)
 
@@ -42,16 +68,26 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.cli.output import answer, write_out
     from rootgen.cli.progress_bars import bars
     from rootgen.engine.train import Stop, signals
-    from rootgen.paper.experiment import Experiment
+    from rootgen.paper.experiment import ROWS, SEEDS, Experiment
+    from rootgen.paper.results import replicates
 
     limit_threads(args.threads)
     begin = time.perf_counter()
-    experiment = Experiment(settings(args), args.out or Path("out") / args.arch)
+    experiment = Experiment(
+        settings(args),
+        args.out or Path("out") / args.arch,
+        rows=ROWS if args.rows is None else [row.strip() for row in args.rows.split(",")],
+        seeds=args.seeds or SEEDS,
+    )
     stop = Stop()
     stop.at_once = True  # but for training, which ends its iteration and writes a snapshot
-    with bars() as experiment.report, signals(stop):
-        found = experiment.run(stop)
-    write_out(answer(args.format, [_table(experiment, found)], _rows(experiment, found)), None)
+    try:
+        with bars() as experiment.report, signals(stop), _limit(args.minutes, stop):
+            found = replicates(experiment.run(stop))
+    except KeyboardInterrupt:
+        log.warning("%s: stopped; the same command goes on from here", experiment.out)
+        raise
+    write_out(answer(args.format, [_table(experiment, found)], _records(experiment, found)), None)
     if args.format == "table":
         write_out(f"\n{_places(experiment)}\n", None)
     else:
@@ -60,15 +96,34 @@ def run(args: argparse.Namespace) -> None:
     log.info("done in %d:%02d", minutes, seconds)
 
 
+@contextmanager
+def _limit(minutes: float | None, stop: Stop) -> Iterator[None]:
+    """Ask `stop` after so many minutes, as an interrupt would; never where they are None."""
+
+    def over(number: int, frame: object) -> None:
+        log.warning("--minutes %g are over", minutes)
+        stop(number, frame)
+
+    if minutes is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def settings(args: argparse.Namespace) -> Settings:
     """The experiment that the options ask for."""
     from rootgen.cli import UsageError
-    from rootgen.paper.experiment import Settings
+    from rootgen.paper.run import Settings
 
     asked = {
         "source": args.source and str(Path(args.source).resolve()),
         "dataset": args.data,
-        "seed": args.seed,
         "epochs": args.epochs,
         "batch_size": args.batch_size,
     }
@@ -81,55 +136,99 @@ def settings(args: argparse.Namespace) -> Settings:
     return Settings(arch=args.arch, engine=args.engine, device=args.device, **chosen)
 
 
-def _rows(experiment: Experiment, found: list[RunResult]) -> list[dict[str, Any]]:
-    """A row per model: what it costs, how well it does, what its filters show."""
-    from rootgen.paper.tables import reported
+def _records(experiment: Experiment, found: list[Replicates]) -> list[dict[str, Any]]:
+    """A row of the table each: what it costs, how well it does (means over the seeds), what its filters show."""
+    from rootgen.paper import results
 
-    paper = reported(experiment.arch.name)
-    return [
-        {
-            "model": result.model,
-            "params": result.params,
-            "macs": result.macs,
-            "accuracy_paper": paper[result.model]["accuracy"],
-            "accuracy": result.accuracy,
-            "time_ms": result.time_ms,
-            "block_score": result.block_score,
-            "control_score": result.control_score,
-        }
-        for result in found
-    ]
+    base = results.original(found)
+    records = []
+    for row in found:
+        paper, source = _reported(experiment.arch.name, row.model)
+        difference, within = (None, None) if base is None else results.difference(row, base)
+        records.append(
+            {
+                "model": row.model,
+                "params": row.runs[0].params,
+                "macs": row.runs[0].macs,
+                "accuracy_paper": paper,
+                "accuracy": row.accuracy,
+                "time_ms": row.time_ms,
+                "block_score": row.mean("block_score"),
+                "control_score": row.mean("control_score"),
+                "source_paper": source,
+                "runs": len(row.runs),
+                "deviation": row.deviation,
+                "difference": difference,
+                "within_deviation": within,
+            }
+        )
+    return records
 
 
-def _table(experiment: Experiment, found: list[RunResult]) -> Table:
+def _reported(arch: str, model: str) -> tuple[str | None, str | None]:
+    """The accuracy that is reported for a row, and where: the paper's table, else the author's data."""
+    from rootgen.generator.architectures import architecture
+    from rootgen.paper import tables
+
+    cells = tables.reported(arch).get(model)
+    if cells:
+        return cells["accuracy"], architecture(arch).results
+    digits = tables.author_figures().get((arch, model))
+    return (digits["top1"], tables.AUTHOR) if digits else (None, None)
+
+
+def _table(experiment: Experiment, found: list[Replicates]) -> Table:
     """The same for people."""
+    from rootgen.paper import results, tables
     from rootgen.text import Table
 
-    header = ("model", "params", "MACs", "paper's accuracy", "this run's", "time", "block score", "Orig.'s score")
+    header = ["model", "params", "MACs", "paper's accuracy", "this run's", "time", "block score", "Orig.'s score"]
+    records = _records(experiment, found)
+    several = any(row["runs"] > 1 for row in records)
+    base = results.original(found) or found[0]
     rows = [
         (
             row["model"],
             f"{row['params']:,}",
             f"{row['macs'] / 1e6:.1f}M",
-            row["accuracy_paper"],
-            f"{row['accuracy']:.4f}",
-            f"{row['time_ms'] / found[0].time_ms:.2f}",
+            f"{row['accuracy_paper'] or '-'}{'*' * (row['source_paper'] == tables.AUTHOR)}",
+            _accuracy(row, several),
+            *([_difference(row)] if several else []),
+            _score(row["time_ms"] / base.time_ms),
             _score(row["block_score"]),
             _score(row["control_score"]),
         )
-        for row in _rows(experiment, found)
+        for row in records
     ]
-    first = found[0]
+    if several:
+        header.insert(5, "to Orig.")
+    first = found[0].runs[0]
     ran = f"{first.dataset}, {first.epochs:.1f} epochs, {first.engine} on {first.device}"
-    notes = "the paper's accuracies are on CIFAR-10; time is forward, relative to Orig."
+    notes = f"the paper's accuracies are on CIFAR-10; time is forward, relative to {base.model}"
+    if any(row["source_paper"] == tables.AUTHOR for row in records):
+        notes += f"; *: {tables.AUTHOR}"
+    if several:
+        notes += "; ± one standard deviation over (n) seeds, within: no more than the larger of the two"
     return Table(header, rows, f"{experiment.arch.title}: {ran}; {notes}")
+
+
+def _accuracy(row: dict[str, Any], several: bool) -> str:
+    """The mean accuracy, where there are replicates with its spread and their number."""
+    spread = "" if math.isnan(row["deviation"]) else f" ± {row['deviation']:.4f}"
+    return f"{row['accuracy']:.4f}{spread}" + (f" ({row['runs']})" if several else "")
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["difference"] is None or row["model"] == "Orig.":
+        return "-"
+    return f"{row['difference']:+.4f}" + (", within" if row["within_deviation"] else "")
 
 
 def _places(experiment: Experiment) -> str:
     """Where the files lie."""
     lines = [
         f"figures:      {experiment.out / 'plots' / experiment.arch.name}.png, .pdf, .svg",
-        *(f"correlation:  {model.folder / 'correlation' / 'test'}" for model in experiment.models),
+        f"correlation:  {experiment.out}/ROW/seed-N/correlation/test",
         f"results:      {experiment.results}",
     ]
     return "\n".join(lines)
@@ -147,3 +246,15 @@ def _epochs(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of epochs")
     return value
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """The seeds that `1..5`, `1,2,7` or `3` name."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", part.strip(), re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last or last - first >= MOST_SEEDS:
+            raise argparse.ArgumentTypeError(f"'{text}' is no seeds, from 1: such as 3, 1..5 or 1,2,7")
+        found += range(first, last + 1)
+    return tuple(dict.fromkeys(found))

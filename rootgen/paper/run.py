@@ -1,0 +1,277 @@
+"""One run of an experiment: one row of the paper's table with one seed, in a folder of its own.
+
+Every step leaves its result in the folder, whole or not at all, and is not done again; training goes on from its
+newest snapshot. A result that was damaged since is named, and its step done again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rootgen import correlation
+from rootgen.correlation import block_score
+from rootgen.engine import machine, train
+from rootgen.engine.train_log import is_log, log_rows
+from rootgen.engine.trainer import snapshots
+from rootgen.errors import RootgenError
+from rootgen.files import write_text
+from rootgen.generator import render
+from rootgen.generator.architectures import ORIGINAL_ROW, architecture, row_folder
+from rootgen.grouping import Plan
+from rootgen.net import cost
+from rootgen.net.load import load
+from rootgen.paper import results, run_folder
+from rootgen.proto import prototxt, schema
+
+if TYPE_CHECKING:
+    from rootgen.engine.api import StepResult, Trainer
+    from rootgen.progress import Report
+
+PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
+# Caffe's BatchNorm averages its statistics over about 1000 iterations, far more than a short run has.
+SHORT_AVERAGE = 0.9
+SNAPSHOTS_EVERY = 50  # iterations of a short run; minutes on a CPU
+KEPT_SNAPSHOTS = 2  # of a short run: the newest, and one should that be damaged
+TIMED_BATCH = 32
+
+log = logging.getLogger("rootgen")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an experiment is made of; a folder holds results of one set of these, of any rows and seeds.
+
+    epochs: passes over the training images; None takes the paper's schedule (and its batch size and rate).
+    images: of each set, for the correlation.
+    """
+
+    arch: str = "nin"
+    dataset: str = "fashion-mnist-sample"
+    source: str | None = None
+    epochs: float | None = 2.0
+    batch_size: int = 64
+    base_lr: float = 0.05
+    images: int = 1000
+    engine: str = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row with one seed, its folder, and the folder of the experiment's data."""
+
+    settings: Settings
+    row: str
+    seed: int
+    out: Path
+    data: Path
+    report: Report | None = None
+
+    def __str__(self) -> str:
+        return f"{self.row} seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return self.out / row_folder(self.row) / f"seed-{self.seed}"
+
+    @property
+    def train_val(self) -> Path:
+        return self.folder / "train_val.prototxt"
+
+    @property
+    def solver(self) -> Path:
+        return self.folder / "solver.prototxt"
+
+    @property
+    def deploy(self) -> Path:
+        return self.folder / "deploy.prototxt"
+
+    @property
+    def correlation(self) -> Path:
+        return self.folder / "correlation"
+
+    @property
+    def trained(self) -> Path:
+        """Written when the training is done: which file the model is, and how well it does."""
+        return self.folder / "trained.json"
+
+    def emit(self) -> None:
+        """Nets and solver; paths in them are seen from the working folder, as in Caffe."""
+        train_val, solver = self._options()
+        arch, plan = architecture(self.settings.arch), Plan.named(self.row)
+        own = replace(solver, net=str(self.train_val), snapshot_prefix=str(self.folder / arch.name))
+        _write_if_new(self.train_val, render.net(arch, plan, train_val))
+        _write_if_new(self.solver, render.solver(arch, plan, own))
+        deploy = render.NetOptions(phase="deploy", batch_size=TIMED_BATCH)
+        _write_if_new(self.deploy, render.net(arch, plan, deploy))
+
+    def _options(self) -> tuple[render.NetOptions, render.SolverOptions]:
+        """What the net and the solver depend on: the paper's schedule, or that of a short run."""
+        settings, (train_images, test_images) = self.settings, run_folder.counts(self.data)
+        net = render.NetOptions(data=str(self.data))
+        solver = render.SolverOptions(train_images=train_images, test_images=test_images, random_seed=self.seed)
+        if settings.epochs is None:
+            return net, solver
+        iterations = max(1, round(settings.epochs * train_images / settings.batch_size))
+        return (
+            replace(net, batch_size=settings.batch_size, moving_average_fraction=SHORT_AVERAGE),
+            replace(
+                solver,
+                batch_size=settings.batch_size,
+                base_lr=settings.base_lr,
+                epochs=settings.epochs,
+                snapshot=min(SNAPSHOTS_EVERY, iterations),
+            ),
+        )
+
+    def train(self, stop: train.Stop) -> None:
+        """Train from the newest snapshot, if there is one; KeyboardInterrupt where `stop` ended it."""
+        from rootgen.engine import open_trainer
+
+        if run_folder.is_done(f"testing {self}", self.trained, lambda: run_folder.trained(self.trained)):
+            return
+        trainer = open_trainer(self.solver, engine=self.settings.engine, device=self.settings.device)
+        _set_aside_a_damaged_log(Path(f"{trainer.solver.snapshot_prefix}_log.csv"))
+        try:
+            train.restore_newest(trainer)
+        except RootgenError as error:
+            log.warning("%s: %s; training it anew", self, error)
+        watcher = _Watcher(self, trainer.solver)
+        stop.at_once = False
+        try:
+            outcome = train.run(trainer, watcher=watcher, stop=stop)
+        finally:
+            stop.at_once = True
+        if outcome.stopped:
+            raise KeyboardInterrupt
+        tested = outcome.tests if trainer.iteration % trainer.solver.test_interval == 0 else []
+        self._write_trained(trainer, (tested or trainer.test(watcher.testing))[0])
+
+    def _write_trained(self, trainer: Trainer, tested: dict[str, float]) -> None:
+        prefix = trainer.solver.snapshot_prefix
+        told = {
+            "model": f"{Path(prefix).name}_iter_{trainer.iteration}.caffemodel",
+            "accuracy": tested["accuracy"],
+            "loss": tested.get("loss"),
+            "iterations": trainer.iteration,
+            "seconds": max((row["seconds"] or 0.0 for row in log_rows(f"{prefix}_log.csv")), default=None),
+            "engine": trainer.engine,
+            "device": trainer.device,
+            "versions": machine.versions(trainer.engine),
+            "commit": machine.commit(),
+        }
+        write_text(self.trained, json.dumps(told, indent=2) + "\n")
+        log.info("%s: accuracy %.4f after %d iterations", self, tested["accuracy"], trainer.iteration)
+
+    def correlate(self) -> None:
+        """Correlation of PAIR on test and training images, in correlation/."""
+        if run_folder.is_done(f"correlating {self}", self.correlation / "scores.csv", self._check_correlation):
+            return
+        trained = run_folder.trained(self.trained)
+        options = correlation.CorrelationOptions(
+            data=[str(self.data / name) for name in (render.TEST_LMDB, render.TRAIN_LMDB)],
+            pairs=[PAIR],
+            images=self.settings.images,
+            engine=trained.engine,
+            device=self.settings.device,
+        )
+        correlation.run(trained.model, self.correlation, options, self.report)
+
+    def _check_correlation(self) -> None:
+        """RootgenError at what is damaged."""
+        for images in ("train", "test"):
+            run_folder.matrix(self.correlation, images, PAIR)
+        run_folder.score(self.correlation, PAIR)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, and their results whole."""
+        try:
+            run_folder.trained(self.trained)
+            self._check_correlation()
+        except RootgenError:
+            return False
+        return True
+
+    def result(self, time_ms: float) -> results.RunResult:
+        """A finished run's line of results.csv."""
+        trained = run_folder.trained(self.trained)
+        counted = cost.count(load(self.deploy))
+        train_images, test_images = run_folder.counts(self.data)
+        batch_size = load(self.train_val, "TRAIN").layers[0].param.data_param.batch_size
+        max_iter = prototxt.read(self.solver, schema.SolverParameter).max_iter
+        return results.RunResult(
+            architecture=self.settings.arch,
+            model=self.row,
+            dataset=self.settings.dataset,
+            images=test_images,
+            epochs=max_iter * batch_size / train_images,
+            params=counted.params,
+            macs=counted.macs,
+            accuracy=trained.accuracy,
+            time_ms=time_ms,
+            device=trained.device,
+            engine=trained.engine,
+            block_score=run_folder.score(self.correlation, PAIR),
+            control_score=self._control(),
+            seed=self.seed,
+            iterations=trained.iterations,
+            loss=trained.loss,
+            train_seconds=trained.seconds,
+            versions=trained.versions,
+            commit=trained.commit,
+        )
+
+    def _control(self) -> float:
+        """The score of PAIR in the original network of the same seed by this one's groups; nan without it."""
+        original = replace(self, row=ORIGINAL_ROW)
+        group = next(layer for layer in load(self.deploy).layers if layer.name == PAIR.split("-")[1])
+        try:
+            matrix = run_folder.matrix(original.correlation, "test", PAIR)
+        except RootgenError:
+            return results.NAN
+        return block_score(matrix, group.param.convolution_param.group)
+
+
+class _Watcher(train.Watcher):
+    """Tells a training's progress to a Report, and removes snapshots of a short run that newer ones replace."""
+
+    def __init__(self, run: Run, solver: schema.SolverParameter) -> None:
+        self.run, self.report, self.total = run, run.report, solver.max_iter
+        self.prefix = solver.snapshot_prefix
+
+    def stepped(self, result: StepResult) -> None:
+        if self.report:
+            self.report(f"train {self.run}", result.iteration + 1, self.total)
+
+    def testing(self, what: str, done: int, total: int) -> None:
+        if self.report:
+            self.report(f"{what} {self.run}", done, total)
+
+    def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in results[0].items())
+        log.info("train %s: iteration %d: test %s", self.run, iteration, shown)
+
+    def saved(self, model: Path, solver_state: Path) -> None:
+        if self.run.settings.epochs is None:
+            return
+        for _, state in snapshots(self.prefix)[KEPT_SNAPSHOTS:]:
+            state.unlink(missing_ok=True)  # first: without it nobody looks for the model
+            state.with_name(state.name.replace(".solverstate", ".caffemodel")).unlink(missing_ok=True)
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
+def _set_aside_a_damaged_log(path: Path) -> None:
+    """Rename what has the name of a training's log and is none any more."""
+    if path.exists() and not is_log(path):
+        aside = path.with_suffix(".damaged.csv")
+        log.warning("%s: no log of a training, or damaged; it is %s now", path, aside.name)
+        path.replace(aside)
