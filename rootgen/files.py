@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 import select
-import socket
 import stat
 import time
 from collections.abc import Container, Iterator
@@ -24,10 +22,6 @@ MAX_BYTES = 2**31 - 1  # what protobuf takes, and more than any other file that 
 MAX_NAME = 255  # bytes of a file's name, on every file system in use
 PIPE_WAIT_S = 5  # for somebody to open the other end of a pipe
 _ROOM = len(".previous.csv")  # that a suffix may take of a name made here
-
-
-class LockedError(RootgenError):
-    """Another process is at work on it."""
 
 
 def read_bytes(path: str | Path, *, most: int = MAX_BYTES, pipes: bool = False) -> bytes:
@@ -151,7 +145,7 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     if is_stream(path):
-        with _told(path):
+        with told(path):
             yield path
         return
     path = Path(os.path.realpath(path))
@@ -159,7 +153,7 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     holder = _holder(path)
     try:
         beside = holder.path / path.name
-        with _told(path):
+        with told(path):
             yield beside
             if beside.is_file():
                 _keep_mode(path, beside)
@@ -185,24 +179,6 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(file)
-
-
-@contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Be the only process that works on `what`, as long as the block runs; LockedError says which other one does.
-
-    The lock is the operating system's on the file `path`, which goes with the block; one that a killed process left
-    does not count. Where the folder's file system has no locks, a warning says so.
-    """
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock(path, what)
-    try:
-        yield
-    finally:
-        if file is not None:
-            path.unlink(missing_ok=True)
-            os.close(file)
 
 
 def check_writable(path: str | Path) -> None:
@@ -244,7 +220,7 @@ def locate(name: str, beside: Path | None, where: object = None) -> Path:
 
 def _holder(path: Path) -> scratch.Folder:
     """A new folder beside `path`, where what takes its place is made."""
-    with _told(path):
+    with told(path):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise RootgenError("is a socket or a device, and is not replaced", where=path, hint="choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -254,37 +230,6 @@ def _holder(path: Path) -> scratch.Folder:
 def _around(path: Path) -> tuple[str, str]:
     """Prefix and suffix of the names of folders beside `path` that hold what takes its place: also no more than 255."""
     return f".{os.fsdecode(os.fsencode(path.name)[:200])}.", ".partial"
-
-
-def _lock(path: Path, what: str) -> int | None:
-    """The open and locked file `path`, which says whose it is; None where there are no locks."""
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(file, 300, 0).decode(errors="replace").strip()
-            os.close(file)
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                who = holder or "another process"
-                raise LockedError(f"{who} is at work on it", where=what, hint="wait for it, or end it") from None
-            log.warning("%s: no locks here (%s): nothing else may work on it meanwhile", what, error.strerror)
-            path.unlink(missing_ok=True)
-            return None
-        if _is_at(file, path):  # not one that its last owner has just removed
-            os.ftruncate(file, 0)
-            since = time.strftime("%Y-%m-%d %H:%M:%S")
-            os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} (since {since})\n".encode(), 0)
-            return file
-        os.close(file)
-
-
-def _is_at(file: int, path: Path) -> bool:
-    """Whether the open `file` is what `path` names now."""
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _sync_all(path: Path) -> None:
@@ -305,7 +250,7 @@ def _keep_mode(path: Path, beside: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals (no room, no permission) into one clear line."""
     try:
         yield

@@ -17,7 +17,8 @@ import pytest
 
 from rootgen import scratch
 from rootgen.errors import RootgenError, printable
-from rootgen.files import check_writable, inside, locked, read_bytes, replacing, safe_name, write_bytes, write_text
+from rootgen.files import check_writable, inside, read_bytes, replacing, safe_name, write_bytes, write_text
+from rootgen.locks import locked
 
 
 def test_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:

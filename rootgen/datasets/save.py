@@ -19,7 +19,8 @@ import numpy as np
 from rootgen.datasets.catalogue import Dataset
 from rootgen.datasets.image_set import ImageSet, check_size
 from rootgen.errors import RootgenError
-from rootgen.files import locked, replacing, write_bytes
+from rootgen.files import replacing, write_bytes
+from rootgen.locks import locked
 from rootgen.progress import Report
 from rootgen.proto import schema
 from rootgen.proto.database import Writer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -22,10 +21,12 @@ from typing import Any
 from rootgen import errors
 from rootgen.engine.api import ENGINES, StepResult, Trainer
 from rootgen.engine.open import open_trainer
+from rootgen.engine.stop import Stop, signals
 from rootgen.engine.train_log import TrainLog, log_rows
 from rootgen.engine.trainer import DivergedError, restore_newest, snapshots
 from rootgen.errors import RootgenError
-from rootgen.files import check_writable, is_stream, locked
+from rootgen.files import check_writable, is_stream
+from rootgen.locks import locked
 from rootgen.text import Shown, Table
 
 __all__ = ["Stop", "TrainOutcome", "Watcher", "newest_snapshot", "restore_newest", "run", "signals", "train"]
@@ -88,38 +89,6 @@ class Watcher:
 
     def saved(self, model: Path, solver_state: Path) -> None:
         """A snapshot was written."""
-
-
-class Stop:
-    """A request to stop, as a signal handler makes it: at the end of the iteration, or at once.
-
-    The first one lets the current iteration end, the second raises KeyboardInterrupt, and so does the first
-    while `at_once` holds (in a test, which changes nothing).
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0
-        self.at_once = False
-
-    def __call__(self, number: int, _frame: object = None) -> None:
-        again, self.signal = bool(self.signal), number
-        if again or self.at_once:
-            raise KeyboardInterrupt
-        log.warning("%s: ending this iteration, then a snapshot (again: stop at once)", signal.Signals(number).name)
-
-
-@contextmanager
-def signals(stop: Stop) -> Iterator[None]:
-    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def train(

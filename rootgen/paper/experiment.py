@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from rootgen import datasets
 from rootgen.engine import timing
 from rootgen.errors import RootgenError, UnknownNameError
-from rootgen.files import LockedError, locked, write_text
+from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
+from rootgen.locks import LockedError, locked
 from rootgen.paper import plot, results, run_folder
 from rootgen.paper.run import Run, Settings
 

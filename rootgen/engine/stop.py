@@ -1,0 +1,42 @@
+"""How a training is asked to stop: by a signal, at the end of its iteration or at once."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger("rootgen")
+
+
+class Stop:
+    """A request to stop, as a signal handler makes it: at the end of the iteration, or at once.
+
+    The first one lets the current iteration end, the second raises KeyboardInterrupt, and so does the first
+    while `at_once` holds (in a test, which changes nothing).
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self.at_once = False
+
+    def __call__(self, number: int, _frame: object = None) -> None:
+        again, self.signal = bool(self.signal), number
+        if again or self.at_once:
+            raise KeyboardInterrupt
+        log.warning("%s: ending this iteration, then a snapshot (again: stop at once)", signal.Signals(number).name)
+
+
+@contextmanager
+def signals(stop: Stop) -> Iterator[None]:
+    """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
