@@ -132,6 +132,14 @@ def test_copies_are_whole_and_their_own(module, how, training):
     assert other.units[-2].blobs[0] is other.units[-3].blobs[0]  # still shared
 
 
+def test_the_engines_own_module_copies_too(path):
+    network = open_network(path, engine="torch")
+    other = copy.deepcopy(network.module)
+    wanted = network.forward(["prob"], {"data": images().numpy()})["prob"]
+    np.testing.assert_array_equal(other(images())["prob"].detach().numpy(), wanted)
+    pickle.dumps(network.module)
+
+
 def test_train_and_eval_switch_dropout_and_statistics(module):
     assert not module.training
     fixed = module(images())["prob"]

@@ -107,6 +107,14 @@ def test_stages_follow_the_data_and_not_the_order_of_running():
     assert groups(found.model) == {"stem": 1, "first": 4, "second": 4, "down": 2}
 
 
+def test_a_frozen_model_is_seen_too_and_stays_frozen(model):
+    model.eval().requires_grad_(False)
+    found = rootgen.torch.to_roots(model, root=8, example=X)
+    assert groups(found.model)["layer2.0.conv1"] == 4
+    assert not any(parameter.requires_grad for parameter in found.parameters())
+    assert not found.model.training
+
+
 def test_the_other_plans_and_layers_by_hand(model):
     assert groups(rootgen.torch.to_roots(model, tree=2, example=X).model)["layer3.0.conv2"] == 8
     assert groups(rootgen.torch.to_roots(model, column=4, example=X).model)["layer3.0.conv2"] == 4
