@@ -7,9 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from rootgen import paths
 from rootgen.caffe_build.prefix import import_path
+
+settings.register_profile("rootgen", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("rootgen")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

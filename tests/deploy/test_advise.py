@@ -30,7 +30,7 @@ def bearing(name, shares, saved):
     return Bearing(name, kept, tuple(saved))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 999), layers=st.integers(1, 4), part=st.floats(0.05, 1.0))
 def test_no_other_plan_keeps_more(seed, layers, part):
     random = np.random.default_rng(seed)

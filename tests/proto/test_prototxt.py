@@ -117,7 +117,7 @@ STYLES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(messages(schema.NetParameter) | messages(schema.SolverParameter), STYLES)
 def test_generated_messages_read_back(msg, style):
     text = text_format.MessageToString(msg, **style)

@@ -23,7 +23,7 @@ def test_hidden_blocks_are_found(group):
         assert cut[g * size[0] : (g + 1) * size[0], g * size[1] : (g + 1) * size[1]].all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     group=st.sampled_from([1, 2, 4]),
     seed=st.integers(0, 99),

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="MODEL", help="caffemodel or .h5 with the weights of NET")
     parser.add_argument("-o", "--out", metavar="FILE.onnx", required=True, help="- is stdout")
     parser.add_argument("--dynamic-batch", action="store_true", help="leave the number of images per batch open")
-    parser.add_argument("--batch-size", type=arguments.positive, metavar="N", help="images per batch (default: NET's)")
+    arguments.add_batch_size(parser, help="images per batch (default: NET's)")
     parser.add_argument("--input", metavar="CxHxW", help="size of the input images, whatever the net says")
     parser.add_argument(
         "--transform",
