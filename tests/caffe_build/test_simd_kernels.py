@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rootgen.caffe_build import series, source
+from rootgen.caffe_build import series
+from rootgen.caffe_build.tree import find_tree
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ CASES = 300
 def tree(caffe_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Caffe's tree with the series."""
     folder = tmp_path_factory.mktemp("simd")
-    found = source.find(caffe_tree)
+    found = find_tree(caffe_tree)
     series.copy_tree(found, folder)
     series.apply(series.wanted(vanilla=False), found, folder)
     return folder

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rootgen.caffe_build import series, source
+from rootgen.caffe_build import series
+from rootgen.caffe_build.tree import find_tree
 
 # What each CUDA compiles for, of all that the series knows; the last one as PTX too, for what comes later.
 ARCHITECTURES = {
@@ -44,7 +45,7 @@ def tree(caffe_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("cmake"):
         pytest.skip("no cmake")
     folder = tmp_path_factory.mktemp("stock")
-    found = source.find(caffe_tree)
+    found = find_tree(caffe_tree)
     series.copy_tree(found, folder)
     series.apply(series.wanted(vanilla=True), found, folder)
     return folder
