@@ -70,7 +70,7 @@ def score(net_path: str | Path, weights: str | Path | None, options: ScoreOption
         )
     with scratch.folder("rootgen-score-") as folder:
         path = folder / f"{Path(net_path).stem}.prototxt"
-        write_text(path, prototxt.format(param_of(net)))
+        write_text(path, prototxt.format(param_of(net)), durable=False)
         model = net_path if weights is None and is_binary(net_path) else weights
         network = open_network(
             path, phase="TEST", weights=model, engine=options.engine, device=options.device, batch=options.batch_size
@@ -126,7 +126,7 @@ def _scored(net: Net, network: Network, data: Layer, options: ScoreOptions, repo
     outputs = [blob for blob in net.outputs if blob not in data.tops]
     wanted = list(dict.fromkeys([*outputs, *([scores, labels] if scores else [])]))
     sums: dict[str, np.ndarray] = {blob: np.zeros(network.blobs[blob]) for blob in outputs}
-    right = dict.fromkeys(TOPS, 0)
+    right, counted = dict.fromkeys(TOPS, 0), 0
     with closing(Feed(data, "TEST", 0, batch_size=batch)) as feed:
         for number in range(iterations):
             inputs = feed.batch(number)
@@ -136,6 +136,7 @@ def _scored(net: Net, network: Network, data: Layer, options: ScoreOptions, repo
             if scores:
                 count = min(batch, images - number * batch)  # the last batch goes on with the first images
                 ranks = _ranks(found[scores][:count], found[labels][:count])
+                counted += len(ranks)
                 for k in right:
                     right[k] += int((ranks < k).sum())
             report("test", number + 1, iterations)
@@ -146,7 +147,7 @@ def _scored(net: Net, network: Network, data: Layer, options: ScoreOptions, repo
         images,
         iterations,
         {key: float(value) for blob, mean in means.items() for key, value in _named(blob, mean)},
-        {k: right[k] / images for k in TOPS if scores and k < classes},
+        {k: right[k] / counted for k in TOPS if counted and k < classes},
         network.engine,
         network.device,
     )
@@ -158,15 +159,20 @@ def _scores_and_labels(net: Net, network: Network) -> tuple[str, str]:
         if layer.type not in ("SoftmaxWithLoss", "Accuracy"):
             continue
         scores, labels = (network.blobs[blob] for blob in layer.bottoms[:2])
-        if math.prod(scores[1:]) == scores[1] and math.prod(labels) == scores[0]:
+        if len(scores) > 1 and math.prod(scores[1:]) == scores[1] and math.prod(labels) == scores[0]:
             return layer.bottoms[0], layer.bottoms[1]
     return "", ""
 
 
 def _ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes score at least as high as the true one, per image: Caffe counts a tie as wrong."""
-    flat = scores.reshape(len(scores), -1)
-    true = np.take_along_axis(flat, labels.reshape(-1, 1).astype(np.int64), 1)
+    """How many classes score at least as high as the true one, per image: Caffe counts a tie as wrong.
+
+    Images whose label is no class are left out: the net lets none pass but its ignore_label.
+    """
+    flat, classes = scores.reshape(len(scores), -1), labels.reshape(-1).astype(np.int64)
+    known = (classes >= 0) & (classes < flat.shape[1])
+    flat = flat[known]
+    true = np.take_along_axis(flat, classes[known, None], 1)
     return (flat >= true).sum(1) - 1
 
 

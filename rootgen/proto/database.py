@@ -42,15 +42,15 @@ class Database:
         self.size = self._pages.size  # records
         if not self.size:
             raise RootgenError("the database is empty", where=path, hint="make it again")
-        self.inode = _file(path).stat().st_ino
+        self.version = _version(path)
 
     @classmethod
     def at(cls, path: Path) -> Database:
         """The database in the folder `path`."""
         key = path.resolve()
         found = cls._open.get(key)
-        if found is not None and key.exists() and found.inode != _file(key).stat().st_ino:
-            found = None  # another database has taken its place
+        if found is not None and key.exists() and found.version != _version(key):
+            found = None  # it was written to, or another database has taken its place
         if found is None:
             found = cls._open[key] = cls(path)
         return found
@@ -74,6 +74,12 @@ class Database:
         """What to say of a database that cannot be read, or not to its end."""
         what = str(error) if isinstance(error, DamagedError) and error.cut else f"damaged database ({error})"
         return RootgenError(what, where=_file(self.path), hint="make it again")
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What changes with the content of an LMDB's file, and with the file."""
+    facts = _file(path).stat()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _file(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 
+import lmdb
 import numpy as np
 import pytest
 from engine_nets import write_database, write_mean
@@ -14,6 +15,7 @@ from rootgen.engine import open_network, weights
 from rootgen.errors import RootgenError
 from rootgen.net.load import load
 from rootgen.net.read import read
+from rootgen.proto import schema
 
 pytestmark = pytest.mark.torch
 
@@ -54,6 +56,15 @@ def trained(tmp_path):
     return path, tmp_path / "net.caffemodel"
 
 
+def relabel(folder, labels):
+    """Give the images of the LMDB in `folder` other labels."""
+    with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:
+        for (key, value), label in zip(list(transaction.cursor()), labels, strict=True):
+            datum = schema.Datum.FromString(value)
+            datum.label = int(label)
+            transaction.put(key, datum.SerializeToString())
+
+
 def test_top_k_is_over_every_image_once(trained):
     path, model = trained
     found = score(path, model, ScoreOptions(engine="torch", device="cpu"))
@@ -62,6 +73,22 @@ def test_top_k_is_over_every_image_once(trained):
     ranks = [int((row >= row[int(label)]).sum()) - 1 for row, label in zip(values["fc"], values["label"], strict=True)]
     assert (found.images, found.iterations) == (10, 3)
     assert found.top == {1: np.mean(np.array(ranks) < 1), 5: np.mean(np.array(ranks) < 5)}
+
+
+@pytest.mark.parametrize("ignored", [255, -1])
+def test_images_of_the_ignored_label_are_left_out_of_the_shares(trained, tmp_path, ignored):
+    path, model = trained
+    how = {"engine": "torch", "device": "cpu"}
+    labels = open_network(path, weights=model, batch=10, **how).forward(["fc"])["fc"].argmax(1)  # all of them right
+    labels[[0, 3]] = (labels[[0, 3]] + 1) % 7
+    labels[[1, 4, 9]] = ignored
+    text = path.read_text().replace('top: "loss"', f'top: "loss" loss_param {{ ignore_label: {ignored} }}')
+    text = text.replace('top: "per_class"', f'top: "per_class" accuracy_param {{ ignore_label: {ignored} }}')
+    path.write_text(text)
+    relabel(tmp_path / "test_lmdb", labels)
+    found = score(path, model, ScoreOptions(**how))
+    assert found.images == 10
+    assert found.top[1] == 5 / 7
 
 
 def test_a_caffemodel_is_scored_by_its_own_net(trained):

@@ -102,3 +102,15 @@ def test_any_damage_is_told_of(tmp_path: Path) -> None:
         except DamagedError:
             told += 1
     assert told > 100  # bytes of keys and values are not looked at here
+
+
+def test_a_database_that_was_written_to_is_opened_anew(tmp_path: Path) -> None:
+    """What `Database.at` keeps is the same object as long as the file is the same, and no longer."""
+    for label in (1, 2, 3):
+        with lmdb.open(str(tmp_path)) as environment, environment.begin(write=True) as transaction:
+            transaction.put(
+                b"0", schema.Datum(channels=1, height=1, width=1, data=b"x", label=label).SerializeToString()
+            )
+        found = Database.at(tmp_path)
+        assert next(found.read(0))[1].label == label
+        assert Database.at(tmp_path) is found
