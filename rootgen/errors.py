@@ -132,9 +132,13 @@ def above_zero(name: str, value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, Real):
         raise wrong_type(name, value, "a number")
-    if not 0 < float(value) < float("inf"):
-        raise RootgenError(f"{name} is {value}, but has to be a number above 0")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
+    if not 0 < number < float("inf"):
+        raise RootgenError(f"{name} is {number}, but has to be a number above 0")
+    return number
 
 
 def word(name: str, value: object, choices: Collection[str] = ()) -> str | None:

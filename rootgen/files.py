@@ -135,11 +135,12 @@ def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> No
 
 
 @contextmanager
-def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = True, over: bool = False) -> Iterator[Path]:
     """A path beside `path` to write a file or make a folder at; it takes `path`'s place if the block ends well.
 
     A file replaces what was there, a symbolic link stays and its target is replaced. A folder only takes a place
-    that is free or an empty folder. On any error, Ctrl-C included, what was begun is removed and `path` is as it was.
+    that is free or an empty folder, or with `over` that of a full one, which goes when the new one is there. On any
+    error, Ctrl-C included, what was begun is removed and `path` is as it was.
     That holds for a machine that loses power, too: the content is on the disk before it has the name, and the name
     before this returns. Not `durable`: for what is quickly made again, that wait is left out.
     """
@@ -159,11 +160,23 @@ def replacing(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
                 _keep_mode(path, beside)
             if durable:
                 _sync_all(beside)
-            beside.replace(path)
+            _put(beside, path, holder.path / scratch.KEPT if over else None)
             for folder in (path.parent, *(folder.parent for folder in made)) if durable else ():
                 sync(folder)
     finally:
         holder.remove()
+
+
+def _put(new: Path, path: Path, aside: Path | None) -> None:
+    """Rename `new` to `path`; a folder that is there goes `aside` for it, and comes back where that fails."""
+    try:
+        if aside is not None and path.is_dir():
+            path.rename(aside)
+        new.replace(path)
+    except BaseException:
+        if aside is not None and aside.is_dir() and not path.exists():
+            aside.rename(path)
+        raise
 
 
 def sync(path: Path) -> None:
@@ -182,7 +195,9 @@ def sync(path: Path) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Refuse a `path` that `replacing` could not write, before the long work it waits for; its folder is made."""
+    """Refuse a file `path` that `replacing` could not write, before the long work it waits for; its folder is made."""
+    if Path(path).is_dir():
+        raise RootgenError(f"cannot write: {os.strerror(errno.EISDIR)}", where=path, hint="choose another place")
     if not is_stream(Path(path)):
         _holder(Path(os.path.realpath(path))).remove()
 

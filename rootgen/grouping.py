@@ -29,11 +29,17 @@ class Plan:
     by_hand: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.kind, str):
+            raise wrong_type("kind", self.kind, "text")
         if self.kind not in KINDS:
             raise RootgenError(f"no plan '{self.kind}'", hint=did_you_mean(self.kind, KINDS))
-        _check_count(self.n, f"{self.kind} {self.n}")
-        for layer, group in self.by_hand:
-            _check_count(group, f"{layer}={group}")
+        _check_count(integer("n", self.n), f"{self.kind} {self.n}")
+        if not isinstance(self.by_hand, tuple):
+            raise wrong_type("by_hand", self.by_hand, "a tuple of (layer, groups); Plan.of takes a dict")
+        for pair in self.by_hand:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise wrong_type("an element of by_hand", pair, "a tuple (layer, groups)")
+            _check_count(integer(f"by_hand of '{pair[0]}'", pair[1]), f"{pair[0]}={pair[1]}")
 
     @classmethod
     def named(cls, name: str) -> Plan:

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -72,9 +73,13 @@ def run_command(name: str, words: Sequence[str], prog: str | None = None) -> int
         command.add_arguments(parser)
         args = parser.parse_args(words)
         _log_to_stderr()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill cleans up as Ctrl-C does
-        return int(command.run(args) or 0)
+        if threading.current_thread() is not threading.main_thread():
+            return int(command.run(args) or 0)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a plain kill cleans up as Ctrl-C does
+        try:
+            return int(command.run(args) or 0)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     return _exit_code(prog, call)
 
@@ -193,6 +198,7 @@ def _log_to_stderr() -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches and fonts are not the user's concern
+    warnings.filterwarnings("ignore", r"Image size \(\d+ pixels\) exceeds limit")  # Pillow's; we refuse such images
 
 
 class _OneLine(logging.Formatter):

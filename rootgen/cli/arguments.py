@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rootgen.cli import UsageError
 from rootgen.errors import RootgenError
 from rootgen.grouping import Plan, parse_by_hand
 from rootgen.net.graph import PHASES
@@ -137,6 +138,28 @@ def given(args: argparse.Namespace) -> dict[str, Shape]:
             raise RootgenError(f"--shape {word}: not of the form BLOB=AxBxC", hint="as in --shape pool5=1x256x7x7")
         found[name] = parse_shape(shape)
     return found
+
+
+def model_out(args: argparse.Namespace) -> str:
+    """Where the model of the net that is written goes: --weights-out, else beside --out.
+
+    UsageError where that is nowhere, would be one file with the net, or without --weights-out the model given.
+    """
+    if args.out not in (None, "-") and not Path(args.out).name:
+        raise UsageError(f"-o {args.out} is no file's name")
+    if args.weights_out:
+        model = str(args.weights_out)
+    elif args.out in (None, "-"):
+        raise UsageError("--weights needs a place for the model", hint="-o FILE.prototxt, or -w FILE.caffemodel")
+    else:
+        model = str(Path(args.out).with_suffix(".caffemodel"))
+        if os.path.realpath(model) == os.path.realpath(args.weights):
+            raise UsageError(
+                f"the new model would replace {args.weights}", hint="-w FILE.caffemodel says where it goes"
+            )
+    if args.out not in (None, "-") and os.path.realpath(model) == os.path.realpath(args.out):
+        raise UsageError(f"net and model would both be {model}", hint="say -w FILE.caffemodel")
+    return model
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,9 @@ def find_images(
     if data:
         names = {path: safe_name(_name(path)) for path in data}
         if len(set(names.values())) < len(names):
-            names = {path: safe_name(str(path).strip("./")) for path in data}
+            names = {}
+            for each in data:
+                names[each] = safe_name(str(each).strip("./"), names.values())
         return [ImageSource(name, Path(path), _settled(transform, model, mean)) for path, name in names.items()]
     if not layers:
         raise RootgenError(

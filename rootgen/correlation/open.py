@@ -108,7 +108,9 @@ def _batches(earlier: Any, later: Any) -> Iterator[tuple[np.ndarray, np.ndarray]
     if whole[0] != whole[1]:
         raise TypeError("earlier and later are an array and an iterable of batches: give two of one kind")
     if all(whole):
-        counts = [one.shape[0] if len(one.shape) else 0 for one in (earlier, later)]
+        if not all(len(one.shape) for one in (earlier, later)):
+            raise errors.RootgenError("a single number, not N x C x H x W")
+        counts = [one.shape[0] for one in (earlier, later)]
         if counts[0] != counts[1]:
             raise errors.RootgenError(f"{counts[0]} images of earlier, {counts[1]} of later")
         for start in range(0, max(counts[0], 1), BATCH):

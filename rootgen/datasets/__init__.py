@@ -6,6 +6,6 @@ uint8 of shape (channels, height, width) throughout.
 
 from rootgen.datasets.catalogue import DEFAULT_PAD, NAMES, Dataset, load
 from rootgen.datasets.image_set import ImageSet
-from rootgen.datasets.save import save
+from rootgen.datasets.save import lock_of, save
 
-__all__ = ["DEFAULT_PAD", "NAMES", "Dataset", "ImageSet", "load", "save"]
+__all__ = ["DEFAULT_PAD", "NAMES", "Dataset", "ImageSet", "load", "lock_of", "save"]

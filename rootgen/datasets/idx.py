@@ -71,6 +71,8 @@ def _unzipped(content: bytes, start: int, where: str | Path) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
             header = file.read(start)
+            if header[:2] != b"\0\0":  # no IDX file, whatever it would promise
+                return header
             promised = math.prod(struct.unpack(f">{start // 4 - 1}I", header[4:])) if len(header) == start else 0
             if promised > MAX_BYTES:
                 raise RootgenError(f"its header promises {promised} bytes (at most {MAX_BYTES})", where=where)

@@ -24,7 +24,6 @@ from rootgen.locks import locked
 from rootgen.progress import Report
 from rootgen.proto import schema
 from rootgen.proto.database import Writer
-from rootgen.scratch import KEPT
 
 BATCH = 500  # records written in one transaction
 CONTENT = {"train_lmdb", "test_lmdb", "mean.binaryproto", "labels.txt"}
@@ -140,12 +139,17 @@ def _enough_memory() -> Iterator[None]:
 @contextmanager
 def _replacing_folder(out: Path, force: bool) -> Iterator[Path]:
     """A folder to fill that becomes `out` if the block ends well."""
-    with locked(out.with_name(f".{out.name}.lock"), str(out)), replacing(out) as beside:
+    refuse_existing(out, force)
+    with locked(lock_of(out), str(out)), replacing(out, over=True) as beside:
         refuse_existing(out, force)
         yield beside
         refuse_existing(out, force)  # once more: who began at the same moment may be done already
-        if out.exists():  # out of the way only now, when the new folder is whole; it goes with the holder of `beside`
-            out.rename(beside.with_name(KEPT))
+
+
+def lock_of(out: Path) -> Path:
+    """The file whose lock whoever makes the data set `out` holds, by whichever of its names."""
+    real = Path(os.path.realpath(out))
+    return real.with_name(f".{real.name}.lock")
 
 
 def _size(shape: tuple[int, ...]) -> str:

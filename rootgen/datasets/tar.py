@@ -19,6 +19,7 @@ from rootgen.files import check_regular
 BLOCK = 512
 MAX_UNPACKED = 2**30  # bytes of a whole archive
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+MAX_NAME = 2**16  # bytes of a header that tells a long name
 FILE_TYPES = (b"0", b"\0")
 
 
@@ -43,7 +44,7 @@ def members(archive: Path, wanted: Callable[[str], bool], most: int) -> Iterator
 
 
 def _read(stream: Any, wanted: Callable[[str], bool], most: int) -> Iterator[tuple[str, bytes]]:
-    left = MAX_UNPACKED
+    left, long_name = MAX_UNPACKED, ""
     while True:
         header = stream.read(BLOCK)
         if len(header) < BLOCK:
@@ -51,11 +52,18 @@ def _read(stream: Any, wanted: Callable[[str], bool], most: int) -> Iterator[tup
         if not any(header):
             return
         name, size = _name_and_size(header)
+        kind = header[156:157]
         padded = -(-size // BLOCK) * BLOCK
         left -= BLOCK + padded
         if left < 0:
             raise ValueError(f"more than {MAX_UNPACKED // 2**20} MiB unpacked")
-        if header[156:157] in FILE_TYPES and wanted(name):
+        if kind in NAMES:
+            if size > MAX_NAME:
+                raise ValueError(f"a name of {size} bytes (at most {MAX_NAME})")
+            long_name = NAMES[kind](stream.read(padded)[:size]) or long_name
+            continue
+        name, long_name = long_name or name, ""
+        if kind in FILE_TYPES and wanted(name):
             if size > most:
                 raise ValueError(f"'{name}' has {size} bytes (at most {most})")
             content = stream.read(padded)
@@ -73,6 +81,28 @@ def _name_and_size(header: bytes) -> tuple[str, int]:
         raise ValueError("a header's checksum is wrong")
     name = header[:100].split(b"\0")[0].decode("utf-8", "replace")
     return name.rpartition("/")[2], _octal(header[124:136])
+
+
+def _gnu_name(content: bytes) -> str:
+    """The last part of the name that the next member has, in GNU's form."""
+    return content.split(b"\0")[0].decode("utf-8", "replace").rpartition("/")[2]
+
+
+def _pax_name(content: bytes) -> str:
+    """The last part of the name that the next member has, in records `LENGTH path=NAME`; "" where they tell none."""
+    at = 0
+    while at < len(content):
+        length = content[at : content.find(b" ", at)]
+        if not length.isdigit() or int(length) <= len(length):
+            raise ValueError("a damaged extended header")
+        key, _, value = content[at + len(length) + 1 : at + int(length)].rstrip(b"\n").partition(b"=")
+        if key == b"path":
+            return value.decode("utf-8", "replace").rpartition("/")[2]
+        at += int(length)
+    return ""
+
+
+NAMES: dict[bytes, Callable[[bytes], str]] = {b"L": _gnu_name, b"x": _pax_name}  # of the next member, if it is long
 
 
 def _octal(field: bytes) -> int:

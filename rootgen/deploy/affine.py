@@ -41,7 +41,7 @@ def affine_of(layer: Layer, blobs: Sequence[np.ndarray]) -> Affine | str:
     """The map of a layer in the TEST phase; in words why it has none, where it has none."""
     shape = layer.shapes.bottoms[0] if layer.shapes.bottoms else ()
     if len(shape) <= CHANNELS:
-        return "its shapes are not known"
+        return "its input has no axis of channels" if layer.shapes.known else "its shapes are not known"
     channels = shape[CHANNELS]
     if layer.type == "Dropout":
         return Affine.identity(channels)
@@ -71,7 +71,10 @@ def _statistics(layer: Layer, blobs: Sequence[np.ndarray]) -> Affine | str:
     mean, variance, weight = (np.asarray(blob, np.float64) for blob in blobs)
     if not weight.ravel()[0]:
         raise layer.error("its statistics were never run (their weight is 0)", "pass the trained model")
-    factor = 1 / np.sqrt(variance / weight + param.eps)
+    spread = variance / weight + param.eps
+    if not (spread > 0).all():
+        raise layer.error("has a variance below 0", "its model is damaged, or of another net")
+    factor = 1 / np.sqrt(spread)
     return Affine(factor, -mean / weight * factor)
 
 

@@ -23,8 +23,9 @@ from rootgen.net.read import from_param, is_binary, read
 from rootgen.progress import Report, silent
 from rootgen.proto import prototxt, schema
 from rootgen.text import shape_text
-from rootgen.transform.deploy import deploy
+from rootgen.transform.deploy import DeployOptions, deploy
 
+DEFAULT_K = 5
 LABELS = "labels.txt"  # as `rootgen data` writes it, beside the databases
 
 log = logging.getLogger("rootgen")
@@ -39,11 +40,12 @@ class ClassifyOptions:
     """
 
     net: str | Path | None = None
-    k: int = 5
+    k: int | None = None
     labels: str | Path | None = None
     mean: str | None = None
     resize: tuple[int, int] | None = None
     batch_size: int = 32
+    lenient: bool = False
     engine: str = "auto"
     device: str = "auto"
 
@@ -59,31 +61,31 @@ class Answer:
 def classify(
     model: str | Path, images: Sequence[str | Path], options: ClassifyOptions, report: Report = silent
 ) -> list[Answer]:
-    """The `options.k` likeliest classes of each image, in the order given."""
+    """The `options.k` likeliest classes of each image (None: DEFAULT_K, or all), in the order given."""
     source = options.net or model
-    text, data = _deploy_text(source)
-    deployed = deploy(text, source)
-    net = load_text(deployed.text, where=source)
+    text, data = _deploy_text(source, options.lenient)
+    deployed = deploy(text, source, DeployOptions(lenient=options.lenient))
+    net = load_text(deployed.text, where=source, lenient=options.lenient)
     output, blob = deployed.outputs[-1], _image_blob(net)
     classes = int(np.prod(net.blobs[output][1:]))
-    if not 1 <= options.k <= classes:
-        raise RootgenError(f"{options.k} classes asked for, but '{output}' has {classes}", where=source)
+    k = min(DEFAULT_K, classes) if options.k is None else options.k
+    if not 1 <= k <= classes:
+        raise RootgenError(f"{k} classes asked for, but '{output}' has {classes}", where=source)
     if data is None and options.mean is None:
         log.warning("%s: has no Data layer that says how images are prepared: no mean is subtracted (--mean)", source)
     names = _labels(options.labels, data, Path(model).parent, classes)
     prepare = _Preparation(net.blobs[blob], data, Path(model).parent, options)
     with scratch.folder("rootgen-classify-") as folder:
-        path = folder / f"{Path(model).stem}.prototxt"
-        write_text(path, deployed.text)
-        network = open_network(
-            path, weights=model, engine=options.engine, device=options.device, batch=options.batch_size
-        )
+        path = folder / "net.prototxt"
+        write_text(path, deployed.text, durable=False)
+        how: dict[str, Any] = {"engine": options.engine, "device": options.device, "lenient": options.lenient}
+        network = open_network(path, weights=model, batch=options.batch_size, **how)
         answers = []
         for start in range(0, len(images), options.batch_size):
             paths = images[start : start + options.batch_size]
             batch = np.stack([prepare(path) for path in paths])
             scores = network.forward([output], {blob: batch})[output].reshape(len(batch), -1)
-            answers += [_answer(str(path), row, names, options.k) for path, row in zip(paths, scores, strict=True)]
+            answers += [_answer(str(path), row, names, k) for path, row in zip(paths, scores, strict=True)]
             report("images", len(answers), len(images))
     return answers
 
@@ -93,19 +95,19 @@ def _answer(image: str, scores: np.ndarray, names: Sequence[str], k: int) -> Ans
     return Answer(image, tuple((int(i), names[i] if names else "", float(scores[i])) for i in best))
 
 
-def _deploy_text(path: str | Path) -> tuple[str, Layer | None]:
+def _deploy_text(path: str | Path, lenient: bool) -> tuple[str, Layer | None]:
     """A net as prototxt for `deploy`, and the Data layer that it has, if any."""
     if not is_binary(path):
         text = prototxt.read_source(path)
-        return text, _data_layer(read(path, "TEST")) or _train_data_layer(path)
+        return text, _data_layer(read(path, "TEST", lenient=lenient)) or _train_data_layer(path, lenient)
     net = read(path)
     message = param_of(net, without=("blobs", "include", "exclude", "phase"))  # a snapshot's layers are those of TRAIN
     return prototxt.format(message), _data_layer(from_param(message, "TEST", where=path))
 
 
-def _train_data_layer(path: str | Path) -> Layer | None:
+def _train_data_layer(path: str | Path, lenient: bool) -> Layer | None:
     with suppress(RootgenError):  # a deploy net has no TRAIN phase
-        return _data_layer(read(path, "TRAIN"))
+        return _data_layer(read(path, "TRAIN", lenient=lenient))
     return None
 
 
@@ -146,6 +148,10 @@ class _Preparation:
         param = data.param.transform_param if data is not None else schema.TransformationParameter()
         self.scale = float(param.scale)
         mean = _mean(param, beside, options.mean)
+        if mean.shape[0] not in (1, self.channels):
+            raise RootgenError(f"{mean.shape[0]} mean values for images of {self.channels} channels (1, or one each)")
+        if not np.isfinite(mean).all():
+            raise RootgenError("the mean holds what is no finite number")
         self.resize = options.resize
         if mean.ndim == 3 and mean.shape[1:] != (1, 1):
             if mean.shape[0] != self.channels or any(a < b for a, b in zip(mean.shape[1:], self.size, strict=True)):

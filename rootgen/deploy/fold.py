@@ -87,6 +87,10 @@ class _Folding:
         why = self._targets(maker, place, 0, targets)
         if why:
             return why
+        places = [target for target, _ in targets]
+        twice = [self.net.layers[target].name for target in places if places.count(target) > 1]
+        if twice:
+            return f"'{twice[0]}' is joined with itself"
         for target, start in targets:
             other = self.net.layers[target]
             blobs = into_outputs(other, self._blobs(other), found.part(start, outputs_of(other)))
@@ -210,6 +214,7 @@ class _Folding:
     def edited(self, text: str) -> str:
         """`text` without the layers that are gone, with what is renamed, and with the biases that are new."""
         fields = layer_fields(scan(text, self.net.source))
+        edit.check_removable(fields, self.net.source)
         edits: list[edit.Edit] = []
         for place, layer in enumerate(self.net.layers):
             if layer.index < 0:

@@ -30,13 +30,15 @@ TOPS = (1, 5)
 class ScoreOptions:
     """What to score on: `data` an LMDB or a folder with a test_lmdb (None: the net's own), how many batches, and how.
 
-    `iterations` None goes once through the data, each image counted once in top-1 and top-5.
+    `iterations` None goes once through the data, each image counted once in top-1 and top-5. `lenient` passes over
+    fields that Caffe 1.0 does not have.
     """
 
     data: str | Path | None = None
     iterations: int | None = None
     batch_size: int | None = None
     mean: str | Path | None = None
+    lenient: bool = False
     engine: str = "auto"
     device: str = "auto"
 
@@ -69,7 +71,7 @@ def score(net_path: str | Path, weights: str | Path | None, options: ScoreOption
             hint="pass the train_val net",
         )
     with scratch.folder("rootgen-score-") as folder:
-        path = folder / f"{Path(net_path).stem}.prototxt"
+        path = folder / "net.prototxt"
         write_text(path, prototxt.format(param_of(net)), durable=False)
         model = net_path if weights is None and is_binary(net_path) else weights
         network = open_network(
@@ -80,7 +82,7 @@ def score(net_path: str | Path, weights: str | Path | None, options: ScoreOption
 
 def _own_net(path: str | Path, options: ScoreOptions) -> Net:
     """The net of phase TEST, its files found, on the data that the options name."""
-    param = _message(path)
+    param = _message(path, options.lenient)
     beside = Path(path).parent
     for layer in param.layer:
         if layer.type == "Data":
@@ -88,9 +90,9 @@ def _own_net(path: str | Path, options: ScoreOptions) -> Net:
     return from_param(param, "TEST", where=path)
 
 
-def _message(path: str | Path) -> Any:
+def _message(path: str | Path, lenient: bool) -> Any:
     """A NetParameter without blobs, in today's form, with the layers of phase TEST."""
-    net = read(path, "TEST")
+    net = read(path, "TEST", lenient=lenient)
     # a snapshot's layers are those of TRAIN, and say so
     return param_of(net, without=("blobs", *(("include", "exclude", "phase") if is_binary(path) else ())))
 
@@ -173,7 +175,7 @@ def _ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     known = (classes >= 0) & (classes < flat.shape[1])
     flat = flat[known]
     true = np.take_along_axis(flat, classes[known, None], 1)
-    return (flat >= true).sum(1) - 1
+    return (~(flat < true)).sum(1) - 1  # what is no number beats whatever it is compared with
 
 
 def _named(blob: str, mean: np.ndarray) -> list[tuple[str, float]]:

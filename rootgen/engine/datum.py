@@ -7,8 +7,6 @@ for each image, whatever is used of it.
 from __future__ import annotations
 
 import io
-import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +37,15 @@ def image_of(datum: Any, param: Any, where: object) -> np.ndarray:
 
 def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
     """A JPEG or PNG as channels x height x width, in BGR order."""
-    Image = _pillow()  # noqa: N806
+    from PIL import Image
+
     if param.force_color and param.force_gray:
         raise RootgenError("both force_color and force_gray are set", where=where)
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content))  # of the pixels only the header is read yet
+        width, height = image.size
+        if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:  # Pillow itself would but warn
+            raise ValueError(f"{width} x {height} pixels, more than {Image.MAX_IMAGE_PIXELS}")
         if param.force_color or (image.mode not in ("L", "RGB") and not param.force_gray):
             image = image.convert("RGB")
         elif param.force_gray:
@@ -52,15 +54,6 @@ def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
     except Exception as error:  # damaged images fail in every possible way
         raise RootgenError(f"cannot decode an image: {error}", where=where, hint="write the database again") from error
     return pixels[None] if pixels.ndim == 2 else pixels[:, :, ::-1].transpose(2, 0, 1)
-
-
-@cache
-def _pillow() -> Any:
-    """Pillow's Image, which refuses instead of warning what has so many pixels that it might be meant to harm."""
-    from PIL import Image
-
-    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-    return Image
 
 
 class Transformer:

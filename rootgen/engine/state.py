@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,12 @@ def learned_net(state: State, path: str | Path) -> Path:
     So a folder that was copied is gone on from with its own model, not with that of the folder that it came from.
     """
     named = Path(state.learned_net)
-    beside = Path(path).parent / named.name
-    if state.learned_net and beside.is_file():
-        return beside
-    if named.is_file():
-        return named
+    with suppress(OSError):  # a name that no file can have
+        beside = Path(path).parent / named.name
+        if state.learned_net and beside.is_file():
+            return beside
+        if named.is_file():
+            return named
     raise RootgenError(
         f"its model '{state.learned_net}' is neither there nor beside it", where=path, hint="put the two side by side"
     )

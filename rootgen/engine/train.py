@@ -7,6 +7,7 @@ snapshot after. What a stop or a failure leaves behind is always enough to go on
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -126,9 +127,10 @@ def train(
         seed=errors.whole("seed", seed, 0),
         lenient=errors.flag("lenient", lenient),
     )
-    newest = newest_snapshot(trainer) if state == "auto" else state
-    if newest:
-        trainer.restore(newest)
+    if state == "auto":
+        restore_newest(trainer)
+    elif state:
+        trainer.restore(state)
     if files:
         trainer.load_weights(files)
     stop = Stop()
@@ -167,18 +169,24 @@ def run(
 @contextmanager
 def _alone(solver: Any, log_file: str | Path | None) -> Iterator[None]:
     """Be the only one that writes snapshots under the solver's prefix, and this log; refused where nobody could."""
-    places = []
+    places: dict[Path, str] = {}  # lock -> what it is on
     if solver.snapshot or solver.snapshot_after_train:
         _check_writable(solver.snapshot_prefix)
-        places.append(Path(solver.snapshot_prefix))
+        places[_lock_of(solver.snapshot_prefix)] = solver.snapshot_prefix
     log_path = Path(log_file or f"{solver.snapshot_prefix}_log.csv")
-    if not is_stream(log_path):
+    if not is_stream(log_path) and not log_path.is_dir():  # which the log refuses
         check_writable(log_path)
-        places.append(log_path)
+        places.setdefault(_lock_of(os.path.realpath(log_path)), str(log_path))
     with ExitStack() as locks:
-        for path in places:
-            locks.enter_context(locked(path.with_name(f".{path.name}.lock"), str(path)))
+        for path, what in places.items():
+            locks.enter_context(locked(path, what))
         yield
+
+
+def _lock_of(name: str) -> Path:
+    """The file whose lock whoever writes under `name` holds, by whichever name of its folder."""
+    folder, last = os.path.split(name)
+    return Path(os.path.realpath(folder)) / f".{last}.lock"
 
 
 class _Run:
@@ -226,7 +234,7 @@ class _Run:
         try:
             self._snapshot()
         except RootgenError:
-            folder = mkdtemp(prefix="rootgen-rescued-")
+            folder, own = mkdtemp(prefix="rootgen-rescued-"), self.solver.snapshot_prefix
             self.solver.snapshot_prefix = str(Path(folder) / self.trainer.engine)
             try:
                 self._snapshot()
@@ -234,6 +242,8 @@ class _Run:
                 shutil.rmtree(folder, ignore_errors=True)
                 log.warning("what was learned since the last snapshot is lost: %s", failure)
                 return
+            finally:
+                self.solver.snapshot_prefix = own
         log.warning("rescued: iteration %d is in %s", self.trainer.iteration, self.outcome.solver_state)
 
     def _test_due(self) -> bool:

@@ -145,7 +145,7 @@ class TrainLog:
                 reader = csv.DictReader(file)
                 if reader.fieldnames is None or list(reader.fieldnames) != self.columns:
                     return []
-                rows = [row for row in reader if None not in row and None not in row.values()]  # the last may be cut
+                rows = [row for row in reader if _values(row) is not None]  # the last may be cut
         except (OSError, UnicodeDecodeError, csv.Error):
             return []
         return [row for row in rows if row["iteration"].isdecimal() and int(row["iteration"]) < iteration]
@@ -156,7 +156,17 @@ def log_rows(path: str | Path) -> list[dict[str, Any]]:
     if not Path(path).is_file():
         return []
     with Path(path).open(encoding="utf-8", newline="") as file:
-        return [{name: _value(name, cell) for name, cell in row.items() if name} for row in csv.DictReader(file)]
+        return [row for row in map(_values, csv.DictReader(file)) if row is not None]
+
+
+def _values(row: dict[str, str]) -> dict[str, Any] | None:
+    """A row with its numbers as such; None of one that was cut short, as by a full disk."""
+    if None in row or None in row.values():
+        return None
+    try:
+        return {name: _value(name, cell) for name, cell in row.items()}
+    except ValueError:
+        return None
 
 
 def _value(name: str, cell: str | None) -> object:

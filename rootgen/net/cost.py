@@ -55,6 +55,11 @@ class LayerCost:
         """Whether the layer's shapes could be told."""
         return self.output is not None
 
+    def told(self, column: str) -> Any:
+        """What one of COLUMNS says: None of what is not known."""
+        counted = column not in ("params", "macs")
+        return getattr(self, column) if counted or self.known else None
+
 
 @dataclass(frozen=True, repr=False)
 class Cost(Shown):
@@ -103,8 +108,8 @@ class Cost(Shown):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A dict per layer, for pandas.DataFrame: name, type, group, output (or None), params, macs."""
-        return [{name: getattr(layer, name) for name in COLUMNS} for layer in self.layers]
+        """A dict per layer, for pandas.DataFrame: name, type, group, output, params, macs; None: not known."""
+        return [{name: layer.told(name) for name in COLUMNS} for layer in self.layers]
 
     def tables(self, every: bool = False) -> list[Table]:
         """Layers that cost something (or `every` one), stages of one output size, and totals."""

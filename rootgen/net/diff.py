@@ -57,7 +57,7 @@ class Diff(Shown):
                 "name": row.name,
                 "status": row.status,
                 **{
-                    f"{column}_{side}": None if layer is None else getattr(layer, column)
+                    f"{column}_{side}": None if layer is None else layer.told(column)
                     for column in _COLUMNS
                     for side, layer in (("before", row.before), ("after", row.after))
                 },

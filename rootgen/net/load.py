@@ -176,5 +176,4 @@ def _located(layer: Layer, beside: Path | None) -> Layer:
         place = locate(getattr(message, name), beside)
         if getattr(message, name) and place.exists():
             setattr(message, name, str(place))
-            break  # the images tell their size; the mean is asked only where they are not there
     return replace(layer, param=param)

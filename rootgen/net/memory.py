@@ -58,8 +58,9 @@ def activations(net: Net, batch: int) -> Memory:
             continue
         learns = _learns(layer, len(found.params)) or any(name in gradients for name in layer.bottoms)
         for name, shape in zip(layer.tops, found.tops, strict=True):
-            if name not in layer.bottoms:
-                data[name] = 0 if of(layer).shares_data else prod(shape)
+            if name not in data or name not in layer.bottoms:
+                shared = of(layer).shares_data and name not in layer.bottoms
+                data[name] = 0 if shared else prod(shape)
             if learns and name not in gradients:
                 gradients[name] = prod(shape) if layer.type == "Split" else data[name]
         readers.update(name for name in layer.bottoms if name in gradients and name not in layer.tops)

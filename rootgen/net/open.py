@@ -121,6 +121,9 @@ def _options(
     """The options of `load`, from arguments that may be anything."""
     if shapes is not None and not isinstance(shapes, Mapping):
         raise errors.wrong_type("shapes", shapes, "a dict of blob name to shape")
+    for name in shapes or {}:
+        if not isinstance(name, str):
+            raise errors.wrong_type("a name in shapes", name, "text")
     return {
         "phase": errors.word("phase", phase, PHASES) or PHASES[1],
         "level": errors.integer("level", level),

@@ -122,7 +122,7 @@ class Experiment:
         """All steps of a run; False where another process is at work on it."""
         try:
             with locked(run.folder / LOCK, str(run.folder)):
-                was = run.trained.is_file()
+                was = run.finished
                 run.emit()
                 run.train(stop)
                 run.correlate()
@@ -147,7 +147,9 @@ class Experiment:
         found = []
         for row in self.arch.groups.rows:
             folders = (self.out / row_folder(row)).glob("seed-*")
-            seeds = [int(match[1]) for folder in folders if (match := re.fullmatch(r"seed-(\d{1,10})", folder.name))]
+            seeds = [
+                int(match[1]) for folder in folders if (match := re.fullmatch(r"seed-([1-9][0-9]{0,9})", folder.name))
+            ]
             found += [run for run in (self._run(row, seed) for seed in sorted(seeds)) if run.finished]
         return found
 
@@ -215,7 +217,7 @@ class Experiment:
             if other:
                 raise RootgenError(f"holds a run with {', '.join(other)}", where=self.out, hint="give another --out")
         elif self.out.is_dir() and any(
-            entry not in (path, self.out / LOCK)
+            entry not in (path, self.out / LOCK, datasets.lock_of(self.data))
             and entry.suffix != ".partial"  # what a kill left of data/ or of a file
             for entry in self.out.iterdir()
         ):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; the markers differ as well.
 LOOKS = {
-    "Orig.": ("#000000", "*", 130),
+    ORIGINAL_ROW: ("#000000", "*", 130),
     "root": ("#0072B2", "o", 42),
     "column": ("#D55E00", "s", 38),
     "tree": ("#009E73", "^", 48),

@@ -82,6 +82,7 @@ COLUMNS = tuple(field.name for field in fields(RunResult))
 IMAGE_SETS = {"cifar10": ("fashion-mnist-sample", "fashion-mnist", "cifar10")}  # ten classes of 32 x 32
 """An architecture's recipe -> the image sets that it can be measured on."""
 MAX_BYTES = 2**24
+_MOST = 1e18  # of any number in it
 
 _TYPES = {"str": str, "int": int, "float": float}
 # What files of earlier releases lack. As long as there was no column `architecture`, it could only be nin.
@@ -130,7 +131,10 @@ def load(path: str | Path) -> list[RunResult]:
     if missing:
         what = f"has no column {', '.join(missing)}"
         raise RootgenError(what, where=path, hint="rootgen reproduce writes such a file: results.csv")
-    results = [_row(row, f"{path}:{number}") for number, row in enumerate(reader, 2)]
+    try:
+        results = [_row(row, f"{path}:{number}") for number, row in enumerate(reader, 2)]
+    except csv.Error as error:
+        raise RootgenError(f"damaged: {error}", where=path) from None
     if not results:
         raise RootgenError("holds no results", where=path)
     return results
@@ -149,4 +153,8 @@ def _row(row: dict[str, str], where: str) -> RunResult:
     if not (0 <= result.accuracy <= 1 and result.images > 0):
         what = f"accuracy {result.accuracy:g} on {result.images} images"
         raise RootgenError(f"{what}: a share from 0 to 1 of 1 image or more is meant", where=where)
+    for name in ("params", "macs", "epochs", "time_ms"):
+        value = getattr(result, name)
+        if not 0 < value <= _MOST and not (name == "time_ms" and math.isnan(value)):  # a time may be wanting
+            raise RootgenError(f"{name} is {value:g}, but has to be above 0", where=where)
     return result

@@ -78,7 +78,10 @@ class Database:
 
 def _version(path: Path) -> tuple[int, ...]:
     """What changes with the content of an LMDB's file, and with the file."""
-    facts = _file(path).stat()
+    try:
+        facts = _file(path).stat()
+    except OSError:  # whoever reads it says so
+        return ()
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -18,6 +19,7 @@ except ModuleNotFoundError as error:
 
 from rootgen import errors
 from rootgen.engine import weights as models
+from rootgen.engine.torch.layers.loss import find_matrices
 from rootgen.engine.torch.module import NetModule
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import PHASES, Shape
@@ -62,7 +64,7 @@ def load(
         batch=errors.whole("batch_size", batch_size),
         given=dict(shapes) if shapes else None,
     )
-    module = _module(found, outputs, device, dtype, seed)
+    module = _module(find_matrices(found, Path(path).parent), outputs, device, dtype, seed)
     model = errors.path("weights", weights) or (path if is_binary(path) else None)
     if model is not None:
         module.load_caffemodel(model)

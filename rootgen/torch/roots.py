@@ -157,7 +157,7 @@ def _seen(model: nn.Module, example: Tensor | tuple[Any, ...] | None, where: str
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             model(*example) if isinstance(example, tuple) else model(example)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # a model may fail in every possible way
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RootgenError(
             f"does not run on the example: {told}", where=where, hint="pass a batch as example"

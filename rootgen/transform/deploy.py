@@ -72,6 +72,7 @@ def deploy(text: str, where: object = "<text>", options: DeployOptions | None = 
     if not sources:
         raise RootgenError("none of its outputs comes of an image or other data", where=where)
     fields = layer_fields(scan(text, where))
+    edit.check_removable(fields, where)
     names = _names(net, heads)
     written = _written(text, where, options)
     new = {net.layers[place].index: _input_of(net, place, kept, fields) for place in sources}

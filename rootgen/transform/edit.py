@@ -6,7 +6,7 @@ Edits are (start, end, new text) of the original text; `apply` makes them all at
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf import text_encoding
@@ -118,6 +118,14 @@ def set_string(field: Field, value: str) -> Edit:
     """Give a field that is a string another value."""
     start, end = _scalar(field)
     return Edit(start, end, quoted(value))
+
+
+def check_removable(fields: Sequence[Field], where: object) -> None:
+    """RootgenError where the layers are written in a form that none can be taken out of, or replaced."""
+    if any(field.name == "layers" and field.inner("layer") for field in fields):
+        raise RootgenError("its layers are of the V0 form", where=where, hint="`rootgen upgrade` it first")
+    if any(field.listed for field in fields):
+        raise RootgenError("its layers stand in a list", where=where, hint="write each as layer { ... }")
 
 
 def remove(text: str, field: Field) -> Edit:

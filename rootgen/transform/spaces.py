@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from rootgen.net.graph import Layer, Net
+from rootgen.net.graph import Layer, Net, Shape
 from rootgen.net.layers.registry import of
 from rootgen.net.layers.utility import joined_axis
 
@@ -86,6 +86,11 @@ class _Finder:
             for ones in bottoms:
                 self._fix(ones, f"'{layer.name}' is a {layer.type}, of which too little is known")
             return
+        if layer.type not in WEIGHTED and (layer.shapes.params or layer.type == "Concat"):
+            shapes = layer.shapes.bottoms
+            if not all(map(self._a_place_each, bottoms, shapes)):  # behind a Flatten: pixels, which have no order here
+                for ones in bottoms:
+                    self._fix(ones, f"'{layer.name}' takes the pixels of each channel for channels")
         if layer.type in WEIGHTED:
             self._weights(place, layer, bottoms)
         elif layer.type == "Concat" and joined_axis(layer, layer.shapes.bottoms[0]) == CHANNELS:
@@ -107,6 +112,11 @@ class _Finder:
             for top, shape in zip(layer.tops, layer.shapes.tops, strict=False):
                 made = self._new(shape[CHANNELS] if len(shape) > CHANNELS else 0, f"'{layer.name}' makes them")
                 self.blobs[top] = (made,)
+
+    def _a_place_each(self, ones: tuple[int, ...], shape: Shape) -> bool:
+        """Whether axis 1 of a blob has a place for each channel of its spaces."""
+        count = sum(self.spaces[self._root(one)].channels for one in ones)
+        return not ones or len(shape) <= CHANNELS or shape[CHANNELS] == count
 
     def _weights(self, place: int, layer: Layer, bottoms: list[tuple[int, ...]]) -> None:
         """A layer of weights reads one space, or several side by side, and makes another."""

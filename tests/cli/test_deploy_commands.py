@@ -86,7 +86,7 @@ def test_deploy_writes_to_stdout_and_reads_stdin(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["fold", "net.prototxt", "--weights", "net.caffemodel"], 2, "no place for the folded blobs"),
+        (["fold", "net.prototxt", "--weights", "net.caffemodel"], 2, "--weights needs a place for the model"),
         (["fold", "net.prototxt", "--weights", "no.caffemodel", "-w", "x"], 1, "no.caffemodel: cannot read"),
         (["fold", "net.caffemodel", "--weights", "net.caffemodel", "-w", "x"], 1, "a caffemodel has no text to change"),
         (["deploy", "net.prototxt", "--weights", "net.caffemodel"], 2, "--weights needs a place for the model"),
@@ -105,3 +105,93 @@ def test_refusals_are_one_line_and_leave_nothing(words, code, message, capsys):
     assert message in said.err.splitlines()[-1]
     assert said.out == ""
     assert sorted(path.name for path in Path().iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["deploy", "net.prototxt", "--weights", "net.caffemodel", "-o", "net.prototxt"],
+            "would replace net.caffemodel",
+        ),
+        (["deploy", "net.prototxt", "--weights", "net.caffemodel", "-o", "x.caffemodel"], "would both be x.caffemodel"),
+        (["deploy", "net.prototxt", "--weights", "net.caffemodel", "-o", "."], "-o . is no file's name"),
+        (["fold", "net.prototxt", "--weights", "net.caffemodel", "-o", "y", "-w", "./y"], "would both be ./y"),
+        (["transform", "net.prototxt", "--root", "2", "--weights", "net.caffemodel", "-o", "net.x"], "would replace"),
+        (["transform", "net.prototxt", "--root", "2", "--weights", "net.caffemodel", "-o", "/"], "is no file's name"),
+    ],
+)
+def test_a_model_never_replaces_what_it_comes_from(words, message, capsys):
+    before = {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+    run(*words, code=2)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("verb", ["deploy", "fold"])
+def test_net_and_model_are_written_both_or_none(verb, capsys):
+    Path("folder").mkdir()
+    run(verb, "net.prototxt", "--weights", "net.caffemodel", "-o", "folder", "-w", "m.caffemodel", code=1)
+    assert "folder: cannot write: Is a directory" in capsys.readouterr().err
+    assert not Path("m.caffemodel").exists()
+
+
+def test_lenient_goes_for_the_net_and_for_its_model(capsys):
+    Path("odd.prototxt").write_text(NET.replace("num_output: 4", "num_output: 4 of_a_fork: 1"))
+    run("deploy", "odd.prototxt", "--weights", "net.caffemodel", "-o", "d.prototxt", "--lenient")
+    assert Path("d.caffemodel").is_file()
+    engine = ["--engine", "torch"]
+    run("test", "odd.prototxt", "--weights", "net.caffemodel", *engine, code=1)
+    assert "--lenient passes over it" in capsys.readouterr().err
+    run("test", "odd.prototxt", "--weights", "net.caffemodel", "--lenient", *engine)
+    picture("a.png")
+    run("classify", "net.caffemodel", "a.png", "--net", "odd.prototxt", "--lenient", *engine)
+
+
+def picture(name):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(name)
+
+
+def test_a_net_on_stdin_is_scored(capsys, monkeypatch):
+    import io
+    import sys
+
+    words = ["--weights", "net.caffemodel", "--engine", "torch", "--format", "json"]
+    run("test", "net.prototxt", *words)
+    wanted = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(NET.encode())))
+    run("test", "-", *words)
+    assert json.loads(capsys.readouterr().out) == wanted | {"net": "-"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mean", "104,117"], "2 mean values for images of 3 channels"),
+        (["--mean", "104,nan,3"], "the mean holds what is no finite number"),
+        (["-k", "8"], "8 classes asked for, but 'prob' has 7"),
+    ],
+)
+def test_what_classify_refuses(words, message, capsys):
+    picture("a.png")
+    run("classify", "net.caffemodel", "a.png", "--engine", "torch", *words, code=1)
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_of_no_numbers_is_never_right(capsys):
+    blobs = weights.read("net.caffemodel")
+    blobs["fc"] = [np.full_like(blob, np.nan) for blob in blobs["fc"]]
+    weights.write("nan.caffemodel", "small", "TRAIN", read("net.prototxt", "TRAIN").layers, blobs)
+    run("test", "net.prototxt", "--weights", "nan.caffemodel", "--engine", "torch", "--format", "json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["top1"], found["top5"]) == (0, 0)
+
+
+def test_names_as_long_as_they_may_be(capsys):
+    name = "x" * 244 + ".caffemodel"
+    Path("net.caffemodel").rename(name)
+    run("test", "net.prototxt", "--weights", name, "--engine", "torch")
+    picture("a.png")
+    run("classify", name, "a.png", "--engine", "torch")

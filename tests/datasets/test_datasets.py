@@ -22,7 +22,7 @@ import pytest
 
 from rootgen import paths
 from rootgen.cli import main
-from rootgen.datasets import ImageSet, cifar, download, folder, idx, load, sample, save
+from rootgen.datasets import Dataset, ImageSet, cifar, download, folder, idx, load, sample, save
 from rootgen.datasets import catalogue as sources
 from rootgen.datasets.save import mean_bytes
 from rootgen.errors import RootgenError
@@ -515,3 +515,54 @@ def test_mean_bytes_are_a_blob_of_one_image() -> None:
     blob = schema.BlobProto.FromString(mean_bytes(mean))
     assert (blob.num, blob.channels, blob.height, blob.width) == (1, 3, 4, 5)
     np.testing.assert_array_equal(np.array(blob.data, np.float32).reshape(3, 4, 5), mean)
+
+
+def test_an_interrupt_while_the_new_set_is_put_on_the_disk_keeps_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rootgen import files
+
+    data = Dataset(small_set(), None, ("a",) * 10)
+    save(data, tmp_path / "set")
+    before = {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()}
+
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "sync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(data, tmp_path / "set", force=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_full_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Dataset(small_set(), None, ("a",) * 10)
+    save(data, tmp_path / "set")
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "set":
+            raise OSError(5, "Input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(RootgenError, match="Input/output error"):
+        save(data, tmp_path / "set", force=True)
+    assert (tmp_path / "set/train_lmdb/data.mdb").is_file()
+
+
+def test_a_set_goes_where_a_link_leads_and_not_into_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Dataset(small_set(), None, ("a",) * 10)
+    save(data, tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    save(data, tmp_path / "link", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real/train_lmdb/data.mdb").is_file()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RootgenError, match="not replaced: it holds"):
+        save(data, ".", force=True)

@@ -269,3 +269,33 @@ def test_three_at_once_into_one_folder_make_one(tmp_path: Path) -> None:
         "labels.txt",
     }
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_names_that_need_a_header_of_their_own(form: int, tmp_path: Path) -> None:
+    long = "/".join(["x" * 60] * 3) + "/data_batch_1"
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as archive:
+        for name in (long, "data_batch_2"):
+            member = tarfile.TarInfo(name)
+            member.size = 3
+            archive.addfile(member, io.BytesIO(b"abc"))
+    found = list(tar.members(tmp_path / "a.tar", lambda name: name.startswith("data_batch"), 100))
+    assert found == [("data_batch_1", b"abc"), ("data_batch_2", b"abc")]
+
+
+@pytest.mark.parametrize("content", [b"5 path=x", b"0 path=a\n", b"x path=a\n", b"9" * 5000 + b" path=a\n"])
+def test_damaged_extended_headers(content: bytes, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        member = tarfile.TarInfo("h")
+        member.size, member.type = len(content), b"x"
+        archive.addfile(member, io.BytesIO(content))
+        member = tarfile.TarInfo("b")
+        archive.addfile(member)
+    with pytest.raises(RootgenError, match="not a whole tar archive"):
+        list(tar.members(tmp_path / "a.tar", bool, 100))
+
+
+def test_a_gzip_of_something_else_says_how_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"a text, and a longer one"))
+    with pytest.raises(RootgenError, match="begins with 0x61207465"):
+        idx.read(tmp_path / "x.gz", dimensions=3)

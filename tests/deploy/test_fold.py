@@ -207,3 +207,26 @@ def test_models_that_cannot_be(change, match):
     change(blobs)
     with pytest.raises(RootgenError, match=match):
         fold(text, net, blobs)
+
+
+def test_a_blob_that_is_joined_with_itself_is_left_alone():
+    power = layer("Power", "p", "cc", more="power_param { scale: 2 }")
+    result, _ = folded(INPUT + conv("c", "data") + layer("Concat", "cc", "c c") + power)
+    assert "'c' is joined with itself" in result.left["p"]
+
+
+def test_a_variance_below_zero_is_refused():
+    net = load_text(INPUT + conv("c", "data") + layer("BatchNorm", "bn", "c", "c"))
+    blobs = blobs_of(net)
+    blobs["bn"][1][2] = -5
+    with pytest.raises(RootgenError, match="layer 'bn': has a variance below 0"):
+        fold(INPUT + conv("c", "data") + layer("BatchNorm", "bn", "c", "c"), net, blobs)
+
+
+def test_layers_that_cannot_be_taken_out():
+    first = INPUT.strip().removeprefix("layer ")
+    rest = (conv("c", "data") + layer("BatchNorm", "bn", "c", "c")).replace("layer {", "{").strip().replace("\n", ", ")
+    text = f"layer: [ {first}, {rest} ]"
+    net = load_text(text)
+    with pytest.raises(RootgenError, match="its layers stand in a list"):
+        fold(text, net, blobs_of(net))

@@ -114,3 +114,11 @@ def test_a_database_that_was_written_to_is_opened_anew(tmp_path: Path) -> None:
         found = Database.at(tmp_path)
         assert next(found.read(0))[1].label == label
         assert Database.at(tmp_path) is found
+
+
+def test_a_database_that_went_away_is_told_of(tmp_path: Path) -> None:
+    write(tmp_path, [10])
+    Database.at(tmp_path)
+    (tmp_path / "data.mdb").unlink()
+    with pytest.raises(RootgenError, match="not an LMDB"):
+        Database.at(tmp_path)

@@ -142,3 +142,25 @@ def test_the_papers_nets(row):
 def test_why_a_space_is_fixed_is_said():
     _, spaces = check(INPUT + conv("a", "data"))
     assert [one.fixed for one in spaces.spaces] == ["'data' makes them", "'a' is an output of the net"]
+
+
+POOLED = conv("a", "data") + layer("Pooling", "p", "a", more="pooling_param { kernel_size: 3 stride: 3 }")
+FLAT = POOLED + layer("Flatten", "f", "p")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FLAT + layer("BatchNorm", "bn", "f", "f") + layer("Scale", "sc", "f", "f", "scale_param { bias_term: true }"),
+        FLAT + layer("PReLU", "pr", "f", "f"),
+        FLAT + layer("Flatten", "g", "a") + layer("Concat", "cc", "f g"),
+        FLAT
+        + layer("InnerProduct", "h", "a", more="inner_product_param { num_output: 6 }")
+        + layer("Concat", "cc", "f h"),
+    ],
+    ids=["BatchNorm", "PReLU", "two flat", "flat and InnerProduct"],
+)
+def test_pixels_that_a_flatten_laid_out_are_no_channels(text):
+    last = "cc" if "Concat" in text else "f"
+    ip = layer("InnerProduct", "ip", last, more="inner_product_param { num_output: 5 }")
+    check(INPUT + text + ip)

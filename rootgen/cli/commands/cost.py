@@ -90,8 +90,8 @@ def _object(path: str, total: cost.Cost) -> dict[str, Any]:
                 "type": layer.type,
                 "group": layer.group,
                 "output": None if layer.output is None else list(layer.output),
-                "params": layer.params if layer.known else None,
-                "macs": layer.macs if layer.known else None,
+                "params": layer.told("params"),
+                "macs": layer.told("macs"),
             }
             for layer in total.layers
         ],
@@ -109,8 +109,8 @@ def _rows(counted: Counted) -> list[dict[str, Any]]:
             "type": layer.type,
             "group": layer.group,
             "output": None if layer.output is None else shape_text(layer.output),
-            "params": layer.params if layer.known else None,
-            "macs": layer.macs if layer.known else None,
+            "params": layer.told("params"),
+            "macs": layer.told("macs"),
         }
         for path, total in counted
         for layer in total.layers

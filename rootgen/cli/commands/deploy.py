@@ -44,11 +44,14 @@ def run(args: argparse.Namespace) -> None:
         log.warning(note)
     if model:
         from rootgen.engine import weights
+        from rootgen.files import check_writable
         from rootgen.net.load import load_text
 
-        net = load_text(found.text, where=args.net)
+        net = load_text(found.text, where=args.net, lenient=args.lenient)
         wanted = {layer.name: layer.shapes.params for layer in net.layers if layer.shapes.params}
         blobs = weights.matching(weights.read(args.weights, net.layers), wanted, args.weights, whole=True)
+        if args.out not in (None, "-"):
+            check_writable(args.out)
         weights.write(model, net.name, "TEST", net.layers, blobs)
         log.info("%s: %d layers' blobs", model, len(blobs))
     output.write_out(found.text, args.out)
@@ -61,8 +64,4 @@ def _model_out(args: argparse.Namespace) -> str | None:
         if args.weights_out:
             raise UsageError("--weights-out goes with --weights")
         return None
-    if args.weights_out:
-        return str(args.weights_out)
-    if args.out in (None, "-"):
-        raise UsageError("--weights needs a place for the model", hint="-o FILE.prototxt, or -w FILE.caffemodel")
-    return str(Path(args.out).with_suffix(".caffemodel"))
+    return arguments.model_out(args)

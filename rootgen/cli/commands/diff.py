@@ -10,7 +10,6 @@ from rootgen.net import cost, diff
 from rootgen.text import shape_text
 
 HELP = "Compare two networks layer by layer: groups, output shapes, parameters, multiply-adds per image."
-_COLUMNS = ("type", "group", "output", "params", "macs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +41,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cells(layer: cost.LayerCost | None) -> dict[str, Any]:
-    """A layer's values by column; None where the net does not have it."""
-    return {name: None if layer is None else getattr(layer, name) for name in _COLUMNS}
+    """A layer's values by column; None where the net does not have it, or they are not known."""
+    return {name: None if layer is None else layer.told(name) for name in cost.COLUMNS[1:]}
 
 
 def _object(found: diff.Diff, args: argparse.Namespace) -> dict[str, Any]:

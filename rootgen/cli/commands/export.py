@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TRAIN_VAL",
         help="as first nodes, the mean and the scale of NET's Data layer, or of the Data layer of TRAIN_VAL",
     )
+    arguments.add_lenient_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -87,7 +88,8 @@ def _net(path: str, args: argparse.Namespace) -> Net:
     from rootgen.net.read import parse, read
     from rootgen.net.shapes import infer
 
-    net = parse(stdin.read(), "TEST", where=stdin.STDIN) if path == "-" else read(path, "TEST")
+    how = {"where": stdin.STDIN, "lenient": args.lenient}
+    net = parse(stdin.read(), "TEST", **how) if path == "-" else read(path, "TEST", lenient=args.lenient)
     check_types(net)
     net = infer(net, batch=args.batch_size, input_shape=arguments.input_shape(args))
     for note in net.notes:

@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from rootgen.cli import UsageError, arguments, output, stdin
+from rootgen.cli import arguments, output, stdin
 from rootgen.errors import RootgenError
 from rootgen.text import Table
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("net", metavar="NET", help="a .prototxt; - is stdin")
     parser.add_argument("--weights", metavar="MODEL", required=True, help="its trained .caffemodel (or .h5)")
     output.add_out_argument(parser)
-    parser.add_argument("-w", "--weights-out", metavar="MODEL", help="where the folded blobs go")
+    parser.add_argument("-w", "--weights-out", metavar="MODEL", help="where the folded blobs go (default: beside -o)")
     parser.add_argument("--dry-run", action="store_true", help="write nothing, show what would go where")
     arguments.add_net_arguments(parser)
 
@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.deploy.check import largest_difference
     from rootgen.deploy.fold import fold
     from rootgen.engine import weights
+    from rootgen.files import check_writable
     from rootgen.net.load import load_text
 
-    if not args.dry_run and not args.weights_out:
-        raise UsageError("no place for the folded blobs", hint="-w FILE.caffemodel, or --dry-run")
+    model = None if args.dry_run else arguments.model_out(args)
     text = stdin.text_of(args.net)
     where = stdin.STDIN if args.net == "-" else args.net
     how = {"level": args.level, "stages": args.stage, "lenient": args.lenient}
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     found = fold(text, net, learned)
     for table in _tables(found.gone, found.left):
         print(table.plain().rstrip(), file=sys.stdout if args.dry_run else sys.stderr)
-    if args.dry_run:
+    if model is None:
         return
     after = load_text(found.text, "TEST", where=f"{where}, folded", beside=Path(args.net).parent, **how, **shape)
     rounded = {name: [blob.astype("f4") for blob in blobs] for name, blobs in found.blobs.items()}
@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> None:
         log.warning("not checked: PyTorch, which would run both nets, is not installed")
     elif gap > LIMIT:
         raise RootgenError(f"the folded net's outputs differ by {gap:.1e} of their largest", where=where)
-    weights.write(args.weights_out, net.name, "TEST", after.layers, rounded)
+    if args.out not in (None, "-"):
+        check_writable(args.out)
+    weights.write(model, net.name, "TEST", after.layers, rounded)
     output.write_out(found.text, args.out)
     told = "" if gap is None else f"; outputs differ by {gap:.1e} of their largest (float64)"
     log.info("%d layers folded, %d left%s", len(found.gone), len(found.left), told)

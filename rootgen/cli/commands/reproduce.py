@@ -219,7 +219,9 @@ def _accuracy(row: dict[str, Any], several: bool) -> str:
 
 
 def _difference(row: dict[str, Any]) -> str:
-    if row["difference"] is None or row["model"] == "Orig.":
+    from rootgen.generator.architectures import ORIGINAL_ROW
+
+    if row["difference"] is None or row["model"] == ORIGINAL_ROW:
         return "-"
     return f"{row['difference']:+.4f}" + (", within" if row["within_deviation"] else "")
 

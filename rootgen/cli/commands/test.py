@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from rootgen.cli import arguments, output
+from rootgen.cli import arguments, output, stdin
 from rootgen.text import Table
 
 HELP = "Score a trained net: its outputs as `caffe test` averages them, and top-1 and top-5 over every image once."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("net", metavar="NET", help="a train_val .prototxt, or a .caffemodel that carries its net")
+    parser.add_argument("net", metavar="NET", help="a train_val .prototxt (- is stdin), or a .caffemodel with its net")
     parser.add_argument("--weights", metavar="MODEL", help="the trained .caffemodel (or .h5)")
     parser.add_argument("--data", metavar="DIR|LMDB", help="test images: a folder of rootgen data, or an LMDB")
     parser.add_argument("--mean", metavar="FILE", help="mean.binaryproto instead of the net's own")
     parser.add_argument("--iterations", type=arguments.positive, metavar="N", help="batches (default: once through)")
     arguments.add_batch_size(parser, help="images per batch, whatever the net says")
     output.add_format_arguments(parser)
+    arguments.add_lenient_argument(parser)
     arguments.add_engine_arguments(parser)
 
 
@@ -26,10 +27,10 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.deploy.score import ScoreOptions, score
 
     arguments.limit_threads(args.threads)
-    names = ("data", "iterations", "batch_size", "mean", "engine", "device")
+    names = ("data", "iterations", "batch_size", "mean", "lenient", "engine", "device")
     options = ScoreOptions(**{name: getattr(args, name) for name in names})
-    with bars("batches") as report:
-        found = score(args.net, args.weights, options, report)
+    with bars("batches") as report, stdin.net_file(args.net) as net:
+        found = score(net, args.weights, options, report)
     rows = [{"output": f"top-{k}", "value": share} for k, share in found.top.items()]
     rows += [{"output": name, "value": value} for name, value in found.outputs.items()]
     title = f"{args.net}: {found.images} images, {found.iterations} batches; {found.engine}, {found.device}"

@@ -114,11 +114,7 @@ def _with_weights(args: argparse.Namespace, plan: Plan, where: str, options: tra
         refuse_idle(args, ("mean", "images", "no_fit"), "goes with --data")
     if args.insert_1x1:
         raise UsageError("--insert-1x1 puts in layers that --weights has no weights for")
-    model = args.weights_out
-    if not model and args.out not in (None, "-"):
-        model = str(Path(args.out).with_suffix(".caffemodel"))
-    if not model and not args.dry_run:
-        raise UsageError("--weights needs a place for the model", hint="-o FILE.prototxt, or -w FILE.caffemodel")
+    model = None if args.dry_run else arguments.model_out(args)
     data = Data(args.data, args.mean, args.images or IMAGES, not args.no_fit) if args.data else None
     text = stdin.text_of(args.net)
     how: dict[str, Any] = {"permute": not args.no_permute, "seed": args.seed or 0, "data": data}
@@ -126,7 +122,7 @@ def _with_weights(args: argparse.Namespace, plan: Plan, where: str, options: tra
         found = regrouped(text, args.weights, plan, where, options, **how, report=report)
     for warning in found.transformed.warnings:
         log.warning(warning)
-    if args.dry_run:
+    if model is None:
         write_out(f"{found}\n", None)
         return
     _tell_kept(found.transformed)

@@ -78,6 +78,8 @@ def transforms_of(net: Net, beside: Path | None) -> dict[str, InputTransform]:
         param = layer.param.transform_param
         if not of(layer).fed or not layer.param.HasField("transform_param"):
             continue
+        if not param.scale:
+            raise layer.error("scale is 0, which leaves nothing of an image")
         path = locate(param.mean_file, beside, layer.where) if param.HasField("mean_file") else None
         transformer = Transformer(param, "TEST", layer.where, path)
         shape = net.blobs[layer.tops[0]]

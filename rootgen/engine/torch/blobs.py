@@ -110,10 +110,11 @@ class BlobStore:
 
     def _keep(self, layer: Layer, i: int, blob: Tensor, fixed: bool) -> Slot:
         """Put a blob into the submodule of its layer; a second layer of that name has one of its own."""
-        name, again, key = layer.name, 1, str(i)
-        while key in (home := self._home(name))._parameters or key in home._buffers:
+        again, key = 1, str(i)
+        home = self._home(layer.name)
+        while any(key in held for held in (home._parameters, home._buffers, home._modules)):  # `a.1` has a's module 1
             again += 1
-            name = f"{layer.name}#{again}"
+            home = self._home(f"{layer.name}#{again}")
         if fixed:
             home.register_buffer(key, blob)
         else:

@@ -113,7 +113,7 @@ class NetModule(nn.Module):
             self._fit({name: tuple(value.shape) for name, value in given.items()})
         values, _ = self.run(given, tuple(self.outputs))
         found = {name: values[name] for name in self.outputs}
-        return found if len(found) > 1 else found[self.outputs[0]]
+        return found if len(found) != 1 else found[self.outputs[0]]
 
     def run(
         self, values: Mapping[str, Tensor], wanted: Iterable[str] | None = None
@@ -218,6 +218,9 @@ class NetModule(nn.Module):
                 why = "is given twice" if name in given else "is no input of this net"
                 raise RootgenError(f"'{name}' {why}", where=self.net.source, hint=did_you_mean(name, names))
             given[name] = value
+        for name, value in given.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(f"input '{name}' is a {type(value).__name__}, not a tensor")
         for layer in self.feeders:
             for top in layer.tops:
                 if top in names and top not in given:

@@ -18,6 +18,7 @@ from rootgen.engine.torch import device as devices
 from rootgen.engine.torch import timing
 from rootgen.engine.torch.blobs import LayerBlobs, from_numpy, to_numpy
 from rootgen.engine.torch.layer import Unit
+from rootgen.engine.torch.layers.loss import find_matrices
 from rootgen.engine.torch.module import NetModule, in_order
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import Layer, Net, Shape
@@ -59,7 +60,7 @@ class TorchNetwork:
         self.generator = torch.Generator(options.device)
         where = options.phase, options.seed, options.beside
         self.feeds = open_feeds(net, *where, batch=options.batch) if options.read_data else {}
-        net = _with_shapes(net, self.feeds, options.batch)
+        net = find_matrices(_with_shapes(net, self.feeds, options.batch), options.beside)
         self.module = NetModule(
             net,
             options.phase,

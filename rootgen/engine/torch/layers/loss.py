@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +15,11 @@ from rootgen.engine import blobs
 from rootgen.engine.checks import Labels
 from rootgen.engine.torch.layer import Run, Unit, builds
 from rootgen.files import locate
+from rootgen.net.graph import Layer, Net
 from rootgen.proto import schema
 from rootgen.text import shape_text
 
+N = TypeVar("N", bound=Net)
 _FULL, _VALID, _BATCH_SIZE, _NONE = 0, 1, 2, 3  # LossParameter.NormalizationMode
 _LEAST = math.log(1e-20)  # of a probability's logarithm: InfogainLoss's kLOG_THRESHOLD
 _GREATEST = 87.33654475  # -log(FLT_MIN): Caffe clips the probability there
@@ -189,6 +194,20 @@ def infogain_loss(unit: Unit) -> Run:
         return (loss, value.exp())[: max(len(unit.tops), 1)]
 
     return run
+
+
+def find_matrices(net: N, beside: Path | None) -> N:
+    """`net` with the matrix of each InfogainLoss named as it is found: here, or in the folder `beside`, as data is."""
+    return replace(net, layers=tuple(_found(layer, beside) for layer in net.layers))
+
+
+def _found(layer: Layer, beside: Path | None) -> Layer:
+    if layer.type != "InfogainLoss" or not layer.param.infogain_loss_param.source:
+        return layer
+    param = type(layer.param)()
+    param.CopyFrom(layer.param)
+    param.infogain_loss_param.source = str(locate(param.infogain_loss_param.source, beside, layer.where))
+    return replace(layer, param=param)
 
 
 def _matrix(unit: Unit, classes: int) -> Tensor:
