@@ -50,7 +50,9 @@ class SolverOptions:
 
     `epochs` makes a short run of it: so many passes over the training images, the rate falling in a line from base_lr
     to zero (lr_policy "poly", power 1), with a test at its end alone. The long schedules' tenfold drops would leave a
-    run this short far from where it could end. `snapshot` is in iterations.
+    run this short far from where it could end. In its first `warm_up` epochs the rate rises in a line instead. Caffe
+    has no policy that rises and falls: `part` "warm-up" is the solver of the rise ("inv", power -1), and the default
+    part goes on from its last snapshot. `snapshot` is in iterations.
     """
 
     net: str = "train_val.prototxt"
@@ -63,6 +65,8 @@ class SolverOptions:
     base_lr: float | None = None
     max_iter: int | None = None
     epochs: float | None = None
+    warm_up: float = 0.0
+    part: str = "main"
     snapshot: int | None = None
     random_seed: int | None = None
     solver_mode: str | None = None
@@ -93,8 +97,10 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
     epoch = -(-images // batch)
     short = options.epochs is not None
     recipe_stop = its.stop * (epoch if its.unit == "epoch" else 1)
-    short_stop = max(1, round((options.epochs or 0) * images / batch))
-    stop = options.max_iter or (short_stop if short else recipe_stop)
+    whole, rise = short_iterations(options.epochs or 0, options.warm_up, images / batch)
+    stop = options.max_iter or (whole if short else recipe_stop)
+    peak = its.base_lr if options.base_lr is None else f"{options.base_lr!r}"
+    rate = _short_rate(float(peak), options.max_iter or whole, rise, options.part) if short else {}
     test_images = options.test_images or its.test_images
     test_batch_size = options.test_batch_size or its.test_batch_size
     folder = options.net.rpartition("/")[0]
@@ -105,6 +111,9 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
             banner=_banner(arch, plan, "solver"),
             source=its.source,
             epochs=f"{options.epochs:g}" if short else "",
+            peak=peak,
+            rise=rise if short else 0,
+            part=options.part,
             by_hand=[name for name in ("base_lr", "max_iter") if getattr(options, name) is not None],
             schedule=f"{images} training images in batches of {batch}{split}: {epoch} iterations an epoch",
             test_images=test_images,
@@ -115,13 +124,14 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
                 "test_iter": -(-test_images // test_batch_size),
                 "test_interval": stop if short else min(epoch, stop),
                 "test_initialization": not short,
-                "lr_policy": "poly" if short else "multistep",
-                "base_lr": its.base_lr if options.base_lr is None else f"{options.base_lr!r}",
+                "lr_policy": "multistep",
+                "base_lr": peak,
                 # A run made shorter or longer by hand keeps the recipe's proportions.
                 "stepvalue": []
                 if short
                 else [drop * stop // its.stop for drop in its.drops if drop * stop >= its.stop],
                 "max_iter": stop,
+                **rate,
                 "weight_decay": its.weight_decay,
                 "iter_size": iter_size,
                 "display": 100,
@@ -131,6 +141,19 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
             },
         )
     )
+
+
+def short_iterations(epochs: float, warm_up: float, epoch: float) -> tuple[int, int]:
+    """Iterations of a run of `epochs`, and those of them in which its rate rises; `epoch` is the iterations of one."""
+    whole = max(1, round(epochs * epoch))
+    return whole, min(round(warm_up * epoch), whole - 1)
+
+
+def _short_rate(peak: float, whole: int, rise: int, part: str) -> dict[str, object]:
+    """Policy and end of a short run's part: in a line to `peak` at iteration `rise`, from there to zero at `whole`."""
+    if part == "warm-up":
+        return {"lr_policy": "inv", "base_lr": f"{peak / (rise + 1):.6g}", "max_iter": rise}
+    return {"lr_policy": "poly", "base_lr": f"{peak / (1 - rise / whole):.6g}" if rise else f"{peak:g}"}
 
 
 def row_groups(arch: Arch, plan: Plan) -> tuple[int, ...]:
