@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     pass
 
 PHASES = ("train_val", "deploy")
+PARTS = ("main", "warm-up")  # of a short run's schedule, a solver each
 MEAN_FILE = "mean.binaryproto"  # the names that `rootgen data` gives, inside its --out folder
 TRAIN_LMDB = "train_lmdb"
 TEST_LMDB = "test_lmdb"
@@ -66,7 +67,7 @@ class SolverOptions:
     max_iter: int | None = None
     epochs: float | None = None
     warm_up: float = 0.0
-    part: str = "main"
+    part: str = PARTS[0]
     snapshot: int | None = None
     random_seed: int | None = None
     solver_mode: str | None = None
@@ -97,10 +98,10 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
     epoch = -(-images // batch)
     short = options.epochs is not None
     recipe_stop = its.stop * (epoch if its.unit == "epoch" else 1)
-    whole, rise = short_iterations(options.epochs or 0, options.warm_up, images / batch)
+    whole, rise = short_iterations(arch, options)
     stop = options.max_iter or (whole if short else recipe_stop)
     peak = its.base_lr if options.base_lr is None else f"{options.base_lr!r}"
-    rate = _short_rate(float(peak), options.max_iter or whole, rise, options.part) if short else {}
+    rate = _short_rate(float(peak), whole, rise, options.part) if short else {}
     test_images = options.test_images or its.test_images
     test_batch_size = options.test_batch_size or its.test_batch_size
     folder = options.net.rpartition("/")[0]
@@ -112,7 +113,7 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
             source=its.source,
             epochs=f"{options.epochs:g}" if short else "",
             peak=peak,
-            rise=rise if short else 0,
+            rise=rise,
             part=options.part,
             by_hand=[name for name in ("base_lr", "max_iter") if getattr(options, name) is not None],
             schedule=f"{images} training images in batches of {batch}{split}: {epoch} iterations an epoch",
@@ -143,15 +144,20 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
     )
 
 
-def short_iterations(epochs: float, warm_up: float, epoch: float) -> tuple[int, int]:
-    """Iterations of a run of `epochs`, and those of them in which its rate rises; `epoch` is the iterations of one."""
-    whole = max(1, round(epochs * epoch))
-    return whole, min(round(warm_up * epoch), whole - 1)
+def short_iterations(arch: Arch, options: SolverOptions) -> tuple[int, int]:
+    """How many iterations a short run has, and in how many of them its rate rises; (0, 0) of the recipe's schedule."""
+    if options.epochs is None:
+        return 0, 0
+    its = recipe(arch.recipe)
+    batch = (options.batch_size or its.batch_size) * (options.iter_size or its.iter_size)
+    epoch = (options.train_images or its.train_images) / batch
+    whole = max(1, round(options.epochs * epoch))
+    return whole, min(round(options.warm_up * epoch), whole - 1)
 
 
 def _short_rate(peak: float, whole: int, rise: int, part: str) -> dict[str, object]:
     """Policy and end of a short run's part: in a line to `peak` at iteration `rise`, from there to zero at `whole`."""
-    if part == "warm-up":
+    if part != PARTS[0]:
         return {"lr_policy": "inv", "base_lr": f"{peak / (rise + 1):.6g}", "max_iter": rise}
     return {"lr_policy": "poly", "base_lr": f"{peak / (1 - rise / whole):.6g}" if rise else f"{peak:g}"}
 

@@ -31,6 +31,7 @@ def emit(
     train_source: str | PathLike[str] | None = None,
     test_source: str | PathLike[str] | None = None,
     mean: str | PathLike[str] | None = None,
+    moving_average_fraction: float | None = None,
 ) -> str:
     """A network of the paper as prototxt, checked: the options are those of `rootgen emit`.
 
@@ -48,6 +49,7 @@ def emit(
         train_source=errors.path("train_source", train_source),
         test_source=errors.path("test_source", test_source),
         mean=errors.path("mean", mean),
+        moving_average_fraction=errors.above_zero("moving_average_fraction", moving_average_fraction),
     )
     idle = [option for option in OF_DATA if getattr(options, option) is not None]
     if options.phase == "deploy" and idle:
@@ -72,12 +74,17 @@ def solver(
     iter_size: int | None = None,
     base_lr: float | None = None,
     max_iter: int | None = None,
+    epochs: float | None = None,
+    warm_up: float | None = None,
+    part: str = render.PARTS[0],
     seed: int | None = None,
     solver_mode: str | None = None,
 ) -> str:
     """The solver.prototxt that goes with a network of `emit`: the options are those of `rootgen solver`.
 
-    `net` is the train_val net's path, as the run will find it from its working directory.
+    `net` is the train_val net's path, as the run will find it from its working directory. A run of so many `epochs`
+    whose rate rises for the first `warm_up` of them takes two solvers, as Caffe has no policy that rises and falls: the
+    `part` "warm-up", and "main", which goes on from its last snapshot.
     """
     options = render.SolverOptions(
         net=errors.path("net", net) or render.SolverOptions.net,
@@ -89,6 +96,9 @@ def solver(
         iter_size=errors.whole("iter_size", iter_size),
         base_lr=errors.above_zero("base_lr", base_lr),
         max_iter=errors.whole("max_iter", max_iter),
+        epochs=errors.above_zero("epochs", epochs),
+        warm_up=errors.above_zero("warm_up", warm_up) or 0.0,
+        part=errors.word("part", part, render.PARTS) or render.PARTS[0],
         random_seed=None if seed is None else errors.integer("seed", seed),
         solver_mode=errors.word("solver_mode", solver_mode, ("CPU", "GPU")),
     )
@@ -108,6 +118,10 @@ def checked_net(arch: Arch, plan: Plan, options: render.NetOptions) -> str:
     from rootgen.net.shapes import infer
     from rootgen.proto import prototxt, schema
 
+    if (options.moving_average_fraction or 0) > 1:
+        raise errors.RootgenError(
+            f"moving_average_fraction is {options.moving_average_fraction:g}, but at most 1 is kept"
+        )
     text = render.net(arch, plan, options)
     where = f"{arch.name} {plan}"
     crop_size = options.crop_size or arch.crop
@@ -121,8 +135,23 @@ def checked_solver(arch: Arch, plan: Plan, options: render.SolverOptions) -> str
     """The rendered solver, after its text was parsed; layers set by hand have to be the network's own."""
     from rootgen.proto import prototxt, schema
 
+    _check_schedule(arch, options)
     if plan.by_hand:
         render.net(arch, plan)
     text = render.solver(arch, plan, options)
     prototxt.parse(text, schema.SolverParameter, where=f"{arch.name} {plan} solver")
     return text
+
+
+def _check_schedule(arch: Arch, options: render.SolverOptions) -> None:
+    """RootgenError where a short run's options contradict each other."""
+    if options.epochs is not None and options.max_iter is not None:
+        raise errors.RootgenError("both epochs and max_iter say how long the run is", hint="keep one of them")
+    if options.epochs is None and (options.warm_up or options.part != render.PARTS[0]):
+        raise errors.RootgenError("a warm-up is for a run of so many epochs", hint="give --epochs too")
+    whole, rise = render.short_iterations(arch, options)
+    if options.epochs is not None and options.warm_up >= options.epochs:
+        raise errors.RootgenError(f"a warm-up of {options.warm_up:g} epochs in a run of {options.epochs:g}")
+    if options.part != render.PARTS[0] and not rise:
+        what = f"no warm-up in {whole} iterations" if options.warm_up else "no warm-up is asked for"
+        raise errors.RootgenError(what, hint="give --warm-up EPOCHS, or a longer one")

@@ -29,11 +29,15 @@ from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
     from rootgen.engine.api import StepResult, Trainer
+    from rootgen.engine.train import Stop
     from rootgen.progress import Report
 
 PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
 # Caffe's BatchNorm averages its statistics over about 1000 iterations, far more than a short run has.
 SHORT_AVERAGE = 0.9
+# Peak of a short run's rate, for batches of PEAK_BATCH (other batches: in proportion), and the share of the run in
+# which it rises; benchmarks/evidence/README.md tells how they were measured, on held-out training images.
+PEAK_RATE, PEAK_BATCH, WARM_UP = 0.1, 128, 0.1
 SNAPSHOTS_EVERY = 50  # iterations of a short run; minutes on a CPU
 KEPT_SNAPSHOTS = 2  # of a short run: the newest, and one should that be damaged
 TIMED_BATCH = 32
@@ -45,7 +49,8 @@ log = logging.getLogger("rootgen")
 class Settings:
     """What an experiment is made of; a folder holds results of one set of these, of any rows and seeds.
 
-    epochs: passes over the training images; None takes the paper's schedule (and its batch size and rate).
+    epochs: passes over the training images; None takes the paper's schedule (and its batch size and rate). Else the
+    rate rises in a line to base_lr in the first share `warm_up` of the run, and falls in a line to zero.
     images: of each set, for the correlation.
     """
 
@@ -54,7 +59,8 @@ class Settings:
     source: str | None = None
     epochs: float | None = 2.0
     batch_size: int = 64
-    base_lr: float = 0.05
+    base_lr: float = PEAK_RATE * 64 / PEAK_BATCH
+    warm_up: float = WARM_UP
     images: int = 1000
     engine: str = "auto"
     device: str = "auto"
@@ -87,6 +93,11 @@ class Run:
         return self.folder / "solver.prototxt"
 
     @property
+    def warm_up(self) -> Path:
+        """The solver of the rise, where the schedule has one."""
+        return self.folder / "warm_up.prototxt"
+
+    @property
     def deploy(self) -> Path:
         return self.folder / "deploy.prototxt"
 
@@ -106,6 +117,8 @@ class Run:
         own = replace(solver, net=str(self.train_val), snapshot_prefix=str(self.folder / arch.name))
         _write_if_new(self.train_val, render.net(arch, plan, train_val))
         _write_if_new(self.solver, render.solver(arch, plan, own))
+        if render.short_iterations(arch, own)[1]:
+            _write_if_new(self.warm_up, render.solver(arch, plan, replace(own, part="warm-up")))
         deploy = render.NetOptions(phase="deploy", batch_size=TIMED_BATCH)
         _write_if_new(self.deploy, render.net(arch, plan, deploy))
 
@@ -124,23 +137,32 @@ class Run:
                 batch_size=settings.batch_size,
                 base_lr=settings.base_lr,
                 epochs=settings.epochs,
+                warm_up=settings.warm_up * settings.epochs,
                 snapshot=min(SNAPSHOTS_EVERY, iterations),
             ),
         )
 
-    def train(self, stop: train.Stop) -> None:
+    def train(self, stop: Stop) -> None:
         """Train from the newest snapshot, if there is one; KeyboardInterrupt where `stop` ended it."""
-        from rootgen.engine import open_trainer
-
         if run_folder.is_done(f"testing {self}", self.trained, lambda: run_folder.trained(self.trained)):
             return
-        trainer = open_trainer(self.solver, engine=self.settings.engine, device=self.settings.device)
+        if self.warm_up.is_file():
+            self._train(self.warm_up, stop)
+        trainer, watcher, tests = self._train(self.solver, stop)
+        tested = tests if trainer.iteration % trainer.solver.test_interval == 0 else []
+        self._write_trained(trainer, (tested or trainer.test(watcher.testing))[0])
+
+    def _train(self, solver: Path, stop: Stop) -> tuple[Trainer, _Watcher, list[dict[str, float]]]:
+        """Train to the end of `solver`, from the newest snapshot; nothing where that is further on already."""
+        from rootgen.engine import open_trainer
+
+        trainer = open_trainer(solver, engine=self.settings.engine, device=self.settings.device)
         _set_aside_a_damaged_log(Path(f"{trainer.solver.snapshot_prefix}_log.csv"))
         try:
             train.restore_newest(trainer)
         except RootgenError as error:
             log.warning("%s: %s; training it anew", self, error)
-        watcher = _Watcher(self, trainer.solver)
+        watcher = _Watcher(self, trainer.solver.snapshot_prefix)
         stop.at_once = False
         try:
             outcome = train.run(trainer, watcher=watcher, stop=stop)
@@ -148,8 +170,7 @@ class Run:
             stop.at_once = True
         if outcome.stopped:
             raise KeyboardInterrupt
-        tested = outcome.tests if trainer.iteration % trainer.solver.test_interval == 0 else []
-        self._write_trained(trainer, (tested or trainer.test(watcher.testing))[0])
+        return trainer, watcher, outcome.tests
 
     def _write_trained(self, trainer: Trainer, tested: dict[str, float]) -> None:
         prefix = trainer.solver.snapshot_prefix
@@ -240,9 +261,9 @@ class Run:
 class _Watcher(train.Watcher):
     """Tells a training's progress to a Report, and removes snapshots of a short run that newer ones replace."""
 
-    def __init__(self, run: Run, solver: schema.SolverParameter) -> None:
-        self.run, self.report, self.total = run, run.report, solver.max_iter
-        self.prefix = solver.snapshot_prefix
+    def __init__(self, run: Run, prefix: str) -> None:
+        self.run, self.report, self.prefix = run, run.report, prefix
+        self.total = prototxt.read(run.solver, schema.SolverParameter).max_iter
 
     def stepped(self, result: StepResult) -> None:
         if self.report:

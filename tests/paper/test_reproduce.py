@@ -16,7 +16,9 @@ import pytest
 
 from rootgen.cli import main
 from rootgen.datasets import idx
+from rootgen.engine.learning_rate import learning_rate
 from rootgen.engine.train import Stop
+from rootgen.engine.train_log import log_rows
 from rootgen.errors import RootgenError
 from rootgen.generator import architectures as tables
 from rootgen.generator import render
@@ -368,6 +370,69 @@ def test_a_short_schedule_is_as_long_as_its_epochs() -> None:
     assert len(averages) == 8
     for layer in averages:
         assert layer.param.batch_norm_param.moving_average_fraction == pytest.approx(0.9)
+
+
+def test_a_rise_and_a_fall_are_two_solvers_and_meet_at_the_peak() -> None:
+    arch = tables.architecture("nin")
+    options = render.SolverOptions(train_images=5000, batch_size=50, epochs=2, warm_up=0.5)
+    rise, fall = (
+        prototxt.parse(render.solver(arch, options=replace(options, part=part)), schema.SolverParameter)
+        for part in ("warm-up", "main")
+    )
+    assert (rise.max_iter, fall.max_iter) == (50, 200)
+    assert rise.snapshot_prefix == fall.snapshot_prefix
+    rates = [learning_rate(rise, i) for i in range(50)] + [learning_rate(fall, i) for i in range(50, 200)]
+    assert rates[50] == pytest.approx(0.1, rel=1e-5)  # the recipe's base_lr
+    steps = np.diff([0.0, *rates, 0.0])
+    assert steps[:51] == pytest.approx([0.1 / 51] * 51, rel=1e-3)
+    assert steps[51:] == pytest.approx([-0.1 / 150] * 150, rel=1e-3)
+    assert f"-snapshot {fall.snapshot_prefix}_iter_50.solverstate" in render.solver(arch, options=options)
+
+
+@pytest.mark.torch
+def test_a_rise_that_was_interrupted_goes_on_and_both_parts_make_one_run(tmp_path: Path, settings: Settings) -> None:
+    longer = replace(settings, epochs=4, warm_up=0.5)  # 12 iterations, 6 of them rising
+    unbroken = reproduce.Experiment(longer, tmp_path / "unbroken", rows=("root-16",)).run(Stop())
+    stop = Stop()
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if (what, done) == ("train root-16 seed 1", 3):
+            stop(signal.SIGINT)
+
+    broken = tmp_path / "broken"
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.Experiment(longer, broken, interrupt, rows=("root-16",)).run(stop)
+    found = reproduce.Experiment(longer, broken, rows=("root-16",)).run(Stop())
+    assert [untimed(result) for result in found] == [untimed(result) for result in unbroken]
+    rows = log_rows(broken / "root-16/seed-1/nin_log.csv")
+    rates = [row["learning_rate"] for row in rows if row["phase"] == "train"]
+    assert len(rates) == 12
+    assert max(rates) == rates[6] == pytest.approx(settings.base_lr)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--warm-up", "1"], "give --epochs"),
+        (["--part", "warm-up"], "give --epochs"),
+        (["--epochs", "3", "--part", "warm-up"], "no warm-up is asked for"),
+        (["--epochs", "3", "--warm-up", "3"], "a warm-up of 3 epochs in a run of 3"),
+        (["--epochs", "3", "--max-iter", "9"], "keep one of them"),
+        (["--epochs", ".001", "--warm-up", ".0001", "--part", "warm-up"], "no warm-up in 1 iterations"),
+    ],
+)
+def test_a_schedule_that_contradicts_itself_is_one_line(
+    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert main(["solver", "nin", *words]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_an_average_that_keeps_more_than_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["emit", "nin", "--moving-average-fraction", "1.5"]) == 1
+    assert "at most 1" in capsys.readouterr().err
+    assert main(["emit", "nin", "--moving-average-fraction", "0.98"]) == 0
+    assert capsys.readouterr().out.count("moving_average_fraction: 0.98") == 8
 
 
 def test_the_full_schedule_is_the_recipes_own() -> None:

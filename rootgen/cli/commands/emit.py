@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 from rootgen.cli import UsageError, arguments, output, refuse_idle, write_out
-from rootgen.cli.arguments import positive
+from rootgen.cli.arguments import positive, positive_float
 from rootgen.generator import render
 from rootgen.generator.architectures import architecture
 from rootgen.grouping import Plan
 from rootgen.paper.emit import OF_DATA, checked_net
 
 HELP = "Write a network as Caffe prototxt, with filter groups: the train_val net unless --phase deploy."
-OF_A_NET = ("phase", "name", "classes", "batch_size", "crop", *OF_DATA)
+OF_A_NET = ("phase", "name", "classes", "batch_size", "crop", "moving_average_fraction", *OF_DATA)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     net.add_argument("--train-source", metavar="LMDB", help=f"training set, instead of DIR/{render.TRAIN_LMDB}")
     net.add_argument("--test-source", metavar="LMDB", help=f"test set, instead of DIR/{render.TEST_LMDB}")
     net.add_argument("--mean", help="mean to subtract: a .binaryproto file, values such as 104,117,123, or none")
+    net.add_argument(
+        "--moving-average-fraction",
+        type=positive_float,
+        metavar="F",
+        help="of every BatchNorm: what its statistics keep per iteration (Caffe's .999 is too much for a short run)",
+    )
     every = parser.add_argument_group("every network of the paper")
     every.add_argument("--all", action="store_true", help="render the paper's rows into prototxt/ (or -o DIR)")
     every.add_argument("--check", action="store_true", help="with --all: write nothing, show what is stale, exit 1")
@@ -63,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         train_source=args.train_source,
         test_source=args.test_source,
         mean=args.mean,
+        moving_average_fraction=args.moving_average_fraction,
     )
     write_out(checked_net(arch, plan, options), args.out)
     return 0

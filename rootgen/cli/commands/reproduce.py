@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NAME", help="image set, as rootgen data knows them")
     parser.add_argument("--source", metavar="PATH", help="folder or archive of the image set")
     parser.add_argument("--epochs", type=_epochs, metavar="N", help="of a short run (default: 2)")
-    add_batch_size(parser, help="of a short run (default: 64)")
+    add_batch_size(parser, help="of a short run (default: 128; 64 on the embedded sample)")
     add_format_arguments(parser, out=False)
     add_engine_arguments(parser)
 
@@ -119,7 +119,7 @@ def _limit(minutes: float | None, stop: Stop) -> Iterator[None]:
 def settings(args: argparse.Namespace) -> Settings:
     """The experiment that the options ask for."""
     from rootgen.cli import UsageError
-    from rootgen.paper.run import Settings
+    from rootgen.paper.run import PEAK_BATCH, PEAK_RATE, Settings
 
     asked = {
         "source": args.source and str(Path(args.source).resolve()),
@@ -133,6 +133,10 @@ def settings(args: argparse.Namespace) -> Settings:
             if option in chosen:
                 raise UsageError(f"--full has its own schedule and takes no --{option.replace('_', '-')}")
         chosen = {"dataset": "cifar10", "images": 10_000, **chosen, "epochs": None}
+    elif args.data not in (None, Settings.dataset):
+        chosen = {"batch_size": PEAK_BATCH, **chosen}
+    if "batch_size" in chosen:
+        chosen["base_lr"] = PEAK_RATE * chosen["batch_size"] / PEAK_BATCH
     return Settings(arch=args.arch, engine=args.engine, device=args.device, **chosen)
 
 

@@ -31,6 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     schedule = parser.add_argument_group("schedule")
     schedule.add_argument("--base-lr", type=positive_float, metavar="RATE")
     schedule.add_argument("--max-iter", type=positive, metavar="N", help="the drops in the rate move with it")
+    schedule.add_argument(
+        "--epochs",
+        type=positive_float,
+        metavar="E",
+        help="a short run instead of the recipe's: the rate falls in a line to zero",
+    )
+    schedule.add_argument(
+        "--warm-up",
+        type=positive_float,
+        metavar="E",
+        help="of these epochs those in which the rate rises in a line: two solvers, see --part",
+    )
+    schedule.add_argument(
+        "--part",
+        choices=render.PARTS,
+        default=render.PARTS[0],
+        help="the solver of the warm-up, or the one that goes on from its last snapshot (%(default)s)",
+    )
     schedule.add_argument("--seed", type=int, metavar="N", help="random_seed")
     schedule.add_argument("--solver-mode", choices=("CPU", "GPU"), help="left out unless given: Caffe's default is GPU")
 
@@ -46,6 +64,9 @@ def run(args: argparse.Namespace) -> None:
         iter_size=args.iter_size,
         base_lr=args.base_lr,
         max_iter=args.max_iter,
+        epochs=args.epochs,
+        warm_up=args.warm_up or 0.0,
+        part=args.part,
         random_seed=args.seed,
         solver_mode=args.solver_mode,
     )
