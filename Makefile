@@ -8,6 +8,7 @@
 # make clean      remove what the others made here
 #
 # PYTHON=python3.12     another interpreter (3.10 or newer)
+# VENV=FOLDER           the virtual environment (.venv)
 # PIP_ARGS="..."        more options for pip, e.g. an index that has PyTorch's CPU-only wheels
 
 PYTHON ?= python3

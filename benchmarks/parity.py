@@ -3,7 +3,7 @@
 Two engines differ; is that a difference of method, or float32's rounding, amplified by training? The same engine with
 another number of threads, and with its first weights off by the last digit of float32, is the yardstick.
 
-python benchmarks/parity.py > benchmarks/parity.md      (many minutes; needs pycaffe and PyTorch)
+python benchmarks/parity.py      (its table goes to stdout; many minutes; needs pycaffe and PyTorch)
 """
 
 from __future__ import annotations
