@@ -51,6 +51,24 @@ def test_refused(make, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Plan(3), "kind is an int"),
+        (lambda: Plan("root", 2.5), "n is a float, not"),
+        (lambda: Plan("root", True), "n is a bool, not"),
+        (lambda: Plan(by_hand={"conv2a": 2}), "by_hand is a dict, not"),
+        (lambda: Plan(by_hand=(("conv2a", 2, 3),)), "an element of by_hand is"),
+        (lambda: Plan(by_hand=((1, 2),)), "an element of by_hand is"),
+        (lambda: Plan(by_hand=(("conv2a", "2"),)), "by_hand of 'conv2a' is"),
+    ],
+)
+def test_wrong_types(make, message):
+    with pytest.raises(TypeError) as error:
+        make()
+    assert str(error.value).startswith(message)
+
+
 def test_by_hand():
     assert parse_by_hand(["inception_3a/3x3=4", "odd=name=2"]) == (("inception_3a/3x3", 4), ("odd=name", 2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -114,3 +115,17 @@ def test_nets_come_from_pipes_too() -> None:
     shell = f"{rootgen} emit nin --phase deploy | {rootgen} cost /dev/stdin --format csv | head -3 | tail -1"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
     assert "conv1a" in done.stdout, done.stderr
+
+
+def test_a_command_called_from_a_program_leaves_its_signals_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    def own(number: int, frame: object) -> None:
+        """What a program does on SIGTERM."""
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        assert main(["emit", "nin"]) == 0
+        assert signal.getsignal(signal.SIGTERM) is own
+        assert main(["emit", "nun"]) == 2
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)

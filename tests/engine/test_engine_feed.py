@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -208,6 +209,18 @@ def test_records_that_cannot_be_read(tmp_path):
         feed = feed_of(write_records(tmp_path / name, [good, record]), batch=2)
         with pytest.raises(RootgenError, match=match):
             feed.batch(0)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as a program may have it
+def test_an_image_of_too_many_pixels_is_refused_whatever_the_warnings(tmp_path):
+    head = b"IHDR" + struct.pack(">IIBBBBB", 1 << 14, 1 << 13, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    png += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    record = schema.Datum(encoded=True, data=png).SerializeToString()
+    filters = list(warnings.filters)
+    with pytest.raises(RootgenError, match="16384 x 8192 pixels, more than"):
+        feed_of(write_records(tmp_path / "lmdb", [record]), batch=1)
+    assert warnings.filters == filters
 
 
 def test_a_database_made_again_is_read_anew(tmp_path):

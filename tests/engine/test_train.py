@@ -212,6 +212,7 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(folder, monkeypatch, caplo
     again = trainer()
     again.restore(state)
     assert again.iteration == 12
+    assert running.solver.snapshot_prefix == "snaps/net"  # as it was, for whoever goes on with the trainer
 
 
 def test_rand_skip_is_said_to_be_left_out(folder, caplog):
@@ -264,6 +265,21 @@ def test_a_log_is_never_put_in_place_of_a_folder_or_a_device(folder):
     finally:
         os.close(main)
         os.close(terminal)
+
+
+@pytest.mark.parametrize("log", [".", "logs/"])
+def test_a_folder_named_as_the_log_is_one_line_and_leaves_no_lock(folder, capsys, log):
+    (folder / "logs").mkdir()
+    before = sorted(path.name for path in folder.rglob("*"))
+    assert run_cli("--log", log) == 1
+    assert "cannot write: Is a directory" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(path.name for path in folder.rglob("*") if path.suffix != ".lock" and path.name != "snaps") == before
+
+
+def test_a_log_of_the_prefix_s_own_name_needs_its_lock_once(folder):
+    outcome = rootgen.train("solver.prototxt", engine="torch", log="snaps/net", max_iter=1)
+    assert outcome.log_file == Path("snaps/net")
+    assert outcome.rows
 
 
 def test_weights_alone_begin_at_iteration_0(folder):
@@ -542,6 +558,24 @@ def test_train_from_python_goes_on_or_starts_from_weights(folder):
     assert fresh.loss != rootgen.train("solver.prototxt", engine="torch", max_iter=1).loss
     with pytest.raises(RootgenError, match=r"nowhere\.prototxt: cannot read"):
         rootgen.train("nowhere.prototxt", engine="torch")
+
+
+def test_auto_from_python_takes_the_newest_snapshot_that_is_whole(folder, caplog):
+    rootgen.train("solver.prototxt", engine="torch", max_iter=10)
+    state = Path("snaps/net_iter_10.solverstate")
+    state.write_bytes(state.read_bytes()[:20])
+    after = rootgen.train("solver.prototxt", engine="torch", snapshot="auto", max_iter=7)
+    assert (after.iteration, after.steps) == (7, 2)
+    assert "trying the snapshot before net_iter_10.solverstate" in caplog.text
+
+
+@pytest.mark.parametrize("cut", [20, 6, 1])
+def test_a_log_whose_last_row_was_cut_is_read_without_it(folder, cut):
+    first = rootgen.train("solver.prototxt", engine="torch", max_iter=3)
+    whole = first.rows
+    text = Path("snaps/net_log.csv").read_text()
+    Path("snaps/net_log.csv").write_text(text + text.splitlines()[-1][:-cut].rsplit(",", 3)[0])
+    assert first.rows == whole
 
 
 def test_an_interrupt_ends_training_from_python_with_a_snapshot(folder):

@@ -152,3 +152,19 @@ def test_a_layer_of_shared_weights_is_in_the_table_for_its_work() -> None:
     assert [(row["params"], row["macs"]) for row in total.rows] == [(0, 0), (10, 10), (0, 10)]
     shown, everything = total.tables()[0].rows, total.tables(every=True)[0].rows
     assert ([row[0] for row in shown], [row[0] for row in everything]) == (["one", "two"], ["in", "one", "two"])
+
+
+def test_the_mean_beside_a_net_tells_the_size_where_its_images_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets" / "images_leveldb").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    mean = schema.BlobProto(channels=3, height=9, width=11, num=1, data=[0.0] * 297)
+    (tmp_path / "nets" / "mean.binaryproto").write_bytes(mean.SerializeToString())
+    net = tmp_path / "nets" / "net.prototxt"
+    net.write_text(
+        'layer { name: "data" type: "Data" top: "data" transform_param { mean_file: "mean.binaryproto" }\n'
+        '  data_param { source: "images_leveldb" batch_size: 2 backend: LEVELDB } }\n'
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load.load(net).blobs["data"] == (2, 3, 9, 11)

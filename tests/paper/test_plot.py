@@ -241,6 +241,21 @@ END = "1,1,1,3,1,9,torch 2,c\n"  # scores, seed and so on of a row
             ",".join(results.COLUMNS) + "\nnin,Orig.,x,0,1,1,1,1,1,CPU,torch," + END,
             "accuracy 1 on 0 images: a share",
         ),
+        *(
+            (
+                ",".join(results.COLUMNS) + f"\nnin,Orig.,x,9,{cells},CPU,torch," + END,
+                rf"results\.csv:2: {name} is .*, but has to be above 0",
+            )
+            for name, cells in (
+                ("epochs", "0,1,1,1,1"),
+                ("epochs", "nan,1,1,1,1"),
+                ("params", "1,-1,1,1,1"),
+                ("macs", "1,1,0,1,1"),
+                ("time_ms", "1,1,1,1,inf"),
+                ("time_ms", "1,1,1,1,-2"),
+            )
+        ),
+        (",".join(results.COLUMNS) + "\nnin,Orig." + "x" * 200_000 + "\n", r"results\.csv: damaged: field larger"),
     ],
 )
 def test_bad_results(text: str, message: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rootgen import datasets
 from rootgen.cli import main
 from rootgen.datasets import idx
 from rootgen.engine.learning_rate import learning_rate
@@ -23,6 +24,7 @@ from rootgen.errors import RootgenError
 from rootgen.generator import architectures as tables
 from rootgen.generator import render
 from rootgen.grouping import Plan
+from rootgen.locks import locked
 from rootgen.net import read as net
 from rootgen.paper import experiment as reproduce
 from rootgen.paper import results, run
@@ -232,6 +234,32 @@ def test_two_share_a_folder_and_nothing_is_done_or_counted_twice(
     assert found[1].time_ms > 0
     assert found[1].control_score == pytest.approx(1, abs=0.2)
     assert not list(out.rglob("*.lock"))
+
+
+@pytest.mark.torch
+def test_a_run_that_lacked_its_correlation_alone_is_in_the_results_when_it_is_done(
+    tmp_path: Path, settings: Settings, unbroken: Run
+) -> None:
+    out = shutil.copytree(unbroken[0], tmp_path / "out")
+    shutil.rmtree(out / "orig/seed-1/correlation")
+    (out / "results.csv").unlink()
+    seen: list[list[str]] = []
+
+    def look(what: str, done: int, total: int) -> None:  # once root-16 is at work, Orig. is done
+        if what.startswith("time") and not seen:
+            seen.append([result.model for result in results.load(out / "results.csv")])
+
+    (out / "times.json").unlink()
+    experiment(settings, out, look).run(Stop())
+    assert seen == [["Orig.", "root-16"]]
+
+
+def test_a_folder_whose_data_are_being_made_is_this_experiments(tmp_path: Path, settings: Settings) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(datasets.lock_of(out / "data"), "data"):
+        (out / "settings.json").write_text(json.dumps(asdict(settings)))
+        experiment(settings, out)
 
 
 @pytest.mark.torch
