@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rootgen import paths
-from rootgen.datasets import cifar, folder, idx
+from rootgen.datasets import cifar, folder, idx, imagenet
 from rootgen.datasets.download import fetch
 from rootgen.datasets.image_set import ImageSet, check_size
 from rootgen.errors import RootgenError, UnknownNameError
@@ -35,7 +35,13 @@ FASHION_MD5 = {
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
-DEFAULT_PAD = {"fashion-mnist-sample": 4, "fashion-mnist": 4, "cifar10": 4, "folder": 0}  # what the recipe crops from
+DEFAULT_PAD = {
+    "fashion-mnist-sample": 4,
+    "fashion-mnist": 4,
+    "cifar10": 4,
+    "imagenet": 0,
+    "folder": 0,
+}  # what the recipe crops from
 FASHION_MARGIN = 2  # 28 x 28 to the 32 x 32 of CIFAR-10's nets
 
 
@@ -55,7 +61,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """How an image folder is read: see folder.read_classes, read_list and split."""
+    """How image files are read: see folder.read_classes, read_list and split; `ground_truth`: imagenet.read."""
 
     resize: tuple[int, int] | None = None
     gray: bool = False
@@ -63,6 +69,7 @@ class FolderOptions:
     test_list: str | None = None
     test_fraction: float = 0.0
     seed: int = 0
+    ground_truth: str | None = None
 
 
 def load(
@@ -79,6 +86,11 @@ def load(
         if source is None:
             raise RootgenError("data set 'folder' needs a folder of images", hint="give it as --source")
         return _folder(Path(source), options or FolderOptions())
+    if name == "imagenet":
+        if source is None:
+            raise RootgenError("data set 'imagenet' cannot be downloaded by a program", hint="unpack it; --source DIR")
+        train, val, classes = imagenet.read(source, options.ground_truth if options else None)
+        return Dataset(train, val, classes)
     if name == "cifar10":
         archive = source or fetch(CIFAR10_URL, CIFAR10_MD5, report)
         return Dataset(*cifar.read_sets(archive), classes=cifar.CLASSES)
@@ -130,5 +142,6 @@ NAMES = {
     "fashion-mnist-sample": "5000 + 1000 images embedded in rootgen, 10 classes of clothes",
     "fashion-mnist": "60 000 + 10 000 images; from Debian's dataset-fashion-mnist, --source, or downloaded",
     "cifar10": "50 000 + 10 000 images; from --source (python or binary archive, or its folder), or downloaded",
+    "imagenet": "ILSVRC 2012 from --source: train/<synset>/ and val/, by synset or with its ground truth",
     "folder": "your own images in --source: one sub-folder per class, or list files",
 }

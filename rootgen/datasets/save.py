@@ -26,7 +26,11 @@ from rootgen.proto import schema
 from rootgen.proto.database import Writer
 
 BATCH = 500  # records written in one transaction
-CONTENT = {"train_lmdb", "test_lmdb", "mean.binaryproto", "labels.txt"}
+LABELS = "labels.txt"
+MEAN_VALUES = "mean_values.txt"  # of the channels, as `emit --mean` takes them
+LISTED = "odd_images.txt"  # which were left out, or had another form than their name says
+STATE = "unfinished.json"  # how far an unfinished folder is
+CONTENT = {"train_lmdb", "test_lmdb", "mean.binaryproto", LABELS, MEAN_VALUES, LISTED, STATE}
 
 
 def save(
@@ -61,7 +65,7 @@ def save(
                 )
         write_bytes(folder / "mean.binaryproto", mean_bytes(mean))
         if dataset.classes:
-            write_bytes(folder / "labels.txt", os.fsencode("\n".join(dataset.classes) + "\n"))
+            write_bytes(folder / LABELS, os.fsencode("\n".join(dataset.classes) + "\n"))
     return mean.shape
 
 

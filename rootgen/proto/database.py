@@ -91,17 +91,25 @@ def _file(path: Path) -> Path:
 
 
 class Writer:
-    """A new LMDB of Datum at `path`, for use in a `with` block."""
+    """A new LMDB of Datum at `path`, for use in a `with` block.
 
-    def __init__(self, path: str | Path) -> None:
+    With `keep` it is one that is gone on with, after its first so many records; what is put is on the disk then when
+    `put` returns. Else nothing is synced on the way: a folder that is not finished is thrown away.
+    """
+
+    def __init__(self, path: str | Path, keep: int | None = None) -> None:
         self.path = Path(path)
+        self.keep = keep
 
     def __enter__(self) -> Writer:
         import lmdb
 
-        # Nothing is synced on the way: the folder is thrown away unless all of it gets written.
+        durable = self.keep is not None
         try:
-            self._env = lmdb.open(str(self.path), map_size=FIRST_MAP_SIZE, sync=False, metasync=False, max_readers=1)
+            self._env = lmdb.open(
+                str(self.path), map_size=FIRST_MAP_SIZE, sync=durable, metasync=durable, max_readers=1
+            )
+            self._cut(self.keep or 0)
         except lmdb.Error as failure:
             raise self._refused(failure) from None
         return self
@@ -117,13 +125,24 @@ class Writer:
         finally:
             self._env.close()
 
+    def _cut(self, keep: int) -> None:
+        """Remove every record but the first `keep`."""
+        with self._env.begin(write=True) as transaction:
+            cursor = transaction.cursor()
+            for _ in range(transaction.stat()["entries"] - keep):
+                cursor.last()
+                cursor.delete()
+
     def put(self, keys: Sequence[bytes], images: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray) -> None:
         """Add records: images uint8 (channels, height, width), labels from 0, in one transaction."""
+        pairs = zip(images, labels, strict=True)
+        self.put_encoded(keys, [datum_bytes(image, int(label)) for image, label in pairs])
+
+    def put_encoded(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Add records that are Datums already, in one transaction."""
         import lmdb
 
-        records = [
-            (key, datum_bytes(image, int(label))) for key, image, label in zip(keys, images, labels, strict=True)
-        ]
+        records = list(zip(keys, values, strict=True))
         while True:
             try:
                 with self._env.begin(write=True) as transaction:
