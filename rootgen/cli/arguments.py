@@ -66,9 +66,10 @@ def plan(args: argparse.Namespace) -> Plan:
     return Plan.of(root=args.root, column=args.column, tree=args.tree, group=dict(parse_by_hand(args.group)))
 
 
-def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True) -> None:
-    """`--phase`, `--level`, `--stage`, `--input`, `--shape`, `--lenient`, and `--batch-size` where it matters."""
-    parser.add_argument("--phase", choices=PHASES, default="TEST", help="layers of this phase (default: TEST)")
+def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True, phase: bool = True) -> None:
+    """`--level`, `--stage`, `--input`, `--shape`, `--lenient`, and `--phase` and `--batch-size` where they matter."""
+    if phase:
+        parser.add_argument("--phase", choices=PHASES, default="TEST", help="layers of this phase (default: TEST)")
     parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that the layers' rules speak of")
     parser.add_argument("--stage", action="append", default=[], metavar="NAME", help="a stage of the rules; repeatable")
     parser.add_argument("--input", metavar="CxHxW", help="size of the input images, whatever the net or its data says")

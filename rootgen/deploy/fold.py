@@ -96,7 +96,7 @@ class _Folding:
             blobs = into_outputs(other, self._blobs(other), found.part(start, outputs_of(other)))
             self._set(target, blobs)
         self._remove(place, (self.net.layers[target].name for target, _ in targets))
-        self.tops[maker] = layer.tops[0]
+        self.tops[maker] = self.tops.get(place, layer.tops[0])
         return ""
 
     def _targets(self, maker: int, reader: int, start: int, targets: list[tuple[int, int]]) -> str:
@@ -161,11 +161,12 @@ class _Folding:
 
     def _pass_on(self, place: int, why: str) -> str:
         """Take a layer out that does nothing; why not, or ""."""
-        layer = self.net.layers[place]
-        if layer.tops[0] != layer.bottoms[0] and not self._readers(place):  # an output of the net keeps its name
-            if self._readers(self._maker(place)) != [place]:
-                return why
-            self.tops[self._maker(place)] = layer.tops[0]
+        top, maker = self.net.layers[place].tops[0], self._maker(place)
+        if not self._readers(place) and self._bottom(place, 0) != top:  # an output of the net keeps its name
+            before = self.net.layers[maker]
+            if of(before).kind == "data" or len(before.tops) > 1 or self._readers(maker) != [place]:
+                return f"{why}; its output is the net's"
+            self.tops[maker] = top
         self._remove(place, ())
         return ""
 

@@ -6,7 +6,7 @@ feed go, and so do heads that training alone has: those whose loss weighs less t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,10 @@ DROPPED = ("include", "exclude", "loss_weight")  # of the layers that stay
 
 @dataclass(frozen=True)
 class DeployOptions:
-    """How a training net is looked at: images per batch, rules' level and stages, the input's size, heads to keep."""
+    """How a training net is looked at: images per batch, rules' level and stages, the input's size, heads to keep.
+
+    `given` are shapes of blobs that no rule can tell.
+    """
 
     batch_size: int = 1
     level: int = 0
@@ -40,6 +43,7 @@ class DeployOptions:
     all_heads: bool = False
     lenient: bool = False
     beside: Path | None = None
+    given: Mapping[str, Shape] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def deploy(text: str, where: object = "<text>", options: DeployOptions | None = 
     net = _read(text, where, options)
     heads = _heads(net, options.all_heads)
     kept = _needed(net, heads)
-    sources = [place for place in kept if of(net.layers[place]).kind == "data"]
+    sources = [place for place in kept if _brings_data(net.layers[place])]
     if not sources:
         raise RootgenError("none of its outputs comes of an image or other data", where=where)
     fields = layer_fields(scan(text, where))
@@ -117,6 +121,7 @@ def _read(text: str, where: object, options: DeployOptions) -> Net:
                 lenient=options.lenient,
                 input_shape=options.input_shape,
                 batch=options.batch_size,
+                given=options.given,
             )
         except RootgenError as error:
             errors.append(error)
@@ -154,6 +159,11 @@ def _settled(net: Net, head: _Head) -> _Head:
     return head if head.kind else _Head(maker, head.blob, head.weight)
 
 
+def _brings_data(layer: Layer) -> bool:
+    """Whether a layer stands at the net's begin: a data layer, or one of Python's that does as much."""
+    return of(layer).kind == "data" or (layer.type == "Python" and not layer.bottoms)
+
+
 def _needed(net: Net, heads: Iterable[_Head]) -> list[int]:
     """Places of the layers that the heads need, in order; a loss that is replaced is not among them."""
     waiting = [net.makers[head.place][0] if head.kind else head.place for head in heads]
@@ -186,7 +196,11 @@ def _input_of(net: Net, place: int, kept: Sequence[int], fields: Sequence[Field]
     """What stands for a data layer: the tops of it that the layers `kept` read, in their shapes."""
     layer = net.layers[place]
     read = {bottom for other in kept for bottom in net.layers[other].bottoms}
-    return _input(fields[layer.index], layer, {top: net.blobs[top] for top in layer.tops if top in read})
+    tops = [top for top in layer.tops if top in read]
+    for top in tops:
+        if top not in net.blobs:
+            raise layer.error(f"the shape of its top '{top}' is not known", f"say it with --shape {top}=AxBxC...")
+    return _input(fields[layer.index], layer, {top: net.blobs[top] for top in tops})
 
 
 def _input(field: Field, layer: Layer, shapes: dict[str, Shape]) -> str:

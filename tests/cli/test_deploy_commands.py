@@ -129,6 +129,21 @@ def test_a_model_never_replaces_what_it_comes_from(words, message, capsys):
 
 
 @pytest.mark.parametrize("verb", ["deploy", "fold"])
+def test_there_is_no_phase_to_choose(verb, capsys):
+    """Both are of phase TEST, whatever one would like; the option would change nothing."""
+    with pytest.raises(SystemExit, match="2"):
+        main([verb, "net.prototxt", "--weights", "net.caffemodel", "-o", "x.prototxt", "--phase", "TRAIN"])
+    assert "no option '--phase'" in capsys.readouterr().err
+
+
+def test_the_deploy_net_of_shapes_that_are_given(capsys):
+    text = NET.replace('"Data"', '"Python"').replace("data_param", "#")
+    Path("python.prototxt").write_text(text.replace("  #", "  python_param { module: 'm' layer: 'L' } } #"))
+    run("deploy", "python.prototxt", "--shape", "data=1x3x6x6")
+    assert "shape { dim: 1 dim: 3 dim: 6 dim: 6 }" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["deploy", "fold"])
 def test_net_and_model_are_written_both_or_none(verb, capsys):
     Path("folder").mkdir()
     run(verb, "net.prototxt", "--weights", "net.caffemodel", "-o", "folder", "-w", "m.caffemodel", code=1)

@@ -65,6 +65,7 @@ GONE = {
     "power": INPUT + conv("c", "data") + layer("Power", "p", "c", more="power_param { scale: -2 shift: 3 }"),
     "dropout": INPUT + conv("c", "data") + RELU + layer("Dropout", "d", "c") + layer("ReLU", "r2", "d"),
     "dropout at the end": INPUT + conv("c", "data") + layer("Dropout", "d", "c"),
+    "two dropouts at the end": INPUT + conv("c", "data") + layer("Dropout", "d", "c") + layer("Dropout", "e", "d", "d"),
     "groups": INPUT + conv("c", "data", "group: 2 bias_term: false") + NORM,
     "depthwise": INPUT + conv("c", "data", "group: 6", outputs=6) + NORM,
     "deconvolution": INPUT + conv("c", "data", "group: 2").replace('"Convolution"', '"Deconvolution"') + NORM,
@@ -151,6 +152,16 @@ LEFT = {
         + layer("Concat", "c", "a p") + BN + layer("ReLU", "r", "bn"),
         "bn",
         "'p' before it is a Pooling; 'r' after it is a ReLU",
+    ),
+    "a dropout of an input, at the end": (
+        INPUT + layer("Dropout", "d", "data"),
+        "d",
+        "'data' before it is a data layer; its output is the net's",
+    ),
+    "a dropout of one of two tops, at the end": (
+        INPUT + conv("c", "data") + layer("Split", "s", "c", 's" top: "t') + layer("Dropout", "d", "t"),
+        "d",
+        "'s' before it is a Split; its output is the net's",
     ),
     "the net's output": (
         INPUT + layer("Scale", "s", "data"), "s", "'data' before it is a data layer; its output is the net's"

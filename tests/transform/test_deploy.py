@@ -108,6 +108,31 @@ def test_several_inputs_stay():
     }
 
 
+PYTHON = """\
+layer { name: "data" type: "Python" top: "data" top: "sizes" top: "label" python_param { module: "m" layer: "L" } }
+"""
+
+
+def test_a_python_layer_that_brings_data_becomes_an_input():
+    options = DeployOptions(given={"data": (1, 3, 8, 8)})
+    found = deploy(PYTHON + FC + loss("SoftmaxWithLoss"), options=options)
+    net = load_text(found.text)
+    assert [layer.type for layer in net.layers] == ["Input", "InnerProduct", "Softmax"]
+    assert net.layers[0].tops == ("data",)
+    assert net.blobs["data"] == (1, 3, 8, 8)
+    with pytest.raises(RootgenError, match=r"layer 'data': the shape of its top 'data' is not known \(say it with"):
+        deploy(PYTHON + FC + loss("SoftmaxWithLoss"))
+
+
+def test_shapes_that_stand_in_files_alone_may_be_given():
+    text = DATA.replace('"Data"', '"HDF5Data"').replace("data_param", "hdf5_data_param").replace("backend: LMDB", "")
+    text = text.replace("transform_param { crop_size: 8 }", "") + FC + loss("SoftmaxWithLoss")
+    with pytest.raises(RootgenError, match="it stands in the HDF5 files alone"):
+        deploy(text)
+    found = deploy(text, options=DeployOptions(given={"data": (2, 5), "label": (2,)}))
+    assert load_text(found.text).blobs["data"] == (2, 5)
+
+
 def test_old_layers_stay_old():
     text = """\
 layers { name: "data" type: DATA top: "data" top: "label"

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-w", "--weights-out", metavar="MODEL", help="where that goes (default: beside -o, as .caffemodel)"
     )
     parser.add_argument("--all-heads", action="store_true", help="keep the heads whose loss weighs less, too")
-    arguments.add_net_arguments(parser)
+    arguments.add_net_arguments(parser, phase=False)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
         args.all_heads,
         args.lenient,
         None if args.net == "-" else Path(args.net).parent,
+        arguments.given(args),
     )
     found = deploy(stdin.text_of(args.net), stdin.STDIN if args.net == "-" else args.net, options)
     for note in found.notes:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_out_argument(parser)
     parser.add_argument("-w", "--weights-out", metavar="MODEL", help="where the folded blobs go (default: beside -o)")
     parser.add_argument("--dry-run", action="store_true", help="write nothing, show what would go where")
-    arguments.add_net_arguments(parser)
+    arguments.add_net_arguments(parser, phase=False)
 
 
 def run(args: argparse.Namespace) -> None:
