@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from numbers import Real
 from operator import index
 from os import PathLike, fspath
@@ -36,6 +37,18 @@ class RootgenError(Exception):
         text = self.what if self.hint is None else f"{self.what} ({self.hint})"
         text = _LONG_WORD.sub(r"\1...", text)  # a name in a file may be as long as the file
         return printable(text if self.where is None else f"{self.where}: {text}")
+
+
+@contextmanager
+def standing_for(file: object, where: object, *, lines: bool = True) -> Iterator[None]:
+    """Have errors about `file`, written for the moment, speak of `where`; without `lines`, of no line in it."""
+    pattern = re.compile(re.escape(str(file)) + ("" if lines else r"(:\d+)?"))
+    try:
+        yield
+    except RootgenError as error:
+        error.what = pattern.sub(lambda _: str(where), error.what)
+        error.where = error.where and pattern.sub(lambda _: str(where), error.where)
+        raise
 
 
 def printable(text: str) -> str:

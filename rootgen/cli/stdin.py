@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rootgen import scratch
 from rootgen.cli import UsageError
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, standing_for
 from rootgen.net.read import is_binary
 from rootgen.proto import prototxt
 
@@ -53,8 +53,5 @@ def net_file(path: str) -> Iterator[str]:
     with scratch.folder("rootgen-stdin-") as folder:
         file = str(folder / "stdin.prototxt")
         Path(file).write_text(text, encoding="utf-8")
-        try:
+        with standing_for(file, STDIN):
             yield file
-        except RootgenError as error:
-            where = None if error.where is None else error.where.replace(file, STDIN)
-            raise RootgenError(error.what.replace(file, STDIN), where=where, hint=error.hint) from error

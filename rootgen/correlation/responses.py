@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rootgen import scratch
 from rootgen.correlation.moments import Moments
 from rootgen.correlation.pairs import AdjacentPair
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, standing_for
 from rootgen.files import safe_name, write_text
 from rootgen.proto import prototxt, schema
 
@@ -59,7 +59,8 @@ def open_fed(
     with scratch.folder("rootgen-fed-") as folder:
         path = folder / f"{safe_name(Path(weights).stem)}.prototxt"
         write_text(path, text, durable=False)
-        return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
+        with standing_for(path, net.source, lines=False):
+            return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
 
 
 def fed_by_memory(net: Net, input_shape: tuple[int, ...]) -> tuple[str, str]:

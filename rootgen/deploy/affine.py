@@ -69,8 +69,6 @@ def _statistics(layer: Layer, blobs: Sequence[np.ndarray]) -> Affine | str:
     if param.HasField("use_global_stats") and not param.use_global_stats:
         return "it takes each batch's own statistics"
     mean, variance, weight = (np.asarray(blob, np.float64) for blob in blobs)
-    if not weight.ravel()[0]:
-        raise layer.error("its statistics were never run (their weight is 0)", "pass the trained model")
     spread = variance / weight + param.eps
     if not (spread > 0).all():
         raise layer.error("has a variance below 0", "its model is damaged, or of another net")

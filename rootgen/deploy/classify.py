@@ -13,8 +13,8 @@ import numpy as np
 
 from rootgen import scratch
 from rootgen.engine import open_network
-from rootgen.engine.datum import image_of, read_mean
-from rootgen.errors import RootgenError
+from rootgen.engine.datum import decoded, read_mean
+from rootgen.errors import RootgenError, standing_for
 from rootgen.files import locate, read_bytes, write_text
 from rootgen.net.forks import param_of
 from rootgen.net.graph import Layer, Net
@@ -79,7 +79,8 @@ def classify(
         path = folder / "net.prototxt"
         write_text(path, deployed.text, durable=False)
         how: dict[str, Any] = {"engine": options.engine, "device": options.device, "lenient": options.lenient}
-        network = open_network(path, weights=model, batch=options.batch_size, **how)
+        with standing_for(path, source, lines=False):
+            network = open_network(path, weights=model, batch=options.batch_size, **how)
         answers = []
         for start in range(0, len(images), options.batch_size):
             paths = images[start : start + options.batch_size]
@@ -91,6 +92,8 @@ def classify(
 
 
 def _answer(image: str, scores: np.ndarray, names: Sequence[str], k: int) -> Answer:
+    if np.isnan(scores).any():
+        raise RootgenError("its scores are no numbers (NaN)", where=image, hint="has the model's training diverged?")
     best = np.argsort(-scores, kind="stable")[:k]
     return Answer(image, tuple((int(i), names[i] if names else "", float(scores[i])) for i in best))
 
@@ -164,8 +167,7 @@ class _Preparation:
 
     def __call__(self, path: str | Path) -> np.ndarray:
         """C x H x W, float32."""
-        datum = schema.Datum(encoded=True, data=read_bytes(path))
-        image = self._resized(image_of(datum, self.decoding, path))
+        image = self._resized(decoded(read_bytes(path), self.decoding, path))
         return (_centre(image, self.size).astype(np.float32) - self.mean) * np.float32(self.scale)
 
     def _resized(self, image: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rootgen.deploy.affine import CHANNELS, Affine, affine_of, into_inputs, into_outputs, outputs_of
+from rootgen.engine.weights import check_trained
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
 from rootgen.net.layers.utility import joined_axis
@@ -39,8 +40,9 @@ class Folded:
 def fold(text: str, net: Net, learned: Mapping[str, Sequence[np.ndarray]]) -> Folded:
     """`text`, whose TEST phase is `net` with its shapes, and its blobs `learned`, with all folded that can be.
 
-    RootgenError where a layer has no blobs in the model, or they hold what is no finite number.
+    RootgenError where a layer has no blobs in the model, or such as weights.check_trained refuses.
     """
+    check_trained(net.layers, learned, "the model")
     work = _Folding(net, learned)
     waiting = [place for place, layer in enumerate(net.layers) if layer.type in FOLDED]
     before = len(waiting) + 1
@@ -183,12 +185,10 @@ class _Folding:
         self.result.blobs[layer.name] = blobs
 
     def _blobs(self, layer: Layer) -> list[np.ndarray]:
-        """A layer's blobs as they are now; RootgenError where the model has none, or no finite numbers."""
+        """A layer's blobs as they are now; RootgenError where the model has none."""
         found = self.result.blobs.get(layer.name)
         if found is None:
             raise layer.error("has no blobs in the model", "pass the model of this net")
-        if not all(np.isfinite(blob).all() for blob in found):
-            raise layer.error("its blobs hold what is no finite number", "has the training diverged?")
         return found
 
     def _maker(self, place: int, bottom: int = 0) -> int:

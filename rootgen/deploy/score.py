@@ -14,7 +14,7 @@ from rootgen import scratch
 from rootgen.engine import open_network
 from rootgen.engine.api import Network
 from rootgen.engine.feed import Feed
-from rootgen.errors import RootgenError
+from rootgen.errors import RootgenError, standing_for
 from rootgen.files import locate, write_text
 from rootgen.net.forks import param_of
 from rootgen.net.graph import Layer, Net
@@ -70,14 +70,15 @@ def score(net_path: str | Path, weights: str | Path | None, options: ScoreOption
             where=net_path,
             hint="pass the train_val net",
         )
+    Database.at(Path(data[0].param.data_param.source))  # refuses what is none
     with scratch.folder("rootgen-score-") as folder:
         path = folder / "net.prototxt"
         write_text(path, prototxt.format(param_of(net)), durable=False)
         model = net_path if weights is None and is_binary(net_path) else weights
-        network = open_network(
-            path, phase="TEST", weights=model, engine=options.engine, device=options.device, batch=options.batch_size
-        )
-        return _scored(net, network, data[0], options, report)
+        how: dict[str, Any] = {"engine": options.engine, "device": options.device, "batch": options.batch_size}
+        with standing_for(path, net_path, lines=False):
+            network = open_network(path, phase="TEST", weights=model, **how)
+            return _scored(net, network, data[0], options, report)
 
 
 def _own_net(path: str | Path, options: ScoreOptions) -> Net:

@@ -25,7 +25,7 @@ def image_of(datum: Any, param: Any, where: object) -> np.ndarray:
     Encoded ones are decoded to Caffe's channel order (BGR).
     """
     if datum.encoded:
-        return _decode(datum.data, param, where)
+        return decoded(datum.data, param, where, "write the database again")
     shape = (datum.channels, datum.height, datum.width)
     values = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
     if min(shape) <= 0 or values.size != shape[0] * shape[1] * shape[2]:
@@ -35,9 +35,9 @@ def image_of(datum: Any, param: Any, where: object) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
-    """A JPEG or PNG as channels x height x width, in BGR order."""
-    from PIL import Image
+def decoded(content: bytes, param: Any, where: object, hint: str | None = None) -> np.ndarray:
+    """A JPEG, PNG or the like as channels x height x width, uint8, in BGR order; RootgenError where it is none."""
+    from PIL import Image, UnidentifiedImageError
 
     if param.force_color and param.force_gray:
         raise RootgenError("both force_color and force_gray are set", where=where)
@@ -52,7 +52,8 @@ def _decode(content: bytes, param: Any, where: object) -> np.ndarray:
             image = image.convert("L")
         pixels = np.asarray(image)
     except Exception as error:  # damaged images fail in every possible way
-        raise RootgenError(f"cannot decode an image: {error}", where=where, hint="write the database again") from error
+        told = "of no format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
+        raise RootgenError(f"cannot decode an image: {told}", where=where, hint=hint) from error
     return pixels[None] if pixels.ndim == 2 else pixels[:, :, ::-1].transpose(2, 0, 1)
 
 

@@ -96,6 +96,23 @@ def matching(
     }
 
 
+def check_trained(layers: Iterable[Layer], learned: Mapping[str, Sequence[np.ndarray]], where: object) -> None:
+    """RootgenError where blobs of `where` hold NaN or infinite values, or a BatchNorm uses statistics never run."""
+    for layer in layers:
+        found = learned.get(layer.name, ())
+        for i, values in enumerate(found):
+            wrong = int(values.size - np.isfinite(values).sum())
+            if wrong:
+                raise layer.error(
+                    f"{wrong} of the {values.size} values of blob {i} in {where} are NaN or infinite",
+                    "take a snapshot from before the training diverged",
+                )
+        param = layer.param.batch_norm_param
+        own = param.HasField("use_global_stats") and not param.use_global_stats  # those of each batch
+        if layer.type == "BatchNorm" and len(found) > 2 and not own and not found[2].any():
+            raise layer.error(f"its statistics in {where} were never run (their weight is 0)", "pass the trained model")
+
+
 def _fits(stored: Sequence[Shape], wanted: Sequence[Shape]) -> bool:
     """Whether blobs have the wanted shapes; four legacy axes fit where they begin with ones."""
     return len(stored) == len(wanted) and all(

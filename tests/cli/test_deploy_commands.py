@@ -93,9 +93,14 @@ def test_deploy_writes_to_stdout_and_reads_stdin(capsys, monkeypatch):
         (["deploy", "net.prototxt", "-w", "x"], 2, "--weights-out goes with --weights"),
         (["deploy", "no.prototxt"], 1, "no.prototxt: cannot read"),
         (["test", "net.prototxt", "--weights", "no.caffemodel", "--engine", "torch"], 1, "cannot read"),
-        (["test", "net.prototxt", "--data", "no", "--engine", "torch"], 1, "no"),
+        (["test", "net.prototxt", "--engine", "torch"], 2, "no weights (--weights MODEL.caffemodel)"),
+        (["test", "net.caffemodel", "--data", "no", "--engine", "torch"], 1, "no: no such database"),
         (["classify", "net.caffemodel", "no.png", "--engine", "torch"], 1, "no.png: cannot read"),
-        (["classify", "net.caffemodel", "net.prototxt", "--engine", "torch"], 1, "net.prototxt: cannot decode"),
+        (
+            ["classify", "net.caffemodel", "net.prototxt", "--engine", "torch"],
+            1,
+            "rootgen classify: net.prototxt: cannot decode an image: of no format that Pillow knows",
+        ),
     ],
 )
 def test_refusals_are_one_line_and_leave_nothing(words, code, message, capsys):
@@ -163,6 +168,20 @@ def test_lenient_goes_for_the_net_and_for_its_model(capsys):
     run("classify", "net.caffemodel", "a.png", "--net", "odd.prototxt", "--lenient", *engine)
 
 
+PYTHON = 'layer { name: "p" type: "Python" bottom: "conv" top: "conv" python_param { module: "m" layer: "L" } }\n'
+
+
+@pytest.mark.parametrize("words", [["test"], ["classify", "net.caffemodel", "a.png", "--net"]])
+def test_errors_speak_of_the_net_that_was_given(words, capsys):
+    """And not of the copy that is run."""
+    picture("a.png")
+    Path("python.prototxt").write_text(NET.replace('layer { name: "relu"', f'{PYTHON}layer {{ name: "relu"'))
+    more = ["--weights", "net.caffemodel"] if words == ["test"] else []
+    run(*words, "python.prototxt", *more, "--engine", "torch", code=1)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"rootgen {words[0]}: python.prototxt: layer 'p': the shape of its tops cannot be known")
+
+
 def picture(name):
     from PIL import Image
 
@@ -195,10 +214,28 @@ def test_what_classify_refuses(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_model_of_no_numbers_is_never_right(capsys):
+@pytest.fixture
+def no_numbers(folder):
+    """A model that has diverged."""
     blobs = weights.read("net.caffemodel")
     blobs["fc"] = [np.full_like(blob, np.nan) for blob in blobs["fc"]]
     weights.write("nan.caffemodel", "small", "TRAIN", read("net.prototxt", "TRAIN").layers, blobs)
+
+
+def test_no_model_of_no_numbers_goes_further(no_numbers, capsys):
+    picture("a.png")
+    before = sorted(path.name for path in Path().iterdir())
+    for words in (["deploy", "net.prototxt", "-o", "d.prototxt"], ["fold", "net.prototxt", "-o", "f.prototxt"]):
+        run(*words, "--weights", "nan.caffemodel", code=1)
+        assert "layer 'fc': 448 of the 448 values of blob 0 in" in capsys.readouterr().err.splitlines()[-1]
+    run("classify", "nan.caffemodel", "a.png", "--engine", "torch", code=1)
+    assert capsys.readouterr().err.endswith(
+        "a.png: its scores are no numbers (NaN) (has the model's training diverged?)\n"
+    )
+    assert sorted(path.name for path in Path().iterdir()) == before
+
+
+def test_a_model_of_no_numbers_is_never_right(no_numbers, capsys):
     run("test", "net.prototxt", "--weights", "nan.caffemodel", "--engine", "torch", "--format", "json")
     found = json.loads(capsys.readouterr().out)
     assert (found["top1"], found["top5"]) == (0, 0)

@@ -207,8 +207,8 @@ def test_pre_activation_nets_are_left_where_an_activation_stands_between():
     [
         (lambda blobs: blobs.pop("bn"), "'bn': has no blobs in the model"),
         (lambda blobs: blobs.pop("c"), "'c': has no blobs in the model"),
-        (lambda blobs: blobs["bn"][2].fill(0), "'bn': its statistics were never run"),
-        (lambda blobs: blobs["c"][0].fill(np.nan), "'c': its blobs hold what is no finite number"),
+        (lambda blobs: blobs["bn"][2].fill(0), "'bn': its statistics in the model were never run"),
+        (lambda blobs: blobs["c"][0].fill(np.nan), "'c': 432 of the 432 values of blob 0 in the model are NaN"),
     ],
 )
 def test_models_that_cannot_be(change, match):

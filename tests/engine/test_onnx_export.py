@@ -319,18 +319,33 @@ def test_weights_that_are_no_numbers(tmp_path, capsys, value):
     assert re.search(r"layer 'fc': 1 of the \d+ values of blob 0 in", line) and not (tmp_path / "net.onnx").exists()
 
 
-@pytest.mark.caffe
-def test_statistics_that_were_never_run_are_zeros_as_in_caffe(tmp_path, caplog):
+@pytest.fixture
+def unrun(tmp_path):
+    """The net with a model whose statistics were never run."""
     learned = random_blobs(shaped(NET))
     learned["bn"][2][:] = 0
-    prototxt, model = saved(tmp_path, NET, learned)
-    out = tmp_path / "net.onnx"
-    assert main(["export", str(prototxt), "--weights", str(model), "-o", str(out)]) == 0
+    return saved(tmp_path, NET, learned)
+
+
+def test_statistics_that_were_never_run_are_not_exported(tmp_path, capsys, unrun):
+    prototxt, model = unrun
+    line = refused(capsys, str(prototxt), "--weights", str(model), "-o", str(tmp_path / "net.onnx"))
+    assert "layer 'bn': its statistics in" in line and "were never run" in line
+    assert not (tmp_path / "net.onnx").exists()
+    own = NET.replace(
+        'name: "bn" type: "BatchNorm"', 'name: "bn" type: "BatchNorm" batch_norm_param { use_global_stats: false }'
+    )
+    prototxt.write_text(own)  # which are not used there
+    assert main(["export", str(prototxt), "--weights", str(model), "-o", str(tmp_path / "net.onnx")]) == 0
+
+
+@pytest.mark.caffe
+def test_statistics_that_were_never_run_are_zeros_as_in_caffe(caplog, unrun):
+    prototxt, model = unrun
+    ours, theirs = (open_network(prototxt, weights=model, engine=engine) for engine in ("onnx", "caffe"))
     assert "layer 'bn': its statistics were never run" in caplog.text
-    inputs = inputs_for(shaped(NET))
-    ours = open_network(out, engine="onnx").forward(["conv", "prob"], inputs)
-    theirs = open_network(prototxt, weights=model, engine="caffe").forward(["conv", "prob"], inputs)
-    assert largest_difference(theirs, ours, "").value <= TOLERANCE
+    inputs, wanted = inputs_for(shaped(NET)), ["conv", "prob"]
+    assert largest_difference(theirs.forward(wanted, inputs), ours.forward(wanted, inputs), "").value <= TOLERANCE
 
 
 def test_an_output_that_cannot_be_written(tmp_path, capsys):

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
         net = load_text(found.text, where=args.net, lenient=args.lenient)
         wanted = {layer.name: layer.shapes.params for layer in net.layers if layer.shapes.params}
         blobs = weights.matching(weights.read(args.weights, net.layers), wanted, args.weights, whole=True)
+        weights.check_trained(net.layers, blobs, args.weights)
         if args.out not in (None, "-"):
             check_writable(args.out)
         weights.write(model, net.name, "TEST", net.layers, blobs)

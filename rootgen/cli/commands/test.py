@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rootgen.cli import arguments, output, stdin
+from rootgen.cli import UsageError, arguments, output, stdin
 from rootgen.text import Table
 
 HELP = "Score a trained net: its outputs as `caffe test` averages them, and top-1 and top-5 over every image once."
@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from rootgen.cli.progress_bars import bars
     from rootgen.deploy.score import ScoreOptions, score
+    from rootgen.net.read import is_binary
 
+    if args.weights is None and (args.net == "-" or not is_binary(args.net)):
+        raise UsageError("no weights", hint="--weights MODEL.caffemodel")
     arguments.limit_threads(args.threads)
     names = ("data", "iterations", "batch_size", "mean", "lenient", "engine", "device")
     options = ScoreOptions(**{name: getattr(args, name) for name in names})

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from rootgen.engine import weights as models
 from rootgen.engine.datum import Transformer
 from rootgen.engine.onnx import compare, learned
 from rootgen.engine.onnx.model import InputTransform, deployed, model_of
@@ -54,7 +55,7 @@ def export(
     net, transforms = deployed(net), transforms or {}
     _check_transforms(net, transforms)
     blobs = learned.load(net, weights, whole=True) if any(layer.shapes.params for layer in net.layers) else {}
-    learned.check_finite(net, blobs, weights)
+    models.check_trained(net.layers, blobs, weights)
     model = model_of(net, blobs, dynamic_batch=dynamic_batch, transforms=transforms)
     if model.ByteSize() > _LIMIT:
         raise RootgenError(f"would be {model.ByteSize():,} bytes, beyond the 2 GiB of an ONNX file", where=out)

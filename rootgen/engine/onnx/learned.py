@@ -31,18 +31,6 @@ def made_up(net: Net) -> Learned:
     return _shared(net, {layer.name: _filled(layer) for layer in net.layers if layer.shapes.params})
 
 
-def check_finite(net: Net, learned: Learned, where: object) -> None:
-    """Refuse blobs that hold NaN or infinite values."""
-    for layer in net.layers:
-        for i, values in enumerate(learned.get(layer.name, ())):
-            wrong = int(values.size - np.isfinite(values).sum())
-            if wrong:
-                raise layer.error(
-                    f"{wrong} of the {values.size} values of blob {i} in {where} are NaN or infinite",
-                    "take a snapshot from before the training diverged",
-                )
-
-
 def _wanted(net: Net) -> dict[str, tuple[Shape, ...]]:
     """Layer name -> the shapes of its blobs; RootgenError where two layers with blobs have one name."""
     wanted: dict[str, tuple[Shape, ...]] = {}
