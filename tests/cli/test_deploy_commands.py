@@ -182,6 +182,30 @@ def test_errors_speak_of_the_net_that_was_given(words, capsys):
     assert line.startswith(f"rootgen {words[0]}: python.prototxt: layer 'p': the shape of its tops cannot be known")
 
 
+def test_fold_goes_around_what_no_engine_runs(capsys):
+    """And keeps the blobs of layers whose shapes it cannot tell as they are."""
+    scale = 'layer { name: "fc" type: "Scale" bottom: "q" top: "fc" }\n'
+    python = PYTHON.replace('top: "conv"', 'top: "q"')
+    Path("python.prototxt").write_text(NET[: NET.index('layer { name: "relu"')] + python + scale)
+    words = ["python.prototxt", "--weights", "net.caffemodel", "-o", "f.prototxt"]
+    run("fold", *words)
+    told = capsys.readouterr().err
+    assert "not checked: the embedded engine does not run this net: python.prototxt:" in told
+    assert "fc    its shapes are not known" in told
+    assert told.splitlines()[-1] == "rootgen: 1 layers folded, 1 left"
+    assert [layer.name for layer in read("f.prototxt").layers] == ["data", "conv", "p", "fc"]
+    ours, given = weights.read("f.caffemodel"), weights.read("net.caffemodel")
+    assert list(ours) == ["conv", "fc"]
+    assert all(np.array_equal(a, b) for a, b in zip(ours["fc"], given["fc"], strict=True))
+
+
+def test_nothing_to_fold(capsys):
+    Path("plain.prototxt").write_text(NET.replace('"BatchNorm"', '"TanH"'))
+    run("fold", "plain.prototxt", "--weights", "net.caffemodel", "--dry-run")
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[-1]) == ("", "rootgen: 0 layers would be folded, 0 left")
+
+
 def picture(name):
     from PIL import Image
 

