@@ -241,6 +241,12 @@ def test_layers_that_cannot_be_taken_out():
     net = load_text(text)
     with pytest.raises(RootgenError, match="its layers stand in a list"):
         fold(text, net, blobs_of(net))
+    v0 = 'layers { layer { name: "c" type: "conv" num_output: 4 kernelsize: 3 } bottom: "data" top: "c" }\n'
+    v0 += 'layers { layer { name: "d" type: "dropout" } bottom: "c" top: "c" }'
+    text = f'input: "data" input_dim: 2 input_dim: 6 input_dim: 7 input_dim: 7\n{v0}'
+    net = load_text(text)
+    with pytest.raises(RootgenError, match="its layers are of the V0 form"):
+        fold(text, net, blobs_of(net))
 
 
 def test_the_check_sees_what_a_measure_hides():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from engine_nets import CPU, input_layer, network, one_layer, torch
 
-from rootgen.engine import blobs, open_trainer
+from rootgen.engine import blobs, open_network, open_trainer
 from rootgen.engine.caffe.runtime import pycaffe
 from rootgen.engine.torch.network import NetworkOptions, TorchNetwork
 from rootgen.errors import RootgenError
@@ -520,6 +520,28 @@ def test_the_infogain_matrix_of_a_file(double, tmp_path):
     theirs = caffes(text, tmp_path, ours)
     forward_and_backward(ours, theirs, inputs_of(ours, np.random.default_rng(0)))
     assert same_gradients(ours, theirs) == {"x[0]"}
+
+
+@pytest.mark.parametrize("opened", ["engine", "module"])
+def test_the_infogain_matrix_lies_beside_the_net(opened, tmp_path, monkeypatch):
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "nets/matrix").write_bytes(blobs.from_array(MATRIX[None, None]).SerializeToString())
+    path = tmp_path / "nets/net.prototxt"
+    path.write_text(infogain('infogain_loss_param { source: "matrix" }'))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = ready(infogain(f'infogain_loss_param {{ source: "{tmp_path}/nets/matrix" }}'))
+    inputs = inputs_of(given, np.random.default_rng(0))
+    (wanted,) = given.forward(["loss"], inputs).values()
+    import rootgen.torch
+
+    module = rootgen.torch.load(path) if opened == "module" else open_network(path, engine="torch").module
+    module.load_state_dict(given.module.state_dict())
+    found = module(*(torch.from_numpy(inputs[name]) for name in module.inputs))
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
+    (tmp_path / "nets/matrix").unlink()
+    with pytest.raises(RootgenError, match="matrix: cannot read"):
+        rootgen.torch.load(path)
 
 
 @pytest.mark.caffe

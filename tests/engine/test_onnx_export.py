@@ -166,6 +166,7 @@ def test_a_mean_image_is_cut_as_the_images_are(tmp_path):
         ("mean_value: 30", "mean_value: 30 mean_value: 40", "4 mean_value for"),
         ("mean_value: 30", "", "2 mean_value for"),
         ("scale: 0.1", 'mean_file: "nowhere"', "both mean_file and mean_value"),
+        ("scale: 0.1", "scale: 0", "layer 'data': scale is 0"),
     ],
 )
 def test_a_transform_that_does_not_fit_is_refused(tmp_path, capsys, before, after, why):

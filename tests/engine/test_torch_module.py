@@ -140,6 +140,33 @@ def test_the_engines_own_module_copies_too(path):
     pickle.dumps(network.module)
 
 
+@pytest.mark.parametrize("names", [("a.1", "a"), ("a", "a.1"), ("a.0", "a"), ("a.0.0", "a.0")])
+def test_names_of_layers_that_are_places_of_others_blobs(path, names):
+    """PyTorch has submodules and parameters under one kind of name: `a.1` is module 1 of `a`, and a's bias too."""
+    fields = "inner_product_param { num_output: 4 weight_filler { type: 'xavier' } }"
+    first, second = (f"layer {{ name: '{name}' type: 'InnerProduct' %s {fields} }}\n" for name in names)
+    path.write_text(input_layer("data", 2, 3) + first % "bottom: 'data' top: 'x'" + second % "bottom: 'x' top: 'y'")
+    module = rootgen.torch.load(path, seed=2)
+    shapes = [tuple(blob.shape) for unit in module.units for blob in unit.blobs]
+    assert shapes == [(4, 3), (4,), (4, 4), (4,)]
+    assert sorted(tuple(parameter.shape) for parameter in module.parameters()) == sorted(shapes)
+    x = torch.ones(2, 3)
+    wanted = open_network(path, engine="torch")
+    wanted.module.load_state_dict(module.state_dict())
+    np.testing.assert_array_equal(module(x).detach(), wanted.forward(["y"], {"data": x.numpy()})["y"])
+    assert torch.equal(copy.deepcopy(module)(x), module(x))
+    model = path.with_suffix(".caffemodel")
+    rootgen.torch.save_caffemodel(module, model)
+    assert set(weights.read(model)) == set(names)
+
+
+def test_a_net_without_an_output_gives_none(path):
+    path.write_text(input_layer("data", 2, 3) + "layer { name: 's' type: 'Silence' bottom: 'data' }")
+    module = rootgen.torch.load(path)
+    assert module.outputs == ()
+    assert module() == {}
+
+
 def test_train_and_eval_switch_dropout_and_statistics(module):
     assert not module.training
     fixed = module(images())["prob"]
@@ -237,6 +264,11 @@ def test_wrong_calls_say_what_is_wrong(path, module, tmp_path):
         module(dat=images())
     with pytest.raises(RootgenError, match="'data' is given twice"):
         module(images(), data=images())
+    for wrong, kind in ((images().numpy(), "ndarray"), ([1.0], "list"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"input 'data' is a {kind}, not a tensor"):
+            module(wrong)
+    with pytest.raises(TypeError, match="input 'data' is a ndarray, not a tensor"):
+        module(data=images().numpy())
     with pytest.raises(TypeError, match="2 tensors for a net that takes 1: data"):
         module(images(), images())
     with pytest.raises(RootgenError, match="no blob 'prop'"):

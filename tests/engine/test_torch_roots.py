@@ -168,3 +168,21 @@ def test_what_cannot_take_groups_is_refused(model):
     normed = nn.Sequential(nn.Conv2d(3, 8, 3), nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3)))
     with pytest.raises(RootgenError, match="its weight is made by something else"):
         rootgen.torch.to_roots(normed, root=2, example=X)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("features"), IndexError("of a list"), NotImplementedError(), ZeroDivisionError()]
+)
+def test_a_model_that_fails_on_the_example_says_how(error):
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, x):
+            raise error
+
+    failing = Fails().eval()
+    told = str(error) or type(error).__name__
+    with pytest.raises(RootgenError, match=f"Fails: does not run on the example: {told}.*pass a batch as example"):
+        rootgen.torch.to_roots(failing, root=4, example=X)

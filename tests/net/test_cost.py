@@ -336,3 +336,13 @@ def test_the_model_zoo(name, caffe_tree):
     graph = net.read(path)
     total = cost.count(shapes.infer(graph))
     assert (total.params, total.macs // 10**6) == ZOO[name]
+
+
+def test_a_blob_of_unknown_shape_that_is_worked_on_in_place(tmp_path, capsys):
+    """The Scale is the first that knows the blob's shape, which `--input` says."""
+    text = "layer { name: 'py' type: 'Python' top: 'x' python_param { module: 'm' layer: 'L' } }\n"
+    (tmp_path / "net.prototxt").write_text(text + layer("s", "Scale", "x").replace("top: 's'", "top: 'x'"))
+    assert main(["cost", str(tmp_path / "net.prototxt"), "--input", "3x8x8"]) == 0
+    table = capsys.readouterr().out
+    assert "activations, forward, batch 1" in table
+    assert "768 B" in table  # 3 x 8 x 8 floats

@@ -150,3 +150,19 @@ def test_what_caffe_puts_into_a_net_that_it_saves_is_no_difference(tmp_path, pha
     assert diff.compare(saved, saved).changes == ()
     other = shapes.infer(net.parse(SAVED.replace("kernel_size: 3", "kernel_size: 5"), phase))
     assert diff.compare(other, saved).changes[0].fields == ("convolution_param.kernel_size: [5] -> [3]",)
+
+
+def test_what_is_not_known_is_null(tmp_path, capsys):
+    (tmp_path / "a.prototxt").write_text(A)
+    (tmp_path / "b.prototxt").write_text(A.replace("'Pooling'", "'Python'"))
+    words = ["diff", str(tmp_path / "a.prototxt"), str(tmp_path / "b.prototxt")]
+    assert main([*words, "--format", "json"]) == 0
+    changed = next(row for row in json.loads(capsys.readouterr().out)["layers"] if row["name"] == "c")
+    assert (changed["before"]["params"], changed["before"]["macs"]) == (0, 0)
+    assert (changed["after"]["output"], changed["after"]["params"], changed["after"]["macs"]) == (None, None, None)
+    assert main([*words, "--format", "csv"]) == 0
+    row = next(row for row in csv.DictReader(io.StringIO(capsys.readouterr().out)) if row["name"] == "c")
+    assert (row["macs_before"], row["macs_after"]) == ("0", "")
+    graphs = [shapes.infer(net.parse(path.read_text()), partial=True) for path in sorted(tmp_path.iterdir())]
+    row = next(row for row in diff.compare(*graphs).rows if row["name"] == "c")
+    assert (row["params_before"], row["params_after"]) == (0, None)

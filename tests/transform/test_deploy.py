@@ -145,6 +145,22 @@ layers { name: "loss" type: SOFTMAX_LOSS bottom: "fc" bottom: "label" }
     assert 'input: "data"' in found.text
 
 
+def test_forms_in_which_no_layer_can_be_replaced():
+    v0 = """\
+layers { layer { name: "data" type: "data" source: "none" batchsize: 4 cropsize: 8 } top: "data" top: "label" }
+layers { layer { name: "fc" type: "innerproduct" num_output: 5 } bottom: "data" top: "fc" }
+layers { layer { name: "loss" type: "softmax_loss" } bottom: "fc" bottom: "label" }
+"""
+    with pytest.raises(RootgenError, match="its layers are of the V0 form \\(`rootgen upgrade` it first"):
+        deploy(v0)
+    listed = """\
+layer: [ { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 } } },
+         { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 5 } } ]
+"""
+    with pytest.raises(RootgenError, match="its layers stand in a list"):
+        deploy(listed)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
