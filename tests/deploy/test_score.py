@@ -108,12 +108,13 @@ def test_outputs_are_those_of_caffe_test(trained):
         check=True,
         env=own.environment() | {"GLOG_logtostderr": "1", "GLOG_minloglevel": "0", "PATH": "/usr/bin:/bin"},
     )
-    theirs = [
-        float(value) for value in re.findall(r"caffe.cpp.*\] (?:\S+) = (\S+?)(?: .*)?$", done.stderr, re.MULTILINE)
-    ]
-    for engine in ("torch", "caffe"):
-        found = score(path, model, ScoreOptions(iterations=3, engine=engine, device="cpu"))
-        assert list(found.outputs.values()) == pytest.approx(theirs, rel=1e-4), engine
+    told = re.findall(r"caffe.cpp.*\] (\S+) = (\S+?)(?: .*)?$", done.stderr, re.MULTILINE)
+    assert [name for name, _ in told] == ["accuracy", "loss", *["per_class"] * 7]
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install rootgen[onnx]")
+    for engine in ("torch", "caffe", "onnx"):
+        found = score(path, model, ScoreOptions(iterations=3, engine=engine, device="cpu")).outputs
+        assert [name.partition("[")[0] for name in found] == [name for name, _ in told]
+        assert list(found.values()) == pytest.approx([float(value) for _, value in told], rel=1e-4), engine
 
 
 def picture(path, pixels):

@@ -19,6 +19,7 @@ from rootgen.cli import main
 from rootgen.engine import blobs, open_network, weights
 from rootgen.engine.onnx.compare import TOLERANCE, inputs_for, largest_difference
 from rootgen.engine.onnx.layer import WRITERS
+from rootgen.generator.architectures import architectures
 from rootgen.net.layers.vision import DEPTHWISE
 
 pytestmark = pytest.mark.torch
@@ -391,6 +392,23 @@ def test_every_net_of_the_paper_exports(tmp_path, capsys, arch, row):
     model = random_model(deploy, tmp_path / "net.caffemodel")
     words = ["export", str(deploy), "--weights", str(model), "-o", str(tmp_path / "net.onnx"), "--batch-size", "1"]
     assert main(words) == 0
+    assert "largest relative difference from our own engine" in capsys.readouterr().out
+
+
+NOT_RENDERED = [
+    (arch.name, option) for arch in architectures().values() if not arch.rendered for option in ((), ("--root", "64"))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "option"), [pytest.param(*one, id=" ".join([one[0], *one[1]])) for one in NOT_RENDERED]
+)
+def test_so_does_what_is_emitted_and_not_rendered(tmp_path, capsys, arch, option):
+    deploy = tmp_path / "deploy.prototxt"
+    assert main(["emit", arch, *option, "--phase", "deploy", "--batch-size", "1", "-o", str(deploy)]) == 0
+    model = random_model(deploy, tmp_path / "net.caffemodel")
+    assert main(["export", str(deploy), "--weights", str(model), "-o", str(tmp_path / "net.onnx")]) == 0
     assert "largest relative difference from our own engine" in capsys.readouterr().out
 
 
