@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rootgen.engine.torch.network import TorchNetwork
 
 TOLERANCE = 1e-4  # of a blob's largest value
+BEFORE_SOFTMAX = 1e-3  # scores may differ by more, from the rounding of hundreds of layers
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ def compared(outputs: Sequence[str], net: Net) -> list[str]:
     return list(dict.fromkeys(chosen.get(name, name) for name in outputs))
 
 
+def scores_of(outputs: Sequence[str], net: Net) -> list[str]:
+    """The blobs that a Softmax makes some of the `outputs` of, but for the net's own inputs."""
+    fed = {top for layer in net.layers if of(layer).fed for top in layer.tops}
+    makers = [layer for layer in net.layers if layer.type == "Softmax" and layer.tops[0] in outputs]
+    return list(dict.fromkeys(layer.bottoms[0] for layer in makers if layer.bottoms[0] not in (*fed, *outputs)))
+
+
 def largest_difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], where: object) -> Difference:
     """The largest difference of blobs, relative to each one's largest value; RootgenError where shapes differ."""
     worst = Difference(next(iter(ours)), 0.0)
@@ -109,14 +117,19 @@ def reference(net: Net, blobs: Mapping[str, Sequence[np.ndarray]]) -> TorchNetwo
     return network
 
 
-def difference(
+def differences(
     model: OnnxNetwork, engine: TorchNetwork, net: Net, transforms: Mapping[str, InputTransform]
-) -> Difference:
-    """How far `model` is from `engine`, which has the same net without the transforms of its inputs."""
+) -> list[tuple[Difference, float]]:
+    """How far `model` is from `engine`, which has the same net without the transforms of its inputs; and may be.
+
+    Of the outputs; and of what a Softmax makes them of, as it turns scores far apart into zeros and a one.
+    """
     inputs = inputs_for(net)
-    names = compared(net.outputs, net)
-    wanted = engine.forward(names, inputs)
+    outputs, scores = compared(net.outputs, net), scores_of(net.outputs, net)
+    wanted = engine.forward([*outputs, *scores], inputs)
     for name, transform in transforms.items():
         if name in inputs:
             inputs[name] = transform.undone(inputs[name])
-    return largest_difference(wanted, model.forward(names, inputs), model.where)
+    found = model.forward([*outputs, *scores], inputs)
+    both = [(outputs, TOLERANCE), (scores, BEFORE_SOFTMAX)]
+    return [(largest_difference({n: wanted[n] for n in names}, found, model.where), t) for names, t in both if names]
