@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 
@@ -46,7 +47,7 @@ ENGINES = {  # column -> engine, file
 }
 BATCHES, BATCH = 6, 8  # what the statistics are of
 IMAGES = 4  # that outputs are compared on
-ROUNDS, PASSES = 5, 4
+ROUNDS, PASSES = 4, 3
 TRAINED, TESTED = 4, 5  # iterations
 
 
@@ -102,11 +103,11 @@ def differences(folder: Path, scores: str) -> dict[str, float]:
     outputs = {name: forward(folder, engine, file, blobs, data) for name, (engine, file) in ENGINES.items()}
     by_opencv = {name: opencv(folder / name, blobs, data) for name in ("plain", "folded")}
     found = {
-        f"{name}, {other}": largest(outputs[name], reference)
+        f"{name}: {other}": largest(outputs[name], reference)
         for name in list(ENGINES)[1:]
         for other, reference in (("Caffe", outputs["Caffe"]), ("OpenCV", by_opencv["plain"]))
     }
-    return found | {"OpenCV, Caffe": largest(by_opencv["plain"], outputs["Caffe"])}
+    return found | {"OpenCV: Caffe": largest(by_opencv["plain"], outputs["Caffe"])}
 
 
 def forward(folder: Path, engine: str, file: str, blobs: list[str], data: np.ndarray) -> dict[str, np.ndarray]:
@@ -141,10 +142,15 @@ def timed(folder: Path) -> dict[str, list[float]]:
         name: open_network(folder / file, weights=model_of(folder, file), engine=engine, device="cpu", read_data=False)
         for name, (engine, file) in ENGINES.items()
     }
+    image = images(1, networks["PyTorch, folded"].blobs["data"][2])
     found: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(ROUNDS):
         for name, network in networks.items():
-            found[name] += network.time(PASSES, warmup=1, backward=False).forward
+            network.forward(["prob"], {"data": image})
+            for _ in range(PASSES):
+                begun = time.perf_counter()
+                network.forward(["prob"], {"data": image})
+                found[name].append((time.perf_counter() - begun) * 1e3)
     return found
 
 
@@ -161,8 +167,22 @@ def scored(folder: Path) -> tuple[list[str], list[list[str]]]:
     data, net, solver = folder / "data", folder / "train_val.prototxt", folder / "solver.prototxt"
     command("data", "fashion-mnist-sample", "-o", data)
     command("emit", "nin", "--root", "8", "--data", data, "--batch-size", "50", "-o", net)
-    sizes = ["--train-images", "5000", "--test-images", "1000", "--batch-size", "50"]
-    command("solver", "nin", "--net", net, *sizes, "--base-lr", "0.05", "--max-iter", str(TRAINED), "-o", solver)
+    sizes = ["--train-images", "5000", "--test-images", "1000", "--batch-size", "50", "--max-iter", str(TRAINED)]
+    command(
+        "solver",
+        "nin",
+        "--root",
+        "8",
+        "--net",
+        net,
+        *sizes,
+        "--base-lr",
+        "0.05",
+        "--max-iter",
+        str(TRAINED),
+        "-o",
+        solver,
+    )
     model = command("train", solver, "--engine", "torch").splitlines()[0]
     own = find_prefix()
     assert own, "no Caffe: `rootgen caffe build`"
@@ -185,16 +205,16 @@ What `rootgen fold` and `rootgen export` do to the outputs of the paper's nets, 
 
     python benchmarks/deploy/run.py > benchmarks/deploy/README.md
 
-The nets have the weights of their fillers (no trained ones are at hand), and BatchNorm's statistics of {batches} batches of
-{batch} images in training mode: the embedded Fashion-MNIST images, enlarged to the net's input. So folding moves real
-means and variances about.
+The nets have the weights of their fillers (no trained ones are at hand), and BatchNorm's statistics of {batches}
+batches of {batch} images in training mode: the embedded Fashion-MNIST images, enlarged to the net's input. So folding
+moves real means and variances about.
 """
 DIFFERENCES = """
 ## Outputs
 
 The largest difference of the scores before the Softmax and of `prob`, relative to the largest value of each, over
-{images} images. Caffe is the net as it was, in pycaffe; OpenCV has it from its own importer of Caffe's files. `fold` and
-`export` are what the commands say themselves: the folded net against the one before, in float64 arithmetic with the
+{images} images. Caffe is the net as it was, in pycaffe; OpenCV has it from its own importer of Caffe's files. `fold`
+and `export` are what the commands say themselves: the folded net against the one before, in float64 arithmetic with the
 weights that are written (float32), and the ONNX model in ONNX Runtime against the embedded engine.
 """
 SCORES = """
@@ -206,10 +226,10 @@ NiN root-8 after {trained} iterations: means over {tested} batches (of 100 image
 TIMES = """
 ## Times
 
-Milliseconds of a forward pass, batch 1: the median and, in brackets, the best of {passes} passes in {rounds} rounds, the
-engines in turns in one process. The machine was not idle: up to eight other processes shared its cores, so that the
-medians are far above what it can do and differ from net to net by chance; compare along a row, and the best rather than
-the medians. PyTorch and ONNX Runtime have the folded net; Caffe is patched (caffe_patches/).
+Milliseconds from an image to `prob`, batch 1: the median and, in brackets, the best of {passes} passes in {rounds}
+rounds, the engines in turns in one process. The machine was not idle: up to eight other processes shared its cores, so
+that the medians are far above what it can do and differ from net to net by chance; compare along a row, and the best
+rather than the medians. PyTorch and ONNX Runtime have the folded net; Caffe is patched (caffe_patches/).
 """
 
 
