@@ -19,6 +19,7 @@ PARTS = ("main", "warm-up")  # of a short run's schedule, a solver each
 MEAN_FILE = "mean.binaryproto"  # the names that `rootgen data` gives, inside its --out folder
 TRAIN_LMDB = "train_lmdb"
 TEST_LMDB = "test_lmdb"
+SMALL_CROP = 64  # up to it ILSVRC's nets begin without strides: the first stage's maps have about 56 pixels, as at 224
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class NetOptions:
 
     `data` is a folder as `rootgen data` makes it; `mean` a .binaryproto file, values such as "104,117,123",
     or "none". `batch_size` is that of the TRAIN phase in a train_val net, and the first dim of a deploy net.
-    `moving_average_fraction` is that of every BatchNorm; None leaves Caffe's. `pool_pad` is the pad of GoogLeNet's
-    pools after inception 3b and 4e: 1 in the paper's network, 0 in Szegedy's.
+    With another `crop_size` than the paper's the last pooling is global, so that the classifier fits; up to SMALL_CROP
+    an ILSVRC net takes its small-image form. `moving_average_fraction` is that of every BatchNorm; None leaves Caffe's.
+    `pool_pad` is the pad of GoogLeNet's pools after inception 3b and 4e: 1 in the paper's network, 0 in Szegedy's.
     """
 
     phase: str = "train_val"
@@ -80,7 +82,7 @@ def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -
     text = template.render(
         banner=_banner(arch, plan, "deploy net" if options.phase == "deploy" else "train and test net"),
         net=_net_fields(arch, plan, options),
-        blocks=_blocks(arch.blocks),
+        blocks=_blocks(arch.blocks, "conv1" if is_small(arch, options.crop_size) else "pool1"),
         group=groups,
     )
     groups.check_all_used(arch.name)
@@ -162,6 +164,11 @@ def _short_rate(peak: float, whole: int, rise: int, part: str) -> dict[str, obje
     return {"lr_policy": "poly", "base_lr": f"{peak / (1 - rise / whole):.6g}" if rise else f"{peak:g}"}
 
 
+def is_small(arch: Arch, crop_size: int | None) -> bool:
+    """Whether a net for this crop takes the small-image form, which has no strides before the first stage."""
+    return (crop_size or arch.crop) <= SMALL_CROP < arch.crop
+
+
 def row_groups(arch: Arch, plan: Plan) -> tuple[int, ...]:
     """Groups per column of the architecture's table, before layers set by hand."""
     table = arch.groups
@@ -198,7 +205,10 @@ def _net_fields(arch: Arch, plan: Plan, options: NetOptions) -> dict[str, object
         "batch_size": options.batch_size or (1 if deploy else its.batch_size),
         "test_batch_size": options.test_batch_size or its.test_batch_size,
         "crop_size": options.crop_size or arch.crop,
+        "small": is_small(arch, options.crop_size),
+        "global_pool": (options.crop_size or arch.crop) != arch.crop,
         "classes": options.classes or its.classes,
+        "top5": (options.classes or its.classes) >= 5,
         "train_source": options.train_source or f"{folder}/{TRAIN_LMDB}",
         "test_source": options.test_source or f"{folder}/{TEST_LMDB}",
         "mean_file": mean_file,
@@ -248,13 +258,13 @@ class _Block:
         return f"res{self.id}"
 
 
-def _blocks(counts: tuple[int, ...]) -> list[_Block]:
-    """The bottlenecks of a ResNet with `counts` blocks in its stages res2, res3, ..."""
+def _blocks(counts: tuple[int, ...], first: str) -> list[_Block]:
+    """The bottlenecks of a ResNet with `counts` blocks in its stages res2, res3, ..., on top of the blob `first`."""
     blocks: list[_Block] = []
     for stage, count in enumerate(counts, 2):
         for i in range(count):
             inner = 64 << stage - 2
-            bottom = blocks[-1].top if blocks else "pool1"
+            bottom = blocks[-1].top if blocks else first
             id = f"{stage}{_block_letter(i, count, max(counts))}"
             blocks.append(_Block(id, bottom, inner, 4 * inner, 2 if i == 0 and stage > 2 else 1, i == 0))
     return blocks

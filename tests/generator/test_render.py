@@ -89,6 +89,62 @@ def test_maps_of_googlenet():
     assert maps(ARCHS["googlenet"], *blobs) == [(112, 112), (56, 56), (28, 28), (15, 15), (8, 8)]
 
 
+SMALL = {  # blobs of the stages' ends, then the classifier's input
+    "resnet50": (["conv1", "res2c", "res3d", "res4f", "res5c", "pool5"], [32, 32, 16, 8, 4, 1]),
+    "resnet101": (["conv1", "res2c", "res3b3", "res4b22", "res5c", "pool5"], [32, 32, 16, 8, 4, 1]),
+    "resnet152": (["conv1", "res2c", "res3b7", "res4b35", "res5c", "pool5"], [32, 32, 16, 8, 4, 1]),
+    "resnet200": (["conv1", "res2c", "res3b23", "res4b35", "res5c", "pool5"], [32, 32, 16, 8, 4, 1]),
+    "googlenet": (
+        ["conv2/3x3", "inception_3b/output", "inception_4e/output", "inception_5b/output", "pool5/global"],
+        [32, 32, 17, 9, 1],  # its pools have a pad of 1, as at 224
+    ),
+    "alexnet": (["conv1", "norm2", "conv5", "pool5"], [32, 16, 8, 4]),
+}
+
+
+def test_every_net_of_ilsvrc_has_a_small_form():
+    assert set(SMALL) == {name for name, arch in ARCHS.items() if arch.crop > render.SMALL_CROP}
+
+
+@pytest.mark.parametrize("crop", [32, 64])
+@pytest.mark.parametrize("arch", SMALL)
+def test_small_images_meet_no_early_stride(arch, crop):
+    options = NetOptions(crop_size=crop, classes=10)
+    text = render.net(ARCHS[arch], Plan("root", 4) if arch != "alexnet" else Plan("column", 4), options)
+    found = shapes.infer(graph(text)).blobs
+    blobs, sizes = SMALL[arch]
+    if crop == 32:
+        assert [found[blob][2] for blob in blobs] == sizes
+    assert found[blobs[0]][2:] == (crop, crop)
+    assert text.splitlines()[1].startswith("# Small-image form: conv1 is ")
+    grouped = {each.param.convolution_param.group for each in graph(text).layers if each.type == "Convolution"}
+    assert max(grouped) == 4  # those of the table, as at 224
+
+
+@pytest.mark.parametrize("arch", ["resnet50", "resnet152", "resnet200"])
+@pytest.mark.parametrize("crop", [65, 112, 256])
+def test_another_crop_changes_no_weights_of_a_resnet(arch, crop):
+    own, other = (graph(render.net(ARCHS[arch], options=NetOptions(crop_size=size))) for size in (None, crop))
+    params = [[layer.shapes.params for layer in shapes.infer(net).layers] for net in (own, other)]
+    assert params[0] == params[1]
+
+
+@pytest.mark.parametrize("crop", [65, 112, 256])
+def test_googlenet_at_another_crop_ends_in_a_global_pool(crop):
+    text = render.net(ARCHS["googlenet"], options=NetOptions(crop_size=crop))
+    assert shapes.infer(graph(text)).blobs["pool5/global"][1:] == (1024, 1, 1)
+    assert text.splitlines()[1].startswith("# Not the paper's crop: pool5 is global")
+
+
+@pytest.mark.parametrize("arch", ["alexnet", "googlenet", "resnet50", "resnet200"])
+def test_few_classes_have_no_top_5(arch):
+    def ks(classes):
+        layers = graph(render.net(ARCHS[arch], options=NetOptions(classes=classes))).layers
+        return {each.param.accuracy_param.top_k for each in layers if each.type == "Accuracy"}
+
+    assert (ks(4), ks(5)) == ({1}, {1, 5})
+
+
 @pytest.mark.parametrize(
     ("arch", "blocks"), [("resnet50", 16), ("resnet101", 33), ("resnet152", 50), ("resnet200", 66)]
 )
