@@ -72,8 +72,8 @@ class Network(Protocol):
         `inputs` gives the tops of Input or Data layers; without it Data layers read the next batch.
         """
 
-    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
-        """Milliseconds per layer and per pass on inputs made up in memory, so that no data is read."""
+    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True, layers: bool = True) -> NetTime:
+        """Milliseconds per pass and, with `layers`, per layer, on inputs made up in memory, so that no data is read."""
 
 
 class Trainer(Protocol):

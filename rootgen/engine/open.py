@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from rootgen import errors
+from rootgen import errors, scratch
 from rootgen.caffe_build.prefix import import_path
 from rootgen.engine.api import ENGINES, Network, Trainer
 from rootgen.errors import RootgenError
@@ -19,6 +19,11 @@ _INSTALL = {
     "torch": "install it with `pip install rootgen[torch]`",
     "onnx": "install it with `pip install rootgen[onnx]`",
 }
+
+# A net that every engine runs.
+_LEAST = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 } } }
+layer { name: "relu" type: "ReLU" bottom: "data" top: "relu" }
+"""
 
 
 def open_network(
@@ -69,6 +74,15 @@ def open_trainer(
         seed=errors.whole("seed", seed, 0),
         lenient=errors.flag("lenient", lenient),
     )
+
+
+def place_of(engine: str = "auto", device: str = "auto") -> tuple[str, str]:
+    """The engine and the device that these words mean here, as Network names them; RootgenError where one is not."""
+    with scratch.folder("rootgen-place-") as folder:
+        net = folder / "net.prototxt"
+        net.write_text(_LEAST, encoding="utf-8")
+        found = open_network(net, engine=engine, device=device)
+    return found.engine, found.device
 
 
 def _load(engine: str) -> ModuleType:

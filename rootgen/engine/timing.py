@@ -78,15 +78,16 @@ def measure(
     iterations: int = 10,
     warmup: int = 2,
     backward: bool = True,
+    total: bool = False,
     engine: str = "auto",
     device: str = "auto",
     lenient: bool = False,
 ) -> Timing:
     """Times of the net in a prototxt or caffemodel, on inputs made up in memory; data layers are not run.
 
-    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too. Without a
-    `phase` the net is as in training, but for the onnx engine, which knows no training. `lenient` passes over fields
-    that Caffe 1.0 does not have.
+    Medians of `iterations` passes after `warmup` others, in milliseconds; `backward` times those passes too, and with
+    `total` no layers are timed. Without a `phase` the net is as in training, but for the onnx engine, which knows no
+    training. `lenient` passes over fields that Caffe 1.0 does not have.
 
     The layers' times are taken one layer at a time and need not add up to the net's.
     """
@@ -103,7 +104,8 @@ def measure(
         read_data=False,
         lenient=errors.flag("lenient", lenient),
     )
-    times = network.time(count, warmup=before, backward=errors.flag("backward", backward))
+    layers = not errors.flag("total", total)
+    times = network.time(count, warmup=before, backward=errors.flag("backward", backward), layers=layers)
     return _timing(path, network.engine, network.device, count, times)
 
 

@@ -51,7 +51,7 @@ def test_emit_takes_groups_by_hand_over_a_rule(tmp_path):
         ),
         (["nin", "--group", "conv9=2"], "nin: no convolution 'conv9' to give groups to (known: conv1a, "),
         (["nin", "--group", "conv1b=7"], "nin conv1b=7: layer 'conv1b': group 7 does not divide num_output 160"),
-        (["alexnet", "--crop", "4"], "alexnet original: layer 'pool2'"),
+        (["alexnet", "--crop", "4"], "alexnet original: layer 'pool5'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -14,7 +14,9 @@ import pytest
 from engine_nets import input_layer
 
 from rootgen import cli
+from rootgen.engine import place_of
 from rootgen.engine.timing import measure
+from rootgen.errors import RootgenError
 
 both = pytest.mark.parametrize("engine", [pytest.param(e, marks=getattr(pytest.mark, e)) for e in ("torch", "caffe")])
 NET = (
@@ -120,6 +122,23 @@ def test_no_speed_of_what_took_no_time():
     found = Timing("n", "caffe", "cpu", 4, 1, (), TimedLayer(None, "", 0.0, None))
     assert found.speed is None
     assert "inf" not in str(found)
+
+
+@both
+def test_the_whole_alone(net, engine):
+    timing = measure(net, engine=engine, device="cpu", iterations=2, total=True)
+    assert timing.layers == ()
+    assert timing.whole.forward > 0
+    assert timing.whole.backward is not None
+    assert timing.whole.backward > 0
+
+
+@both
+def test_where_an_engine_computes_is_what_its_times_say(net, engine):
+    timing = measure(net, engine=engine, device="cpu", iterations=1, total=True)
+    assert place_of(engine, "cpu") == (engine, timing.device)
+    with pytest.raises(RootgenError, match="no device 'gpu:99'|built for the CPU|no CUDA device for 'gpu:99'"):
+        place_of(engine, "gpu:99")
 
 
 def run_cli(capsys, *words: str) -> str:

@@ -8,7 +8,7 @@ import math
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("rootgen")
 MOST_SEEDS = 1000
 HELP = (
-    "Train an architecture and its variants, correlate their filters, time them and draw the figures. By default a "
-    "short run on embedded images; what was interrupted goes on when it is started again, and several processes may "
-    "share the folder."
+    "NiN and its variants: train them, correlate their filters, time them and draw the figures; by default a short run on "
+    "embedded images. ILSVRC's nets: count them and time them beside the paper's table, and with --data train them too. "
+    "What was interrupted goes on when it is started again, and several processes may share the folder of a training."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive_float
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive, positive_float
     from rootgen.cli.output import add_format_arguments
 
-    parser.add_argument("arch", metavar="ARCH", help="architecture: nin")
+    parser.add_argument("arch", metavar="ARCH", help="architecture, one of those that `rootgen list` shows")
     parser.add_argument("-o", "--out", metavar="DIR", help="where everything goes (default: out/ARCH)")
     parser.add_argument(
         "--rows",
         metavar="ROW,...",
         help="rows of the architecture's table, * for any letters: 'Orig.,root-*,column-8' (default: "
-        "Orig.,root-4,root-8,root-16)",
+        "Orig.,root-4,root-8,root-16; to be timed alone: all)",
     )
     parser.add_argument(
         "--seeds",
@@ -55,10 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="stop after M minutes, as Ctrl-C does; the same command goes on from there",
     )
     parser.add_argument("--full", action="store_true", help="the paper's schedule, on CIFAR-10 unless --data says else")
-    parser.add_argument("--data", metavar="NAME", help="image set, as rootgen data knows them")
+    parser.add_argument("--data", metavar="NAME|DIR", help="image set as rootgen data knows them, or a folder it made")
     parser.add_argument("--source", metavar="PATH", help="folder or archive of the image set")
     parser.add_argument("--epochs", type=_epochs, metavar="N", help="of a short run (default: 2)")
-    add_batch_size(parser, help="of a short run (default: 128; 64 on the embedded sample)")
+    parser.add_argument("--crop", type=positive, metavar="PIXELS", help="height and width of the nets' input")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="in each every row is timed once (default: 5)")
+    add_batch_size(
+        parser,
+        help="of a short run (default: 128; 64 on the embedded sample; 32 on an ILSVRC net's own images); where nothing "
+        "is trained, images a pass (default: the paper's)",
+    )
     add_format_arguments(parser, out=False)
     add_engine_arguments(parser)
 
@@ -72,11 +78,14 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.paper.results import replicates
 
     limit_threads(args.threads)
+    if _only_times(args):
+        _run_times(args)
+        return
     begin = time.perf_counter()
     experiment = Experiment(
         settings(args),
         args.out or Path("out") / args.arch,
-        rows=ROWS if args.rows is None else [row.strip() for row in args.rows.split(",")],
+        rows=_rows(args, ROWS),
         seeds=args.seeds or SEEDS,
     )
     stop = Stop()
@@ -94,6 +103,65 @@ def run(args: argparse.Namespace) -> None:
         log.info("%s", _places(experiment))
     minutes, seconds = divmod(round(time.perf_counter() - begin), 60)
     log.info("done in %d:%02d", minutes, seconds)
+
+
+def _only_times(args: argparse.Namespace) -> bool:
+    """Whether the architecture's own images are none that rootgen has, and no others are given."""
+    from rootgen.cli import UsageError, refuse_idle
+    from rootgen.generator.architectures import architecture, recipe
+    from rootgen.paper.results import IMAGE_SETS
+
+    its = architecture(args.arch).recipe
+    if args.data is not None or its in IMAGE_SETS:
+        return False
+    if args.full or args.source:
+        raise UsageError(f"{args.arch} is trained on {recipe(its).images}: say where it is", hint="--data DIR")
+    refuse_idle(args, ("seeds", "epochs"), "is for a training", hint="--data says on what")
+    return True
+
+
+def _run_times(args: argparse.Namespace) -> None:
+    """Count and time the rows, and put the table beside the paper's."""
+    from rootgen.cli.output import answer, write_out
+    from rootgen.cli.progress_bars import bars
+    from rootgen.engine.train import Stop, signals
+    from rootgen.paper import comparison
+    from rootgen.paper.timed import ROUNDS, Times
+
+    times = Times(
+        args.arch,
+        Path(args.out or Path("out") / args.arch),
+        _rows(args, ("*",)),
+        engine=args.engine,
+        device=args.device,
+        batch_size=args.batch_size,
+        crop=args.crop,
+        rounds=args.rounds or ROUNDS,
+    )
+    stop = Stop()
+    stop.at_once = True
+    try:
+        with bars() as times.report, signals(stop), _limit(args.minutes, stop):
+            found = times.run()
+    except KeyboardInterrupt:
+        log.warning("%s: stopped; the same command goes on from here", times.folder)
+        raise
+    records, table = comparison.save(times, found)
+    write_out(answer(args.format, [table], records), None)
+    places = f"figure:  {times.folder / times.arch}.png, .pdf, .svg\ntable:   {times.folder / comparison.TABLE}"
+    if args.format == "table":
+        write_out(f"\n{places}\n", None)
+    else:
+        log.info("%s", places)
+
+
+def _rows(args: argparse.Namespace, default: Sequence[str]) -> tuple[str, ...]:
+    """The rows asked for, in the order of the table."""
+    from rootgen.generator.architectures import architecture
+    from rootgen.paper.experiment import rows_of
+
+    patterns = default if args.rows is None else [row.strip() for row in args.rows.split(",")]
+    return rows_of(architecture(args.arch), patterns)
 
 
 @contextmanager

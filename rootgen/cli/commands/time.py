@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     if args.format == "json":
         text = output.json_list(_objects(timings, args.total))
     elif args.format == "csv":
-        text = output.csv_table(_rows(timings, args.total))
+        text = output.csv_table(_rows(timings))
     else:
         text = output.for_people(_tables(timings, args.total), args.format)
     output.write_out(text, args.out)
@@ -63,6 +63,7 @@ def _measured(net: str, args: argparse.Namespace) -> Timing:
             iterations=args.iterations,
             warmup=args.warmup,
             backward=not args.forward_only,
+            total=args.total,
             engine=args.engine,
             device=args.device,
             lenient=args.lenient,
@@ -77,8 +78,8 @@ def _tables(timings: list[Timing], total: bool) -> list[Table]:
     return [summary(timings)] if total else [table for one in timings for table in one.tables()]
 
 
-def _rows(timings: list[Timing], total: bool) -> list[dict[str, Any]]:
-    """A row per layer, and one with an empty layer per net."""
+def _rows(timings: list[Timing]) -> list[dict[str, Any]]:
+    """A row per layer that was timed, and one with an empty layer per net."""
     return [
         {
             "net": timing.net,
@@ -92,7 +93,7 @@ def _rows(timings: list[Timing], total: bool) -> list[dict[str, Any]]:
             "backward_ms": row.backward,
         }
         for timing in timings
-        for row in (*(() if total else timing.layers), timing.whole)
+        for row in (*timing.layers, timing.whole)
     ]
 
 

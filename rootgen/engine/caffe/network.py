@@ -59,9 +59,9 @@ class CaffeNetwork:
                 self._run(place, place)
         return {name: np.array(self.caffe_net.blobs[name].data, np.float32) for name in wanted}
 
-    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
+    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True, layers: bool = True) -> NetTime:
         """Milliseconds per layer and per pass; see engine.Network."""
-        return timing.measure(self, iterations, warmup, backward)
+        return timing.measure(self, iterations, warmup, backward, layers)
 
     def pass_forward(self, batch: int) -> float:
         """Run every layer on batch number `batch`; the weighted loss."""

@@ -34,35 +34,37 @@ class Runs(Protocol):
     def put(self, inputs: Mapping[str, np.ndarray]) -> None: ...
 
 
-def measure(network: Runs, iterations: int, warmup: int, backward: bool) -> NetTime:
-    """Times of `iterations` passes after `warmup` ones; layers are timed one by one, in passes of their own.
+def measure(network: Runs, iterations: int, warmup: int, backward: bool, layers: bool = True) -> NetTime:
+    """Times of `iterations` passes after `warmup` ones; `layers` are timed one by one, in passes of their own.
 
     Only what Caffe runs backward has a time of it: layers between a learnable blob and the loss.
     """
     net, end = network.caffe_net, len(network.layer_names) - 1
     begin = _check_order(network)
-    places = [place for place in range(begin, end + 1) if net.layers[place].type != "Input"]
+    computing = [place for place in range(begin, end + 1) if net.layers[place].type != "Input"]
+    places = computing if layers else []
     network.put(made_up(network.feeders, network.blobs))
     for name in network.outputs if backward else ():
         net.blobs[name].diff[...] = 1
-    back = [place for place in reversed(places) if place in runs_backward(network)] if backward else []
+    needs = runs_backward(network) if backward else set()
+    back = [place for place in reversed(computing) if place in needs]
     clock = _gpu_clock if network.device.startswith("gpu") else _cpu_clock
-    layers = {place: LayerTime(network.layer_names[place], net.layers[place].type, [], []) for place in places}
+    each = {place: LayerTime(network.layer_names[place], net.layers[place].type, [], []) for place in places}
     whole_forward, whole_backward = [], []
     for turn in range(warmup + iterations):
         forward = clock(net._forward, begin, end)
         took = [clock(net._backward, end, begin)] if back else []
         forwards = [clock(net._forward, place, place) for place in places]
-        backwards = [clock(net._backward, place, place) for place in back]
+        backwards = [clock(net._backward, place, place) for place in back if layers]
         if turn < warmup:
             continue
         whole_forward.append(forward)
         whole_backward.extend(took)
         for place, milliseconds in zip(places, forwards, strict=True):
-            layers[place].forward.append(milliseconds)
-        for place, milliseconds in zip(back, backwards, strict=True):
-            layers[place].backward.append(milliseconds)
-    return NetTime(network.batch_size, list(layers.values()), whole_forward, whole_backward)
+            each[place].forward.append(milliseconds)
+        for place, milliseconds in zip(back if layers else [], backwards, strict=True):
+            each[place].backward.append(milliseconds)
+    return NetTime(network.batch_size, list(each.values()), whole_forward, whole_backward)
 
 
 def with_loss(net: Net) -> dict[str, list[float]]:

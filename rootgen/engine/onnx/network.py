@@ -69,7 +69,7 @@ class OnnxNetwork:
             made.update(zip(rest, self._run(self._session(tuple(rest)), rest, given), strict=True))
         return {name: np.array(made[name], np.float32) for name in wanted}
 
-    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
+    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True, layers: bool = True) -> NetTime:
         """Milliseconds per layer and per pass, forward alone (there is no backward pass); see engine.Network.
 
         The layers' times are those of the nodes that ONNX Runtime runs, of passes of their own. Where it makes one
@@ -83,12 +83,14 @@ class OnnxNetwork:
             begun = time.perf_counter()
             self._run(plain, self.outputs, inputs)
             took.append((time.perf_counter() - begun) * 1e3)
+        if not layers:
+            return NetTime(self.batch_size, [], took[warmup:], [])
         with scratch.folder("rootgen-onnx-") as folder:
             profiled = self._start(self.outputs, folder / "profile")
             for _ in range(warmup + iterations):
                 self._run(profiled, self.outputs, inputs)
-            layers = profile.layer_times(self._model, Path(profiled.end_profiling()), iterations)
-        return NetTime(self.batch_size, layers, took[warmup:], [])
+            each = profile.layer_times(self._model, Path(profiled.end_profiling()), iterations)
+        return NetTime(self.batch_size, each, took[warmup:], [])
 
     def close(self) -> None:
         """Stop reading data."""

@@ -90,10 +90,10 @@ class TorchNetwork:
         self._batch += 1
         return {name: to_numpy(values[name]) for name in wanted}
 
-    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True) -> NetTime:
+    def time(self, iterations: int, *, warmup: int = 1, backward: bool = True, layers: bool = True) -> NetTime:
         """Milliseconds per layer and per pass; see engine.Network."""
         with devices.told():
-            return timing.measure(self, iterations, warmup, backward)
+            return timing.measure(self, iterations, warmup, backward, layers)
 
     def run(
         self, batch: int, inputs: Mapping[str, np.ndarray] | None = None, wanted: Iterable[str] | None = None

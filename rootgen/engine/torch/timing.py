@@ -37,8 +37,8 @@ class Runs(Protocol):
     def tensor(self, values: np.ndarray) -> Tensor: ...
 
 
-def measure(network: Runs, iterations: int, warmup: int, backward: bool) -> NetTime:
-    """Times of `iterations` passes after `warmup` ones; layers are timed one by one, in passes of their own.
+def measure(network: Runs, iterations: int, warmup: int, backward: bool, layers: bool = True) -> NetTime:
+    """Times of `iterations` passes after `warmup` ones; `layers` are timed one by one, in passes of their own.
 
     Whole passes run as in training (with `backward`) or in testing; a layer's backward gives the gradients of its
     bottoms and blobs from gradients of ones.
@@ -51,12 +51,12 @@ def measure(network: Runs, iterations: int, warmup: int, backward: bool) -> NetT
             learnable.blob.requires_grad_(backward and learnable.lr_mult != 0)
         with torch.set_grad_enabled(backward):
             whole = [_whole(network, inputs, backward) for _ in range(warmup + iterations)][warmup:]
-        layers = _layers(network, inputs, iterations, warmup, backward)
+        each = _layers(network, inputs, iterations, warmup, backward) if layers else []
     finally:
         for learnable, grad in zip(network.learnable, grads, strict=True):
             learnable.blob.requires_grad_(grad)
             learnable.blob.grad = None
-    return NetTime(network.batch_size, layers, [f for f, _ in whole], [b for _, b in whole if b is not None])
+    return NetTime(network.batch_size, each, [f for f, _ in whole], [b for _, b in whole if b is not None])
 
 
 def _whole(network: Runs, inputs: dict[str, np.ndarray], backward: bool) -> tuple[float, float | None]:
