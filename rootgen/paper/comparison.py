@@ -227,17 +227,17 @@ def _errors_over_times(found: Sequence[Series], rows: Sequence[ComparedRow], pap
 
 def _time_over_cost(series: Series, rows: Sequence[ComparedRow]) -> PanelRow:
     """Shares of Orig.'s time over shares of its parameters and multiply-adds, measured over reported."""
-    first = next((row.counts for row in rows if row.model == ORIGINAL_ROW), None)
+    base = [row.counts for row in rows if row.model == ORIGINAL_ROW]
     own, paper = {}, {}
-    for row in rows if first else ():
-        at = {"params_share": row.counts.weights / first.weights, "macs_share": row.counts.macs / first.macs}
+    for row in rows if base else ():
+        at = {"params_share": row.counts.weights / base[0].weights, "macs_share": row.counts.macs / base[0].macs}
         if share := row.shares.get(series.kind):
-            own[row.model] = at | {"error": share.median, "deviation": (share.high - share.low) / 2}
+            own[row.model] = at | {"error": share.median, "low": share.low, "high": share.high}
         if reported := row.reported_share(f"{series.kind}_ms"):
             paper[row.model] = at | {"error": reported}
     labels = {"params_share": "parameters, share of Orig.'s", "macs_share": "multiply-adds, share of Orig.'s"}
     kind = KINDS[series.kind]
-    heading = f"{kind} time: measured (hollow; bars: half the range of the rounds)"
+    heading = f"{kind} time: measured (hollow; bars: the range of the rounds)"
     return PanelRow(
         heading + (" over reported (full)" if paper else ""),
         f"{kind} time, share of Orig.'s",

@@ -15,16 +15,17 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from rootgen import datasets
-from rootgen.engine import timing
+from rootgen.datasets.catalogue import FolderOptions
 from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
 from rootgen.locks import LockedError, locked
-from rootgen.paper import plot, results, run_folder
-from rootgen.paper.run import Run, Settings
+from rootgen.paper import plot, results, run_folder, timed
+from rootgen.paper.run import Form, Run, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
     from rootgen.engine import train
     from rootgen.progress import Report
 
-ARCHITECTURES = ("nin",)
-SETS = results.IMAGE_SETS["cifar10"]
 ROWS = (ORIGINAL_ROW, "root-4", "root-8", "root-16")
 SEEDS = (1,)
 LOCK = ".lock"
-TIMED_ROUNDS = 3
+RESIZED = 8 / 7  # photographs' height and width, of the crop: 256 of 224
+TEST_FRACTION = 0.1  # of an image folder that has no test images
+LATER = {"crop": None}  # settings that folders of earlier releases lack
 WAIT_S = 0.5  # between looks whether another process is done with the data, or with putting together
 WHEREVER = ("source", "engine", "device")  # settings of where it is computed, which may change
 
@@ -66,16 +67,19 @@ class Experiment:
         *,
         rows: Sequence[str] = ROWS,
         seeds: Sequence[int] = SEEDS,
+        rounds: int = timed.ROUNDS,
     ) -> None:
-        if settings.arch not in ARCHITECTURES:
-            raise UnknownNameError(f"'{settings.arch}' cannot be reproduced yet", settings.arch, ARCHITECTURES)
-        if settings.dataset not in SETS:
-            raise UnknownNameError(f"no images '{settings.dataset}' for this", settings.dataset, SETS)
+        self.arch = architecture(settings.arch)
+        self._given = run_folder.is_made(settings.source)  # images that this experiment need not make
+        any_set = (settings.dataset,) if self._given else tuple(datasets.NAMES)
+        sets = results.IMAGE_SETS.get(self.arch.recipe, any_set)
+        if settings.dataset not in sets:
+            raise UnknownNameError(f"no images '{settings.dataset}' for this", settings.dataset, sets)
         self.settings = settings
         self.out = Path(out)
         self.report = report
-        self.arch = architecture(settings.arch)
-        self.data = self.out / "data"
+        self.rounds = rounds
+        self.data = Path(settings.source) if settings.source and self._given else self.out / "data"
         self.results = self.out / "results.csv"
         self.rows, self.seeds = rows_of(self.arch, rows), tuple(dict.fromkeys(seeds))
         self._told: set[Run] = set()  # of those that others are at work on
@@ -99,11 +103,18 @@ class Experiment:
         with self._alone():
             self._check_claim()
             write_text(self.out / "settings.json", json.dumps(asdict(self.settings), indent=2) + "\n")
-            if run_folder.is_done("making the data", self.data, lambda: run_folder.check_data(self.data)):
-                return
-            dataset = datasets.load(self.settings.dataset, self.settings.source, report=self.report)
-            pad = datasets.DEFAULT_PAD[self.settings.dataset]
-            datasets.save(dataset, self.data, pad=pad, force=True, report=self.report)
+            if self._given:  # large, perhaps, and not ours to mend
+                run_folder.counts(self.data)
+            elif not run_folder.is_done("making the data", self.data, lambda: run_folder.check_data(self.data)):
+                self._make_data()
+
+    def _make_data(self) -> None:
+        name, source = self.settings.dataset, self.settings.source
+        side = round(RESIZED * (self.settings.crop or self.arch.crop))
+        fraction = TEST_FRACTION if source and not (Path(source) / "train").is_dir() else 0.0
+        options = FolderOptions(resize=(side, side), test_fraction=fraction) if name == "folder" else None
+        dataset = datasets.load(name, source, options=options, report=self.report)
+        datasets.save(dataset, self.data, pad=datasets.DEFAULT_PAD[name], force=True, report=self.report)
 
     def put_together(self, *, timed: bool = True) -> list[results.RunResult]:
         """results.csv and the figures of all finished runs in the folder; `timed` measures times that are wanting."""
@@ -115,7 +126,8 @@ class Experiment:
                 self._time(runs)
             found = self._save(runs)
             name = self.arch.name
-            plot.draw([plot.reported(name), plot.measured(name, found)], self.out / "plots", name)
+            paper = [plot.reported(name)] if name in plot.families() else []
+            plot.draw([*paper, plot.measured(name, found)], self.out / "plots", name)
             return found
 
     def _finish(self, run: Run, stop: train.Stop) -> bool:
@@ -154,27 +166,25 @@ class Experiment:
         return found
 
     def _time(self, runs: Sequence[Run]) -> None:
-        """Forward times of all rows, in turns, so that what else the machine does falls on all alike."""
-        first = {run.row: run for run in reversed(runs)}
-        rows = [row for row in self.arch.groups.rows if row in first]
+        """Forward times of all rows, in turns; those that were measured already count."""
+        rows = list(dict.fromkeys(run.row for run in runs))
         if run_folder.is_done("timing", self._times, lambda: run_folder.times(self._times, rows)):
             return
-        best: dict[str, float] = {}
-        for turn in range(TIMED_ROUNDS):
-            for number, row in enumerate(rows):
-                taken = timing.measure(
-                    first[row].deploy,
-                    phase="TEST",
-                    iterations=5,
-                    backward=False,
-                    engine=run_folder.trained(first[row].trained).engine,
-                    device=self.settings.device,
-                )
-                per_image = taken.whole.forward / taken.batch
-                best[row] = min(best.get(row, per_image), per_image)
-                if self.report:
-                    self.report("time", turn * len(rows) + number + 1, TIMED_ROUNDS * len(rows))
-        write_text(self._times, json.dumps(best, indent=2) + "\n")
+        trained, form = run_folder.trained(runs[0].trained), Form.of(self.settings, self.data)
+        times = timed.Times(
+            self.arch.name,
+            self.out,
+            rows,
+            engine=trained.engine,
+            device="gpu" if trained.device.startswith("gpu") else "cpu",
+            crop=form.crop_size,
+            classes=form.classes,
+            rounds=self.rounds,
+            report=self.report,
+        )
+        (found,) = times.run()
+        medians = {row: median(its.values()) for row, its in times.of(found).items()}
+        write_text(self._times, json.dumps(medians, indent=2) + "\n")
 
     @property
     def _times(self) -> Path:
@@ -212,12 +222,12 @@ class Experiment:
         mine = asdict(self.settings)
         if self.data.is_dir() and path.is_file():
             fixed = [name for name in mine if name not in WHEREVER]
-            there = run_folder.settings(path, fixed)
+            there = LATER | run_folder.settings(path, [name for name in fixed if name not in LATER])
             other = [f"{name} {there.get(name)} (now {mine[name]})" for name in fixed if there.get(name) != mine[name]]
             if other:
                 raise RootgenError(f"holds a run with {', '.join(other)}", where=self.out, hint="give another --out")
         elif self.out.is_dir() and any(
-            entry not in (path, self.out / LOCK, datasets.lock_of(self.data))
+            entry not in (path, self.out / LOCK, self.out / timed.FOLDER, datasets.lock_of(self.data))
             and entry.suffix != ".partial"  # what a kill left of data/ or of a file
             for entry in self.out.iterdir()
         ):

@@ -100,13 +100,19 @@ def _points(axes: Axes, row: PanelRow, column: str) -> None:
     for model, point in row.points.items():
         colour, marker, size = LOOKS[kind_of(model)]
         x, y = point[column], point["error"]
-        bar = point.get("deviation", point.get("standard_error"))
-        if bar is not None and not row.hollow:
-            axes.axhspan(y - bar, y + bar, color="0.88", zorder=0.5, linewidth=0)
-        elif bar is not None:
-            axes.errorbar(x, y, bar, color=colour, linewidth=1, capsize=2, zorder=1.5)
+        low, high = _ends(point)
+        if low < high and not row.hollow:
+            axes.axhspan(low, high, color="0.88", zorder=0.5, linewidth=0)
+        elif low < high:
+            axes.errorbar(x, y, [[y - low], [high - y]], color=colour, linewidth=1, capsize=2, zorder=1.5)
         face = "white" if row.hollow else colour
         axes.scatter(x, y, s=size, marker=marker, facecolor=face, edgecolor=colour, linewidth=1.2, zorder=2)
+
+
+def _ends(point: dict[str, float]) -> tuple[float, float]:
+    """From where to where a point's bar reaches: its low and high, or its spread to both sides."""
+    bar = point.get("deviation", point.get("standard_error", 0.0))
+    return point.get("low", point["error"] - bar), point.get("high", point["error"] + bar)
 
 
 Box = tuple[float, float, float, float]
@@ -127,8 +133,7 @@ def _label(axes: Axes, row: PanelRow, column: str) -> None:
     spots = [spot(point[column], point["error"]) for _, point in points]
     taken: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
     for (_, point), (x, _) in zip(points[: len(row.points)] if row.hollow else (), spots, strict=False):
-        bar = point.get("deviation", point.get("standard_error", 0.0))
-        low, high = (spot(0, point["error"] + side * bar)[1] for side in (-1, 1))
+        low, high = (spot(0, end)[1] for end in _ends(point))
         taken.append((x - 2, low - 1, x + 2, high + 1))
     left, bottom, right, top = (float(edge) * scale for edge in axes.bbox.extents)
     for (model, point), (x, y) in zip(points, spots, strict=True):

@@ -127,8 +127,11 @@ def _bars(rows: Sequence[Replicates]) -> str:
 
 
 def beside(paper: PanelRow, own: PanelRow) -> PanelRow | None:
-    """Measured points over reported ones, both against their own Orig.; None where one of them has none."""
-    if ORIGINAL_ROW not in paper.points or ORIGINAL_ROW not in own.points:
+    """Measured points over reported ones, both against their own Orig.; None where one of them has none.
+
+    None too where the reported errors are of another kind: on ILSVRC they are top-5.
+    """
+    if ORIGINAL_ROW not in paper.points or ORIGINAL_ROW not in own.points or paper.error != own.error:
         return None
     time = "gpu_ms" if "GPU" in own.title.upper().rpartition(" ON ")[2] else "cpu_ms"
     names = {"macs": "flops", "time_ms": time}
@@ -160,9 +163,8 @@ def _against_original(row: PanelRow, columns: dict[str, str]) -> dict[str, dict[
 
 def _check_fit(family: str, results: Sequence[RunResult], where: object) -> None:
     """Refuse results that do not belong beside those of `family`, or not beside each other."""
-    rows, recipe = architecture(family).groups.rows, architecture(family).recipe
-    fitting = IMAGE_SETS.get(recipe, ())
-    others = {name for key, names in IMAGE_SETS.items() if key != recipe for name in names}
+    rows = architecture(family).groups.rows
+    fitting = IMAGE_SETS.get(architecture(family).recipe)
     first = results[0]
     for result in results:
         if result.architecture != family:
@@ -171,9 +173,9 @@ def _check_fit(family: str, results: Sequence[RunResult], where: object) -> None
         if result.model not in rows:
             hint = did_you_mean(result.model, rows)
             raise RootgenError(f"{family} has no row '{result.model}'", where=where, hint=hint)
-        if result.dataset in others or (fitting and result.dataset not in fitting):
+        if fitting and result.dataset not in fitting:
             what = f"'{result.model}' was measured on '{result.dataset}', which is not for {family}"
-            raise RootgenError(what, where=where, hint=f"known: {', '.join(fitting)}" if fitting else None)
+            raise RootgenError(what, where=where, hint=f"known: {', '.join(fitting)}")
         if (result.dataset, result.images) != (first.dataset, first.images):
             there, here = (f"{one.images} images of {one.dataset}" for one in (first, result))
             what = f"holds several runs: '{first.model}' on {there}, '{result.model}' on {here}"

@@ -80,7 +80,7 @@ class Replicates:
 
 COLUMNS = tuple(field.name for field in fields(RunResult))
 IMAGE_SETS = {"cifar10": ("fashion-mnist-sample", "fashion-mnist", "cifar10")}  # ten classes of 32 x 32
-"""An architecture's recipe -> the image sets that it can be measured on."""
+"""An architecture's recipe -> the image sets that it can be measured on; nets of another recipe take any."""
 MAX_BYTES = 2**24
 _MOST = 1e18  # of any number in it
 

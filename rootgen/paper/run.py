@@ -20,11 +20,11 @@ from rootgen.engine.trainer import snapshots
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
 from rootgen.generator import render
-from rootgen.generator.architectures import ORIGINAL_ROW, architecture, row_folder
+from rootgen.generator.architectures import ORIGINAL_ROW, architecture, recipe, row_folder
 from rootgen.grouping import Plan
 from rootgen.net import cost
 from rootgen.net.load import load
-from rootgen.paper import results, run_folder
+from rootgen.paper import results, run_folder, timed
 from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from rootgen.engine.train import Stop
     from rootgen.progress import Report
 
-PAIR = "conv2c-conv3a"  # the pair of the paper's Fig. 6
+# A grouped convolution and the one before it. NiN's is the pair of the paper's Fig. 6, the others are our choice.
+PAIRS = {
+    "nin": "conv2c-conv3a",
+    "alexnet": "conv3-conv4",
+    "googlenet": "inception_3b/3x3_reduce-inception_3b/3x3",
+    "resnet50": "res3b_branch2a-res3b_branch2b",
+}
+DEEPER_PAIR = "res3b1_branch2a-res3b1_branch2b"  # of the deeper ResNets
+ACCURACY, LOSS = ("accuracy", "loss3/top-1"), ("loss", "loss3/loss")  # what the nets call them
 # Caffe's BatchNorm averages its statistics over about 1000 iterations, far more than a short run has.
 SHORT_AVERAGE = 0.95
 # Peak of a short run's rate, for batches of PEAK_BATCH (other batches: in proportion), and the share of the run in
@@ -40,7 +48,7 @@ SHORT_AVERAGE = 0.95
 PEAK_RATE, PEAK_BATCH, WARM_UP = 0.1, 128, 0.1
 SNAPSHOTS_EVERY = 50  # iterations of a short run; minutes on a CPU
 KEPT_SNAPSHOTS = 2  # of a short run: the newest, and one should that be damaged
-TIMED_BATCH = 32
+CROPS = (112, render.SMALL_CROP, 32)  # of images too small for an architecture's own
 
 log = logging.getLogger("rootgen")
 
@@ -51,7 +59,8 @@ class Settings:
 
     epochs: passes over the training images; None takes the paper's schedule (and its batch size and rate). Else the
     rate rises in a line to base_lr in the first share `warm_up` of the run, and falls in a line to zero.
-    images: of each set, for the correlation.
+    images: of each set, for the correlation. crop: None takes the architecture's own, or the largest of CROPS that the
+    images have.
     """
 
     arch: str = "nin"
@@ -64,6 +73,27 @@ class Settings:
     images: int = 1000
     engine: str = "auto"
     device: str = "auto"
+    crop: int | None = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the images make of an architecture's nets: crop, classes and mean; None is the architecture's own."""
+
+    crop_size: int | None = None
+    classes: int | None = None
+    mean: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, data: Path) -> Form:
+        """Of the images in the folder `data`."""
+        arch = architecture(settings.arch)
+        if arch.recipe in results.IMAGE_SETS:
+            return cls(settings.crop)
+        side = run_folder.image_side(data)
+        crop = settings.crop or next((crop for crop in (arch.crop, *CROPS) if crop <= side), side)
+        mean = data / render.MEAN_FILE
+        return cls(crop, run_folder.classes(data), str(mean) if mean.is_file() else None)
 
 
 @dataclass(frozen=True)
@@ -110,6 +140,11 @@ class Run:
         """Written when the training is done: which file the model is, and how well it does."""
         return self.folder / "trained.json"
 
+    @property
+    def pair(self) -> str:
+        """The two convolutions whose filters are correlated."""
+        return PAIRS.get(self.settings.arch, DEEPER_PAIR)
+
     def emit(self) -> None:
         """Nets and solver; paths in them are seen from the working folder, as in Caffe."""
         train_val, solver = self._options()
@@ -119,23 +154,33 @@ class Run:
         _write_if_new(self.solver, render.solver(arch, plan, own))
         if render.short_iterations(arch, own)[1]:
             _write_if_new(self.warm_up, render.solver(arch, plan, replace(own, part="warm-up")))
-        deploy = render.NetOptions(phase="deploy", batch_size=TIMED_BATCH)
+        deploy = render.NetOptions(
+            phase="deploy",
+            batch_size=timed.paper_batch(arch.name),
+            crop_size=train_val.crop_size,
+            classes=train_val.classes,
+        )
         _write_if_new(self.deploy, render.net(arch, plan, deploy))
 
     def _options(self) -> tuple[render.NetOptions, render.SolverOptions]:
         """What the net and the solver depend on: the paper's schedule, or that of a short run."""
         settings, (train_images, test_images) = self.settings, run_folder.counts(self.data)
-        net = render.NetOptions(data=str(self.data))
+        form = Form.of(settings, self.data)
+        net = render.NetOptions(data=str(self.data), crop_size=form.crop_size, classes=form.classes, mean=form.mean)
         solver = render.SolverOptions(train_images=train_images, test_images=test_images, random_seed=self.seed)
         if settings.epochs is None:
             return net, solver
+        base_lr = settings.base_lr
+        if architecture(settings.arch).recipe not in results.IMAGE_SETS:  # AlexNet does not bear a larger one
+            base_lr = min(base_lr, float(recipe(architecture(settings.arch).recipe).base_lr))
         iterations = max(1, round(settings.epochs * train_images / settings.batch_size))
         return (
             replace(net, batch_size=settings.batch_size, moving_average_fraction=SHORT_AVERAGE),
             replace(
                 solver,
                 batch_size=settings.batch_size,
-                base_lr=settings.base_lr,
+                iter_size=1,
+                base_lr=base_lr,
                 epochs=settings.epochs,
                 warm_up=settings.warm_up * settings.epochs,
                 snapshot=min(SNAPSHOTS_EVERY, iterations),
@@ -174,10 +219,11 @@ class Run:
 
     def _write_trained(self, trainer: Trainer, tested: dict[str, float]) -> None:
         prefix = trainer.solver.snapshot_prefix
+        accuracy = next(tested[name] for name in ACCURACY if name in tested)
         told = {
             "model": f"{Path(prefix).name}_iter_{trainer.iteration}.caffemodel",
-            "accuracy": tested["accuracy"],
-            "loss": tested.get("loss"),
+            "accuracy": accuracy,
+            "loss": next((tested[name] for name in LOSS if name in tested), None),
             "iterations": trainer.iteration,
             "seconds": max((row["seconds"] or 0.0 for row in log_rows(f"{prefix}_log.csv")), default=None),
             "engine": trainer.engine,
@@ -186,16 +232,16 @@ class Run:
             "commit": machine.commit(),
         }
         write_text(self.trained, json.dumps(told, indent=2) + "\n")
-        log.info("%s: accuracy %.4f after %d iterations", self, tested["accuracy"], trainer.iteration)
+        log.info("%s: accuracy %.4f after %d iterations", self, accuracy, trainer.iteration)
 
     def correlate(self) -> None:
-        """Correlation of PAIR on test and training images, in correlation/."""
+        """Correlation of the pair on test and training images, in correlation/."""
         if run_folder.is_done(f"correlating {self}", self.correlation / "scores.csv", self._check_correlation):
             return
         trained = run_folder.trained(self.trained)
         options = correlation.CorrelationOptions(
             data=[str(self.data / name) for name in (render.TEST_LMDB, render.TRAIN_LMDB)],
-            pairs=[PAIR],
+            pairs=[self.pair],
             images=self.settings.images,
             engine=trained.engine,
             device=self.settings.device,
@@ -205,8 +251,8 @@ class Run:
     def _check_correlation(self) -> None:
         """RootgenError at what is damaged."""
         for images in ("train", "test"):
-            run_folder.matrix(self.correlation, images, PAIR)
-        run_folder.score(self.correlation, PAIR)
+            run_folder.matrix(self.correlation, images, self.pair)
+        run_folder.score(self.correlation, self.pair)
 
     @property
     def finished(self) -> bool:
@@ -224,20 +270,20 @@ class Run:
         counted = cost.count(load(self.deploy))
         train_images, test_images = run_folder.counts(self.data)
         batch_size = load(self.train_val, "TRAIN").layers[0].param.data_param.batch_size
-        max_iter = prototxt.read(self.solver, schema.SolverParameter).max_iter
+        solver = prototxt.read(self.solver, schema.SolverParameter)
         return results.RunResult(
             architecture=self.settings.arch,
             model=self.row,
             dataset=self.settings.dataset,
             images=test_images,
-            epochs=max_iter * batch_size / train_images,
+            epochs=solver.max_iter * solver.iter_size * batch_size / train_images,
             params=counted.params,
             macs=counted.macs,
             accuracy=trained.accuracy,
             time_ms=time_ms,
             device=trained.device,
             engine=trained.engine,
-            block_score=run_folder.score(self.correlation, PAIR),
+            block_score=run_folder.score(self.correlation, self.pair),
             control_score=self._control(),
             seed=self.seed,
             iterations=trained.iterations,
@@ -248,11 +294,11 @@ class Run:
         )
 
     def _control(self) -> float:
-        """The score of PAIR in the original network of the same seed by this one's groups; nan without it."""
+        """The score of the pair in the original network of the same seed by this one's groups; nan without it."""
         original = replace(self, row=ORIGINAL_ROW)
-        group = next(layer for layer in load(self.deploy).layers if layer.name == PAIR.split("-")[1])
+        group = next(layer for layer in load(self.deploy).layers if layer.name == self.pair.split("-")[1])
         try:
-            matrix = run_folder.matrix(original.correlation, "test", PAIR)
+            matrix = run_folder.matrix(original.correlation, "test", self.pair)
         except RootgenError:
             return results.NAN
         return block_score(matrix, group.param.convolution_param.group)

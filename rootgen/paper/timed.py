@@ -20,11 +20,13 @@ from rootgen.errors import RootgenError
 from rootgen.files import read_bytes, write_text
 from rootgen.generator import render
 from rootgen.generator.architectures import architecture, row_folder
-from rootgen.grouping import Plan
+from rootgen.generator.render import NetOptions
+from rootgen.grouping import ORIGINAL, Plan
 from rootgen.locks import locked
 from rootgen.net import cost, memory
 from rootgen.net.load import load
 from rootgen.paper import run_folder, tables
+from rootgen.paper.emit import checked_net
 
 if TYPE_CHECKING:
     from rootgen.progress import Report
@@ -109,6 +111,7 @@ class Times:
     def run(self) -> list[Series]:
         """Measure what is wanting; the series that the measurements asked for are of, the CPU's first."""
         self._check_claim()
+        checked_net(architecture(self.arch), ORIGINAL, NetOptions(crop_size=self.crop, classes=self.classes))
         with locked(self.folder / ".lock", str(self.folder)):
             self.measurements = self._known()
             self._emit()
@@ -187,7 +190,7 @@ class Times:
 
     def _emit(self) -> None:
         for row in self.rows:
-            options = render.NetOptions(phase="deploy", crop_size=self.crop, classes=self.classes)
+            options = NetOptions(phase="deploy", crop_size=self.crop, classes=self.classes)
             write_text(self.net(row), render.net(architecture(self.arch), Plan.named(row), options))
 
     def _known(self) -> list[Measurement]:
@@ -244,6 +247,8 @@ def read(path: Path) -> list[Measurement]:
     reader = csv.DictReader(io.StringIO(read_bytes(path, most=MAX_BYTES).decode("utf-8", "replace")))
     found = []
     try:
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise KeyError
         for row in reader:
             numbers = {name: int(row[name]) for name in ("batch", "crop", "passes")}
             series = Series(row["kind"], row["engine"], row["device"], **numbers, versions=row["versions"] or "")

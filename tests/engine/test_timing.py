@@ -137,7 +137,7 @@ def test_the_whole_alone(net, engine):
 def test_where_an_engine_computes_is_what_its_times_say(net, engine):
     timing = measure(net, engine=engine, device="cpu", iterations=1, total=True)
     assert place_of(engine, "cpu") == (engine, timing.device)
-    with pytest.raises(RootgenError, match="no device 'gpu:99'|built for the CPU|no CUDA device for 'gpu:99'"):
+    with pytest.raises(RootgenError, match=r"no device 'gpu:99'|built for the CPU|no CUDA device for 'gpu:99'"):
         place_of(engine, "gpu:99")
 
 

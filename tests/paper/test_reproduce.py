@@ -27,7 +27,7 @@ from rootgen.grouping import Plan
 from rootgen.locks import locked
 from rootgen.net import read as net
 from rootgen.paper import experiment as reproduce
-from rootgen.paper import results, run
+from rootgen.paper import results, run, timed
 from rootgen.paper.run import Settings
 from rootgen.progress import Report
 from rootgen.proto import prototxt, schema
@@ -39,8 +39,8 @@ IMAGES = 24
 def small() -> Iterator[None]:
     """Little to time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "TIMED_BATCH", 1)
-        patch.setattr(reproduce, "TIMED_ROUNDS", 1)
+        patch.setattr(timed, "BATCH", 1)
+        patch.setattr(timed, "PASSES", 1)
         yield
 
 
@@ -60,7 +60,7 @@ def experiment(
     settings: Settings, out: str | Path, report: Report | None = None, seeds: tuple[int, ...] = (1,)
 ) -> reproduce.Experiment:
     """Two rows, which is enough."""
-    return reproduce.Experiment(settings, out, report, rows=("Orig.", "root-16"), seeds=seeds)
+    return reproduce.Experiment(settings, out, report, rows=("Orig.", "root-16"), seeds=seeds, rounds=1)
 
 
 Run = tuple[Path, list[results.RunResult]]
@@ -363,7 +363,7 @@ def test_other_settings_and_other_folders_are_refused(
     with pytest.raises(RootgenError, match="not JSON"):
         experiment(settings, out)
     for words, code, message in (
-        (["resnet50"], 2, "'resnet50' cannot be reproduced yet"),
+        (["resnet5"], 2, "no architecture 'resnet5' (did you mean 'resnet50'?)"),
         (["nin", "--full", "--epochs", "3"], 2, "--full has its own schedule and takes no --epochs"),
         (["nin", "--data", "fashion-minst", "--out", str(tmp_path / "new")], 2, "did you mean 'fashion-mnist'?"),
         (["nin", "--data", "folder", "--out", str(tmp_path / "new")], 2, "no images 'folder' for this"),

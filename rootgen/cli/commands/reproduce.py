@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("rootgen")
 MOST_SEEDS = 1000
 HELP = (
-    "NiN and its variants: train them, correlate their filters, time them and draw the figures; by default a short run on "
-    "embedded images. ILSVRC's nets: count them and time them beside the paper's table, and with --data train them too. "
-    "What was interrupted goes on when it is started again, and several processes may share the folder of a training."
+    "NiN and its variants: train them, correlate their filters, time them, draw the figures; by default a short run on "
+    "embedded images. ILSVRC's nets: count and time them beside the paper's table, with --data train them too. What "
+    "was interrupted goes on when it is started again, and several processes may share the folder of a training."
 )
 
 
@@ -74,8 +74,10 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.cli.output import answer, write_out
     from rootgen.cli.progress_bars import bars
     from rootgen.engine.train import Stop, signals
+    from rootgen.generator.architectures import architecture
     from rootgen.paper.experiment import ROWS, SEEDS, Experiment
-    from rootgen.paper.results import replicates
+    from rootgen.paper.results import IMAGE_SETS, replicates
+    from rootgen.paper.timed import ROUNDS
 
     limit_threads(args.threads)
     if _only_times(args):
@@ -85,8 +87,9 @@ def run(args: argparse.Namespace) -> None:
     experiment = Experiment(
         settings(args),
         args.out or Path("out") / args.arch,
-        rows=_rows(args, ROWS),
+        rows=_rows(args, ROWS if architecture(args.arch).recipe in IMAGE_SETS else ("*",)),
         seeds=args.seeds or SEEDS,
+        rounds=args.rounds or ROUNDS,
     )
     stop = Stop()
     stop.at_once = True  # but for training, which ends its iteration and writes a snapshot
@@ -189,9 +192,11 @@ def settings(args: argparse.Namespace) -> Settings:
     from rootgen.cli import UsageError
     from rootgen.paper.run import PEAK_BATCH, PEAK_RATE, Settings
 
+    dataset, source = _images(args)
     asked = {
-        "source": args.source and str(Path(args.source).resolve()),
-        "dataset": args.data,
+        "source": source and str(Path(source).resolve()),
+        "dataset": dataset,
+        "crop": args.crop,
         "epochs": args.epochs,
         "batch_size": args.batch_size,
     }
@@ -201,11 +206,37 @@ def settings(args: argparse.Namespace) -> Settings:
             if option in chosen:
                 raise UsageError(f"--full has its own schedule and takes no --{option.replace('_', '-')}")
         chosen = {"dataset": "cifar10", "images": 10_000, **chosen, "epochs": None}
-    elif args.data not in (None, Settings.dataset):
-        chosen = {"batch_size": PEAK_BATCH, **chosen}
-    if "batch_size" in chosen:
+    else:
+        chosen = {"batch_size": _short_batch(args.arch, dataset), **chosen}
         chosen["base_lr"] = PEAK_RATE * chosen["batch_size"] / PEAK_BATCH
     return Settings(arch=args.arch, engine=args.engine, device=args.device, **chosen)
+
+
+def _short_batch(arch: str, dataset: str | None) -> int:
+    """Images a step of a short run: few on the embedded sample, and where they may be as large as the net is made for."""
+    from rootgen.generator.architectures import architecture, recipe
+    from rootgen.paper.results import IMAGE_SETS
+    from rootgen.paper.run import PEAK_BATCH, Settings
+
+    its = architecture(arch).recipe
+    if dataset in (None, Settings.dataset):
+        return Settings.batch_size
+    if its in IMAGE_SETS or any(dataset in sets for sets in IMAGE_SETS.values()):
+        return PEAK_BATCH
+    return min(Settings.batch_size, recipe(its).batch_size)
+
+
+def _images(args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """The image set's name and where it lies: --data may be a folder of LMDBs, which gives its name, or of images."""
+    from rootgen import datasets
+    from rootgen.cli import UsageError
+    from rootgen.paper import run_folder
+
+    if args.data is None or args.data in datasets.NAMES or not Path(args.data).is_dir():
+        return args.data, args.source
+    if args.source:
+        raise UsageError("--data is a folder: --source does nothing with it", hint="drop --source")
+    return (Path(args.data).resolve().name if run_folder.is_made(args.data) else "folder"), args.data
 
 
 def _records(experiment: Experiment, found: list[Replicates]) -> list[dict[str, Any]]:
@@ -244,13 +275,14 @@ def _reported(arch: str, model: str) -> tuple[str | None, str | None]:
 
     cells = tables.reported(arch).get(model)
     if cells:
-        return cells["accuracy"], architecture(arch).results
+        return cells.get("accuracy") or cells["top1"], architecture(arch).results
     digits = tables.author_figures().get((arch, model))
     return (digits["top1"], tables.AUTHOR) if digits else (None, None)
 
 
 def _table(experiment: Experiment, found: list[Replicates]) -> Table:
     """The same for people."""
+    from rootgen.generator.architectures import recipe
     from rootgen.paper import results, tables
     from rootgen.text import Table
 
@@ -276,7 +308,8 @@ def _table(experiment: Experiment, found: list[Replicates]) -> Table:
         header.insert(5, "to Orig.")
     first = found[0].runs[0]
     ran = f"{first.dataset}, {first.epochs:.1f} epochs, {first.engine} on {first.device}"
-    notes = f"the paper's accuracies are on CIFAR-10; time is forward, relative to {base.model}"
+    images = recipe(experiment.arch.recipe).images
+    notes = f"the paper's accuracies are on {images}; time is forward, relative to {base.model}"
     if any(row["source_paper"] == tables.AUTHOR for row in records):
         notes += f"; *: {tables.AUTHOR}"
     if several:
