@@ -25,7 +25,8 @@ from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
 from rootgen.locks import LockedError, locked
 from rootgen.paper import plot, results, run_folder, timed
-from rootgen.paper.run import Form, Run, Settings
+from rootgen.paper.form import Form
+from rootgen.paper.run import Run, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,7 +171,7 @@ class Experiment:
         rows = list(dict.fromkeys(run.row for run in runs))
         if run_folder.is_done("timing", self._times, lambda: run_folder.times(self._times, rows)):
             return
-        trained, form = run_folder.trained(runs[0].trained), Form.of(self.settings, self.data)
+        trained, form = run_folder.trained(runs[0].trained), Form.of(self.arch.name, self.settings.crop, self.data)
         times = timed.Times(
             self.arch.name,
             self.out,
@@ -220,7 +221,8 @@ class Experiment:
         """Refuse a folder that holds another experiment, or something else; where it is computed may change."""
         path = self.out / "settings.json"
         mine = asdict(self.settings)
-        if self.data.is_dir() and path.is_file():
+        begun = self.data.is_dir() or any((self.out / row_folder(row)).is_dir() for row in self.arch.groups.rows)
+        if begun and path.is_file():
             fixed = [name for name in mine if name not in WHEREVER]
             there = LATER | run_folder.settings(path, [name for name in fixed if name not in LATER])
             other = [f"{name} {there.get(name)} (now {mine[name]})" for name in fixed if there.get(name) != mine[name]]

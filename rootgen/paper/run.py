@@ -25,6 +25,7 @@ from rootgen.grouping import Plan
 from rootgen.net import cost
 from rootgen.net.load import load
 from rootgen.paper import results, run_folder, timed
+from rootgen.paper.form import Form
 from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ SHORT_AVERAGE = 0.95
 PEAK_RATE, PEAK_BATCH, WARM_UP = 0.1, 128, 0.1
 SNAPSHOTS_EVERY = 50  # iterations of a short run; minutes on a CPU
 KEPT_SNAPSHOTS = 2  # of a short run: the newest, and one should that be damaged
-CROPS = (112, render.SMALL_CROP, 32)  # of images too small for an architecture's own
 
 log = logging.getLogger("rootgen")
 
@@ -59,8 +59,7 @@ class Settings:
 
     epochs: passes over the training images; None takes the paper's schedule (and its batch size and rate). Else the
     rate rises in a line to base_lr in the first share `warm_up` of the run, and falls in a line to zero.
-    images: of each set, for the correlation. crop: None takes the architecture's own, or the largest of CROPS that the
-    images have.
+    images: of each set, for the correlation. crop: None takes the architecture's own, or what the images have (Form).
     """
 
     arch: str = "nin"
@@ -74,26 +73,6 @@ class Settings:
     engine: str = "auto"
     device: str = "auto"
     crop: int | None = None
-
-
-@dataclass(frozen=True)
-class Form:
-    """What the images make of an architecture's nets: crop, classes and mean; None is the architecture's own."""
-
-    crop_size: int | None = None
-    classes: int | None = None
-    mean: str | None = None
-
-    @classmethod
-    def of(cls, settings: Settings, data: Path) -> Form:
-        """Of the images in the folder `data`."""
-        arch = architecture(settings.arch)
-        if arch.recipe in results.IMAGE_SETS:
-            return cls(settings.crop)
-        side = run_folder.image_side(data)
-        crop = settings.crop or next((crop for crop in (arch.crop, *CROPS) if crop <= side), side)
-        mean = data / render.MEAN_FILE
-        return cls(crop, run_folder.classes(data), str(mean) if mean.is_file() else None)
 
 
 @dataclass(frozen=True)
@@ -165,14 +144,11 @@ class Run:
     def _options(self) -> tuple[render.NetOptions, render.SolverOptions]:
         """What the net and the solver depend on: the paper's schedule, or that of a short run."""
         settings, (train_images, test_images) = self.settings, run_folder.counts(self.data)
-        form = Form.of(settings, self.data)
+        form = Form.of(settings.arch, settings.crop, self.data)
         net = render.NetOptions(data=str(self.data), crop_size=form.crop_size, classes=form.classes, mean=form.mean)
         solver = render.SolverOptions(train_images=train_images, test_images=test_images, random_seed=self.seed)
         if settings.epochs is None:
             return net, solver
-        base_lr = settings.base_lr
-        if architecture(settings.arch).recipe not in results.IMAGE_SETS:  # AlexNet does not bear a larger one
-            base_lr = min(base_lr, float(recipe(architecture(settings.arch).recipe).base_lr))
         iterations = max(1, round(settings.epochs * train_images / settings.batch_size))
         return (
             replace(net, batch_size=settings.batch_size, moving_average_fraction=SHORT_AVERAGE),
@@ -180,12 +156,17 @@ class Run:
                 solver,
                 batch_size=settings.batch_size,
                 iter_size=1,
-                base_lr=base_lr,
+                base_lr=self._peak(),
                 epochs=settings.epochs,
                 warm_up=settings.warm_up * settings.epochs,
                 snapshot=min(SNAPSHOTS_EVERY, iterations),
             ),
         )
+
+    def _peak(self) -> float:
+        """The highest rate of a short run: of ILSVRC's nets no more than the recipe's, as AlexNet bears but a tenth."""
+        its = architecture(self.settings.arch).recipe
+        return min(self.settings.base_lr, float("inf") if its in results.IMAGE_SETS else float(recipe(its).base_lr))
 
     def train(self, stop: Stop) -> None:
         """Train from the newest snapshot, if there is one; KeyboardInterrupt where `stop` ended it."""

@@ -16,7 +16,6 @@ import numpy as np
 
 from rootgen.engine import blobs, weights
 from rootgen.engine.api import ENGINES
-from rootgen.engine.datum import image_of
 from rootgen.errors import RootgenError
 from rootgen.files import read_bytes
 from rootgen.generator import render
@@ -88,18 +87,6 @@ def check_data(folder: Path) -> None:
 def is_made(folder: str | Path | None) -> bool:
     """Whether `rootgen data`, or whoever makes such folders, has made `folder`: LMDBs of train and test images."""
     return folder is not None and all((Path(folder) / name).is_dir() for name in (render.TRAIN_LMDB, render.TEST_LMDB))
-
-
-def image_side(folder: Path) -> int:
-    """The lesser of height and width of the first training image in `folder`."""
-    where, datum = next(Database.at(folder / render.TRAIN_LMDB).read(0))
-    return min(image_of(datum, schema.TransformationParameter(), where).shape[1:])
-
-
-def classes(folder: Path) -> int | None:
-    """How many classes the labels.txt in `folder` names; None where it is not there."""
-    path = folder / "labels.txt"
-    return len(read_bytes(path).splitlines()) if path.is_file() else None
 
 
 def counts(folder: Path) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import pytest
 
 from rootgen import datasets
 from rootgen.cli import main
-from rootgen.datasets import idx
+from rootgen.datasets import catalogue, idx
 from rootgen.engine.learning_rate import learning_rate
 from rootgen.engine.train import Stop
 from rootgen.engine.train_log import log_rows
@@ -31,6 +31,7 @@ from rootgen.paper import results, run, timed
 from rootgen.paper.run import Settings
 from rootgen.progress import Report
 from rootgen.proto import prototxt, schema
+from rootgen.proto.database import Database
 
 IMAGES = 24
 
@@ -484,3 +485,120 @@ def test_settings_of_the_command_line(tmp_path: Path) -> None:
     other = command.settings(parser.parse_args(["nin", "--full", "--data", "fashion-mnist", "--source", "x"]))
     assert (other.dataset, other.source) == ("fashion-mnist", str(Path("x").resolve()))
     json.dumps(other.__dict__)
+
+
+def given(settings: Settings, arch: str, **more: object) -> Settings:
+    return replace(settings, arch=arch, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.torch
+def test_a_root_resnet_50_is_trained_on_small_images(settings: Settings, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    resnet = given(settings, "resnet50", engine="torch", device="cpu")
+    found = reproduce.Experiment(resnet, out, rows=("root-64",), rounds=1).run(Stop())
+    (result,) = found
+    assert (result.architecture, result.model, result.iterations, result.epochs) == ("resnet50", "root-64", 3, 1)
+    assert result.params == 13_329_738  # of 10 classes, and of conv1 with 3x3
+    assert 0 <= result.accuracy <= 1
+    assert result.time_ms > 0
+    assert result.block_score > 1
+    text = (out / "root-64/seed-1/train_val.prototxt").read_text()
+    assert text.splitlines()[1].startswith("# Small-image form: conv1 is 3x3")
+    assert text.count("crop_size: 32\n") == 2
+    assert text.count(f'mean_file: "{out}/data/mean.binaryproto"') == 2
+    solver = prototxt.read(out / "root-64/seed-1/solver.prototxt", schema.SolverParameter)
+    assert (solver.max_iter, solver.iter_size) == (3, 1)
+    assert "measured: fashion-mnist" in (out / "plots/resnet50.svg").read_text()
+    assert (out / "times/times.csv").is_file()
+
+
+def pictures(folder: Path, classes: int = 3, each: int = 4) -> Path:
+    cv2 = pytest.importorskip("cv2")
+    rng = np.random.default_rng(0)
+    for name in range(classes):
+        (folder / str(name)).mkdir(parents=True)
+        for i in range(each):
+            cv2.imwrite(str(folder / str(name) / f"{i}.png"), rng.integers(0, 256, (50 + i, 60, 3), np.uint8))
+    return folder
+
+
+@pytest.mark.torch
+def test_a_folder_of_pictures_is_resized_split_and_trained_on(settings: Settings, tmp_path: Path) -> None:
+    source = pictures(tmp_path / "pictures")
+    own = given(settings, "googlenet", dataset="folder", source=str(source), crop=32, engine="torch", device="cpu")
+    out = tmp_path / "out"
+    (result,) = reproduce.Experiment(replace(own, images=3), out, rows=("root-4",), rounds=1).run(Stop())
+    assert (result.dataset, result.images, result.iterations) == ("folder", 3, 1)
+    assert result.loss > 0
+    text = (out / "root-4/seed-1/train_val.prototxt").read_text()
+    assert "num_output: 3\n" in text
+    assert "top_k" not in text
+    (_, datum) = next(Database.at(out / "data/train_lmdb").read(0))
+    assert (datum.height, datum.width) == (37, 37)  # 8/7 of the crop
+
+
+def test_a_folder_of_lmdbs_is_used_where_it_lies(settings: Settings, tmp_path: Path) -> None:
+    source = pictures(tmp_path / "pictures")
+    data = tmp_path / "mine"
+    options = catalogue.FolderOptions(resize=(120, 130), test_fraction=0.25)
+    datasets.save(datasets.load("folder", source, options=options), data)
+    (data / "labels.txt").unlink()
+    (data / "mean.binaryproto").unlink()
+    run_ = given(settings, "resnet50", dataset="mine", source=str(data))
+    experiment = reproduce.Experiment(run_, tmp_path / "out", rows=("Orig.",))
+    experiment.prepare()
+    experiment._run("Orig.", 1).emit()
+    text = (tmp_path / "out/orig/seed-1/train_val.prototxt").read_text()
+    assert text.count("crop_size: 112\n") == 2
+    assert f'source: "{data}/train_lmdb"' in text
+    assert text.count("mean_value: 104\n") == 2  # ILSVRC's, where the folder has none
+    assert "num_output: 1000\n" in text
+    assert not (tmp_path / "out/data").exists()
+    assert reproduce.Experiment(run_, tmp_path / "out", rows=("root-2",)).rows == ("root-2",)
+    with pytest.raises(RootgenError, match=r"holds a run with dataset mine .now fashion-mnist."):
+        reproduce.Experiment(given(settings, "resnet50"), tmp_path / "out")
+    with pytest.raises(RootgenError, match=r"holds a run with .*crop None .now 64."):
+        reproduce.Experiment(replace(run_, crop=64), tmp_path / "out", rows=("Orig.",))
+
+
+def test_data_is_a_name_or_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import argparse
+
+    from rootgen.cli.commands import reproduce as command
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    source = pictures(tmp_path / "pictures")
+
+    def asked(*words: str) -> tuple[str, str | None, int, float]:
+        found = command.settings(parser.parse_args(["resnet50", *words]))
+        return found.dataset, found.source, found.batch_size, found.base_lr
+
+    assert asked("--data", str(source)) == ("folder", str(source), 32, 0.025)
+    assert asked("--data", "folder", "--source", str(source)) == ("folder", str(source), 32, 0.025)
+    assert asked("--data", "fashion-mnist-sample") == ("fashion-mnist-sample", None, 64, 0.05)
+    assert asked("--data", "cifar10") == ("cifar10", None, 128, 0.1)
+    datasets.save(
+        datasets.load("folder", source, options=catalogue.FolderOptions(resize=(9, 9), test_fraction=0.3)),
+        tmp_path / "ours",
+    )
+    assert asked("--data", str(tmp_path / "ours"))[:2] == ("ours", str(tmp_path / "ours"))
+    for words, code, message in (
+        (["--data", str(source), "--source", "x"], 2, "--data is a folder: --source does nothing with it"),
+        (
+            ["--data", "no-such-folder"],
+            2,
+            "no images 'no-such-folder' for this (known: cifar10, fashion-mnist, fashion-mnist-sample, folder)",
+        ),
+        (["--data", "folder"], 1, "data set 'folder' needs a folder of images"),
+    ):
+        assert main(["reproduce", "resnet50", *words, "--out", str(tmp_path / "out"), "--engine", "torch"]) == code
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_a_rate_is_no_higher_than_a_net_bears(settings: Settings, tmp_path: Path) -> None:
+    run_ = reproduce.Experiment(given(settings, "alexnet", base_lr=0.1), tmp_path, rows=("Orig.",))._run("Orig.", 1)
+    assert run_._peak() == 0.01
+    assert replace(run_, settings=replace(settings, base_lr=0.3))._peak() == 0.3

@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=positive, metavar="N", help="in each every row is timed once (default: 5)")
     add_batch_size(
         parser,
-        help="of a short run (default: 128; 64 on the embedded sample; 32 on an ILSVRC net's own images); where nothing "
-        "is trained, images a pass (default: the paper's)",
+        help="of a short run (default: 128; 64 on the embedded sample; 32 of an ILSVRC net on other images than these); "
+        "where nothing is trained, images a pass (default: the paper's)",
     )
     add_format_arguments(parser, out=False)
     add_engine_arguments(parser)
@@ -213,7 +213,7 @@ def settings(args: argparse.Namespace) -> Settings:
 
 
 def _short_batch(arch: str, dataset: str | None) -> int:
-    """Images a step of a short run: few on the embedded sample, and where they may be as large as the net is made for."""
+    """Images a step of a short run: few on the embedded sample, and where they may be as large as ILSVRC's."""
     from rootgen.generator.architectures import architecture, recipe
     from rootgen.paper.results import IMAGE_SETS
     from rootgen.paper.run import PEAK_BATCH, Settings
