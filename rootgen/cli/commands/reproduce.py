@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=positive, metavar="N", help="in each every row is timed once (default: 5)")
     add_batch_size(
         parser,
-        help="of a short run (default: 128; 64 on the embedded sample; 32 of an ILSVRC net on other images than these); "
+        help="of a short run (default: 128; 64 on the embedded sample; 32 of an ILSVRC net on other images); "
         "where nothing is trained, images a pass (default: the paper's)",
     )
     add_format_arguments(parser, out=False)
