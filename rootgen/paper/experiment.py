@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from rootgen import datasets
 from rootgen.datasets.catalogue import FolderOptions
+from rootgen.datasets.pack import Packing, pack
 from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
@@ -27,6 +28,7 @@ from rootgen.locks import LockedError, locked
 from rootgen.paper import plot, results, run_folder, timed
 from rootgen.paper.form import Form
 from rootgen.paper.run import Run, Settings
+from rootgen.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 ROWS = (ORIGINAL_ROW, "root-4", "root-8", "root-16")
 SEEDS = (1,)
 LOCK = ".lock"
-RESIZED = 8 / 7  # photographs' height and width, of the crop: 256 of 224
+SHORTEST = 8 / 7  # photographs' shorter side, of the crop: 256 of 224
 TEST_FRACTION = 0.1  # of an image folder that has no test images
 LATER = {"crop": None}  # settings that folders of earlier releases lack
 WAIT_S = 0.5  # between looks whether another process is done with the data, or with putting together
@@ -104,18 +106,21 @@ class Experiment:
         with self._alone():
             self._check_claim()
             write_text(self.out / "settings.json", json.dumps(asdict(self.settings), indent=2) + "\n")
-            if self._given:  # large, perhaps, and not ours to mend
+            if self._given or run_folder.is_packed(self.data):  # perhaps too large to be read now
                 run_folder.counts(self.data)
             elif not run_folder.is_done("making the data", self.data, lambda: run_folder.check_data(self.data)):
                 self._make_data()
 
     def _make_data(self) -> None:
+        """The LMDBs of the image set; photographs keep their proportions."""
         name, source = self.settings.dataset, self.settings.source
-        side = round(RESIZED * (self.settings.crop or self.arch.crop))
-        fraction = TEST_FRACTION if source and not (Path(source) / "train").is_dir() else 0.0
-        options = FolderOptions(resize=(side, side), test_fraction=fraction) if name == "folder" else None
-        dataset = datasets.load(name, source, options=options, report=self.report)
-        datasets.save(dataset, self.data, pad=datasets.DEFAULT_PAD[name], force=True, report=self.report)
+        fraction = TEST_FRACTION if name == "folder" and source and not (Path(source) / "train").is_dir() else 0.0
+        dataset = datasets.load(name, source, options=FolderOptions(test_fraction=fraction), report=self.report)
+        if name in ("folder", "imagenet"):
+            packing = Packing(shortest=round(SHORTEST * (self.settings.crop or self.arch.crop)))
+            pack(dataset, self.data, packing, force=True, report=self.report or silent)
+        else:
+            datasets.save(dataset, self.data, pad=datasets.DEFAULT_PAD[name], force=True, report=self.report)
 
     def put_together(self, *, timed: bool = True) -> list[results.RunResult]:
         """results.csv and the figures of all finished runs in the folder; `timed` measures times that are wanting."""
@@ -230,7 +235,7 @@ class Experiment:
                 raise RootgenError(f"holds a run with {', '.join(other)}", where=self.out, hint="give another --out")
         elif self.out.is_dir() and any(
             entry not in (path, self.out / LOCK, self.out / timed.FOLDER, datasets.lock_of(self.data))
-            and entry.suffix != ".partial"  # what a kill left of data/ or of a file
+            and entry.suffix not in (".unfinished", ".partial")  # what a kill left of data/ or of a file
             for entry in self.out.iterdir()
         ):
             raise RootgenError("holds something else than an experiment", where=self.out, hint="give another --out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rootgen.datasets.save import MEAN_VALUES
 from rootgen.engine.datum import image_of
 from rootgen.files import read_bytes
 from rootgen.generator import render
@@ -31,11 +32,10 @@ class Form:
         if its.recipe in results.IMAGE_SETS:
             return cls(crop)
         side = _image_side(data)
-        mean = data / render.MEAN_FILE
         return cls(
             crop or next((each for each in (its.crop, *CROPS) if each <= side), side),
             _classes(data),
-            str(mean) if mean.is_file() else None,
+            _mean(data),
         )
 
 
@@ -43,6 +43,14 @@ def _image_side(folder: Path) -> int:
     """The lesser of height and width of the first training image in `folder`."""
     where, datum = next(Database.at(folder / render.TRAIN_LMDB).read(0))
     return min(image_of(datum, schema.TransformationParameter(), where).shape[1:])
+
+
+def _mean(folder: Path) -> str | None:
+    """The mean image's file, else the channels' means; None where neither is there."""
+    if (folder / render.MEAN_FILE).is_file():
+        return str(folder / render.MEAN_FILE)
+    values = folder / MEAN_VALUES
+    return read_bytes(values).decode("utf-8", "replace").strip() if values.is_file() else None
 
 
 def _classes(folder: Path) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rootgen.datasets.save import MEAN_VALUES
 from rootgen.engine import blobs, weights
 from rootgen.engine.api import ENGINES
 from rootgen.errors import RootgenError
@@ -87,6 +88,11 @@ def check_data(folder: Path) -> None:
 def is_made(folder: str | Path | None) -> bool:
     """Whether `rootgen data`, or whoever makes such folders, has made `folder`: LMDBs of train and test images."""
     return folder is not None and all((Path(folder) / name).is_dir() for name in (render.TRAIN_LMDB, render.TEST_LMDB))
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether `folder` has images of many sizes, and so no mean image."""
+    return is_made(folder) and (folder / MEAN_VALUES).is_file()
 
 
 def counts(folder: Path) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import pytest
 from rootgen import datasets
 from rootgen.cli import main
 from rootgen.datasets import catalogue, idx
+from rootgen.engine.datum import image_of
 from rootgen.engine.learning_rate import learning_rate
 from rootgen.engine.train import Stop
 from rootgen.engine.train_log import log_rows
@@ -533,8 +534,10 @@ def test_a_folder_of_pictures_is_resized_split_and_trained_on(settings: Settings
     text = (out / "root-4/seed-1/train_val.prototxt").read_text()
     assert "num_output: 3\n" in text
     assert "top_k" not in text
-    (_, datum) = next(Database.at(out / "data/train_lmdb").read(0))
-    assert (datum.height, datum.width) == (37, 37)  # 8/7 of the crop
+    assert "mean_value: 12" in text  # the pictures' own
+    (where, datum) = next(Database.at(out / "data/train_lmdb").read(0))
+    image = image_of(datum, schema.TransformationParameter(), where)
+    assert image.shape[1] == 37 < image.shape[2]  # 8/7 of the crop, and the proportions kept
 
 
 def test_a_folder_of_lmdbs_is_used_where_it_lies(settings: Settings, tmp_path: Path) -> None:
@@ -577,6 +580,7 @@ def test_data_is_a_name_or_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert asked("--data", str(source)) == ("folder", str(source), 32, 0.025)
     assert asked("--data", "folder", "--source", str(source)) == ("folder", str(source), 32, 0.025)
     assert asked("--data", "fashion-mnist-sample") == ("fashion-mnist-sample", None, 64, 0.05)
+    assert asked("--data", "imagenet", "--source", "x")[:2] == ("imagenet", str(Path("x").resolve()))
     assert asked("--data", "cifar10") == ("cifar10", None, 128, 0.1)
     datasets.save(
         datasets.load("folder", source, options=catalogue.FolderOptions(resize=(9, 9), test_fraction=0.3)),
@@ -588,7 +592,7 @@ def test_data_is_a_name_or_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
         (
             ["--data", "no-such-folder"],
             2,
-            "no images 'no-such-folder' for this (known: cifar10, fashion-mnist, fashion-mnist-sample, folder)",
+            "no images 'no-such-folder' for this (known: cifar10, fashion-mnist, fashion-mnist-sample, folder, ",
         ),
         (["--data", "folder"], 1, "data set 'folder' needs a folder of images"),
     ):
