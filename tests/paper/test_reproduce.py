@@ -556,6 +556,11 @@ def test_a_folder_of_lmdbs_is_used_where_it_lies(settings: Settings, tmp_path: P
     assert f'source: "{data}/train_lmdb"' in text
     assert text.count("mean_value: 104\n") == 2  # ILSVRC's, where the folder has none
     assert "num_output: 1000\n" in text
+    solver = prototxt.read(tmp_path / "out/orig/seed-1/solver.prototxt", schema.SolverParameter)
+    assert (solver.max_iter, solver.iter_size) == (1, 1)
+    replace(experiment._run("Orig.", 1), settings=replace(run_, epochs=None)).emit()
+    solver = prototxt.read(tmp_path / "out/orig/seed-1/solver.prototxt", schema.SolverParameter)
+    assert (solver.max_iter, solver.iter_size) == (90, 8)  # the recipe's, of an iteration an epoch
     assert not (tmp_path / "out/data").exists()
     assert reproduce.Experiment(run_, tmp_path / "out", rows=("root-2",)).rows == ("root-2",)
     with pytest.raises(RootgenError, match=r"holds a run with dataset mine .now fashion-mnist."):

@@ -12,7 +12,7 @@ FILES = (
     *("FILE", "FILE|VALUES", "FILE.onnx", "NET", "TRAIN_VAL", "A", "B", "SOLVER", "MODEL", "MODEL.caffemodel"),
     *("IMAGE", "CSV", "F", "F[,F...]", "PATH"),
 )
-FOLDERS = ("DIR", "LMDB", "DIR|LMDB")
+FOLDERS = ("DIR", "LMDB", "DIR|LMDB", "NAME|DIR")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
