@@ -20,7 +20,7 @@ from rootgen.engine.trainer import snapshots
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
 from rootgen.generator import render
-from rootgen.generator.architectures import ORIGINAL_ROW, architecture, recipe, row_folder
+from rootgen.generator.architectures import ORIGINAL_ROW, architecture, row_folder
 from rootgen.grouping import Plan
 from rootgen.net import cost
 from rootgen.net.load import load
@@ -156,17 +156,12 @@ class Run:
                 solver,
                 batch_size=settings.batch_size,
                 iter_size=1,
-                base_lr=self._peak(),
+                base_lr=settings.base_lr,
                 epochs=settings.epochs,
                 warm_up=settings.warm_up * settings.epochs,
                 snapshot=min(SNAPSHOTS_EVERY, iterations),
             ),
         )
-
-    def _peak(self) -> float:
-        """The highest rate of a short run: of ILSVRC's nets no more than the recipe's, as AlexNet bears but a tenth."""
-        its = architecture(self.settings.arch).recipe
-        return min(self.settings.base_lr, float("inf") if its in results.IMAGE_SETS else float(recipe(its).base_lr))
 
     def train(self, stop: Stop) -> None:
         """Train from the newest snapshot, if there is one; KeyboardInterrupt where `stop` ended it."""

@@ -190,7 +190,7 @@ def _limit(minutes: float | None, stop: Stop) -> Iterator[None]:
 def settings(args: argparse.Namespace) -> Settings:
     """The experiment that the options ask for."""
     from rootgen.cli import UsageError
-    from rootgen.paper.run import PEAK_BATCH, PEAK_RATE, Settings
+    from rootgen.paper.run import Settings
 
     dataset, source = _images(args)
     asked = {
@@ -207,23 +207,28 @@ def settings(args: argparse.Namespace) -> Settings:
                 raise UsageError(f"--full has its own schedule and takes no --{option.replace('_', '-')}")
         chosen = {"dataset": "cifar10", "images": 10_000, **chosen, "epochs": None}
     else:
-        chosen = {"batch_size": _short_batch(args.arch, dataset), **chosen}
-        chosen["base_lr"] = PEAK_RATE * chosen["batch_size"] / PEAK_BATCH
+        chosen |= _short(args.arch, dataset, args.batch_size)
     return Settings(arch=args.arch, engine=args.engine, device=args.device, **chosen)
 
 
-def _short_batch(arch: str, dataset: str | None) -> int:
-    """Images a step of a short run: few on the embedded sample, and where they may be as large as ILSVRC's."""
+def _short(arch: str, dataset: str | None, batch_size: int | None) -> dict[str, Any]:
+    """Batch and highest rate of a short run: the rate in proportion to the batch, for ILSVRC's nets the recipe's."""
     from rootgen.generator.architectures import architecture, recipe
     from rootgen.paper.results import IMAGE_SETS
-    from rootgen.paper.run import PEAK_BATCH, Settings
+    from rootgen.paper.run import PEAK_BATCH, PEAK_RATE, Settings
 
-    its = architecture(arch).recipe
-    if dataset in (None, Settings.dataset):
-        return Settings.batch_size
-    if its in IMAGE_SETS or any(dataset in sets for sets in IMAGE_SETS.values()):
-        return PEAK_BATCH
-    return min(Settings.batch_size, recipe(its).batch_size)
+    name = architecture(arch).recipe
+    its = recipe(name)
+    if batch_size is None and dataset in (None, Settings.dataset):
+        batch_size = Settings.batch_size
+    elif batch_size is None and name not in IMAGE_SETS and not any(dataset in sets for sets in IMAGE_SETS.values()):
+        batch_size = min(Settings.batch_size, its.batch_size)  # of images that may be as large as ILSVRC's
+    elif batch_size is None:
+        batch_size = PEAK_BATCH
+    rate, batch = (
+        (PEAK_RATE, PEAK_BATCH) if name in IMAGE_SETS else (float(its.base_lr), its.batch_size * its.iter_size)
+    )
+    return {"batch_size": batch_size, "base_lr": rate * batch_size / batch}
 
 
 def _images(args: argparse.Namespace) -> tuple[str | None, str | None]:
