@@ -104,6 +104,14 @@ class Times:
     def file(self) -> Path:
         return self.folder / "times.csv"
 
+    @property
+    def _lock(self) -> Path:
+        return self.folder / ".lock"
+
+    @property
+    def _damaged(self) -> Path:
+        return self.file.with_suffix(".damaged.csv")
+
     def net(self, row: str) -> Path:
         """The deploy net of a row."""
         return self.folder / f"{row_folder(row)}.prototxt"
@@ -112,7 +120,7 @@ class Times:
         """Measure what is wanting; the series that the measurements asked for are of, the CPU's first."""
         self._check_claim()
         checked_net(architecture(self.arch), ORIGINAL, NetOptions(crop_size=self.crop, classes=self.classes))
-        with locked(self.folder / ".lock", str(self.folder)):
+        with locked(self._lock, str(self.folder)):
             self.measurements = self._known()
             self._emit()
             found = [self._series(kind) for kind in self._kinds()]
@@ -200,9 +208,8 @@ class Times:
         try:
             return read(self.file)
         except RootgenError as error:
-            aside = self.file.with_suffix(".damaged.csv")
-            log.warning("%s; it is %s now, timing again", error, aside.name)
-            self.file.replace(aside)
+            log.warning("%s; it is %s now, timing again", error, self._damaged.name)
+            self.file.replace(self._damaged)
             return []
 
     def _check_claim(self) -> None:
@@ -211,12 +218,14 @@ class Times:
         other = run_folder.settings(settings, ["arch"])["arch"] if settings.is_file() else self.arch
         if self.file.is_file():
             other = next((one.architecture for one in self._known() if one.architecture != self.arch), other)
-        elif self.folder.is_dir() and any(
-            path.suffix not in (".prototxt", ".partial") for path in self.folder.iterdir()
-        ):
+        elif self.folder.is_dir() and not all(map(self._may_be_left, self.folder.iterdir())):
             raise RootgenError("holds something else than times", where=self.folder, hint="give another --out")
         if other != self.arch:
             raise RootgenError(f"is of {other}, not of {self.arch}", where=self.out, hint="give another --out")
+
+    def _may_be_left(self, path: Path) -> bool:
+        """Whether a run that was killed before its first measurement may have left `path`."""
+        return path in (self._lock, self._damaged) or path.suffix in (".prototxt", ".partial")
 
 
 def paper_batch(arch: str) -> int:

@@ -11,6 +11,7 @@ import pytest
 from rootgen.cli import main
 from rootgen.engine import machine, place_of, timing
 from rootgen.errors import RootgenError
+from rootgen.locks import locked
 from rootgen.paper import comparison, panels, timed
 from rootgen.paper.timed import Measurement, Series, Times
 
@@ -269,6 +270,22 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "nin/settings.json").write_text('{"arch": "nin"}')
     with pytest.raises(RootgenError, match="nin: is of nin, not of googlenet"):
         small(tmp_path / "nin").run()
+
+
+@pytest.mark.torch
+def test_what_a_kill_leaves_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "times").mkdir()
+    for name in (".lock", "orig.prototxt", ".times.csv.x.partial", "times.damaged.csv"):
+        (tmp_path / "times" / name).write_text("process 1 on here\n")
+    assert len(small(tmp_path).run()) == 1
+
+
+def test_one_process_times_at_a_time(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / "times/.lock", "times"),
+        pytest.raises(RootgenError, match=r"times: process \d+ on .* is at work on it"),
+    ):
+        small(tmp_path).run()
 
 
 def test_times_round_trip(tmp_path: Path) -> None:
