@@ -25,7 +25,7 @@ from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
 from rootgen.locks import LockedError, locked
-from rootgen.paper import plot, results, run_folder, timed
+from rootgen.paper import comparison, plot, results, run_folder, timed
 from rootgen.paper.form import Form
 from rootgen.paper.run import Run, Settings
 from rootgen.progress import silent
@@ -172,7 +172,7 @@ class Experiment:
         return found
 
     def _time(self, runs: Sequence[Run]) -> None:
-        """Forward times of all rows, in turns; those that were measured already count."""
+        """Forward times of all rows, in turns, and the table of them; those that were measured already count."""
         rows = list(dict.fromkeys(run.row for run in runs))
         if run_folder.is_done("timing", self._times, lambda: run_folder.times(self._times, rows)):
             return
@@ -189,8 +189,9 @@ class Experiment:
             rounds=self.rounds,
             report=self.report,
         )
-        (found,) = times.run()
-        medians = {row: median(its.values()) for row, its in times.of(found).items()}
+        found = times.run()
+        comparison.save(times, found)
+        medians = {row: median(its.values()) for row, its in times.of(found[0]).items()}
         write_text(self._times, json.dumps(medians, indent=2) + "\n")
 
     @property

@@ -90,8 +90,14 @@ def test_a_run_leaves_everything_and_is_not_done_twice(settings: Settings, unbro
     assert found[1].control_score == pytest.approx(1, abs=0.2)
     saved = results.load(out / "results.csv")
     assert [result.accuracy for result in saved] == pytest.approx([result.accuracy for result in found], rel=1e-5)
+    with (out / "times/table.csv").open() as file:
+        assert [(row["model"], row["cpu_ms_paper"]) for row in csv.DictReader(file)] == [
+            ("Orig.", "39.0"),
+            ("root-16", "23.0"),
+        ]
     for path in (
         "plots/nin.png",
+        "times/nin.png",
         "root-16/seed-1/correlation/test/conv2c-conv3a.pdf",
         "orig/seed-1/correlation/train.npz",
     ):

@@ -338,10 +338,14 @@ def _difference(row: dict[str, Any]) -> str:
 
 def _places(experiment: Experiment) -> str:
     """Where the files lie."""
+    from rootgen.paper.comparison import TABLE
+    from rootgen.paper.timed import FOLDER
+
     lines = [
         f"figures:      {experiment.out / 'plots' / experiment.arch.name}.png, .pdf, .svg",
         f"correlation:  {experiment.out}/ROW/seed-N/correlation/test",
         f"results:      {experiment.results}",
+        f"times:        {experiment.out / FOLDER / TABLE}",
     ]
     return "\n".join(lines)
 
