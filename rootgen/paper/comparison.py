@@ -185,7 +185,7 @@ def title(times: Times, found: Sequence[Series]) -> str:
     rounds = max(max(of) for series in found for of in times.of(series).values())
     told = [f"{arch.title} at {found[0].crop}x{found[0].crop}: forward, milliseconds per image"]
     told += [f"{KINDS[one.kind]}: {one.engine} on {one.device}, batches of {one.batch}" for one in found]
-    told += [f"medians of {rounds} rounds, shares of Orig. in the same round"]
+    told += [f"{f'medians of {rounds} rounds' if rounds > 1 else 'one round'}, shares of Orig. in the same round"]
     sources = dict.fromkeys(_paper(times.arch, row)[1] for row in times.rows)
     told += [f"the paper's: {' and '.join(filter(None, sources))}"] if any(sources) else []
     return "; ".join(told + ([MISCOUNT] if arch.miscounted else []))
