@@ -1,4 +1,4 @@
-"""Figures as files: the same figure always gives the same bytes, and each file is whole or absent."""
+"""Figures as files: the same figure always gives the same bytes, and each file is whole or absent; their colours."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ _UNDATED = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
-
-
 DRAWN = ("svg", "png", "pdf")  # what a figure can be written as
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+MAP = "viridis"  # the colour map of matrices and of what is ordered
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from rootgen.generator.architectures import ORIGINAL_ROW
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; the markers differ as well.
+# A colour, a marker and its size per topology.
 LOOKS = {
-    ORIGINAL_ROW: ("#000000", "*", 130),
-    "root": ("#0072B2", "o", 42),
-    "column": ("#D55E00", "s", 38),
-    "tree": ("#009E73", "^", 48),
+    ORIGINAL_ROW: (figures.BLACK, "*", 130),
+    "root": (figures.BLUE, "o", 42),
+    "column": (figures.VERMILION, "s", 38),
+    "tree": (figures.GREEN, "^", 48),
 }
 PANEL = (3.3, 3.3)  # inches
 LABEL = 7.5  # points: size of the words at points
