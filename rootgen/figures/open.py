@@ -31,11 +31,7 @@ def draw(
     kind = None if out is None else kind_of(out, format)
     errors.word("format", format, DRAWN)
     loaded = net_of("net", net, **reading)
-    total = loaded.cost()
-    least = "" if total.complete else "at least "
-    sizes = f"{total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"
-    title = f"{total.net}: {least}{sizes}"
-    made = picture(diagram(loaded, fold_repeats=not every), title)
+    made = picture(diagram(loaded, fold_repeats=not every), loaded.cost())
     if out is not None:
         made.save(out, kind)
     return made
