@@ -19,7 +19,7 @@ from rootgen.figures.node import Node
 from rootgen.figures.notes import notes
 from rootgen.figures.routes import routes
 from rootgen.figures.save import DPI, Drawing
-from rootgen.figures.sizes import LARGE, LETTER, SMALL
+from rootgen.figures.sizes import LARGE, LETTER, MANY, SMALL
 from rootgen.net.cost import Cost
 from rootgen.text import quantity
 
@@ -42,7 +42,7 @@ def picture(diagram: Diagram, cost: Cost) -> Drawing:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.axis("off")
-    canvas = Canvas(axes)
+    canvas = Canvas(axes, plain=len(diagram.nodes) > MANY)
     canvas.text(left + MARGIN, top - TITLE / 2, heading, fontsize=LARGE + 1, weight="bold", color="black")
     _draw(canvas, layout)
     key.draw(canvas, legend, left + MARGIN, bottom + key.ROW * len(legend) + MARGIN / 2)
@@ -112,7 +112,7 @@ def _repeat(canvas: Canvas, layout: Layout, repeat: Repeat) -> None:
     bottom -= FOOT - 0.05
     canvas.panel((left, bottom, right, top), edgecolor=FRAME, linestyle="--", linewidth=0.8, zorder=1)
     differ = any(len({other.width for other in (node, *node.copies)}) > 1 for node in nodes)
-    words = f"× {repeat.times}, to {nodes[-1].last}{', widths differ' if differ else ''}"
+    words = printable(f"× {repeat.times}, to {nodes[-1].last}{', widths differ' if differ else ''}")
     backing = {"facecolor": PANEL, "edgecolor": "none", "pad": 1.5}
     canvas.text(right - 0.08, bottom + 0.09, words, fontsize=SMALL + 0.5, ha="right", weight="bold", bbox=backing)
 
