@@ -13,8 +13,8 @@ ROW = 0.27  # inches from line to line of the key
 SAMPLE = 0.42  # inches before the words
 LARGER = 1.06  # the key's letters against those of labels
 
-Entry = tuple[Callable[[Canvas, float, float], None], str]
-"""What draws the sample round a point, and the words."""
+Entry = tuple[Callable[[Canvas, float, float], None] | None, str]
+"""What draws the sample round a point, if there is one, and the words."""
 
 
 def rows(layout: Layout, width: float) -> list[list[tuple[float, Entry]]]:
@@ -22,7 +22,7 @@ def rows(layout: Layout, width: float) -> list[list[tuple[float, Entry]]]:
     lines: list[list[tuple[float, Entry]]] = [[]]
     at = 0.0
     for entry in _entries(layout):
-        wide = SAMPLE + LETTER * len(entry[1]) + 0.1
+        wide = SAMPLE * (entry[0] is not None) + LETTER * len(entry[1]) + 0.1
         if lines[-1] and at + wide > width:
             lines.append([])
             at = 0.0
@@ -36,8 +36,10 @@ def draw(canvas: Canvas, lines: list[list[tuple[float, Entry]]], left: float, to
     for k, line in enumerate(lines):
         y = top - ROW * (k + 0.5)
         for at, (sample, words) in line:
-            sample(canvas, left + at + SAMPLE / 2, y)
-            canvas.text(left + at + SAMPLE, y, words, fontsize=SMALL * LARGER, color="#444444")
+            if sample:
+                sample(canvas, left + at + SAMPLE / 2, y)
+            start = left + at + (SAMPLE if sample else 0.1)
+            canvas.text(start, y, words, fontsize=SMALL * LARGER, color="#444444")
 
 
 def _entries(layout: Layout) -> Iterator[Entry]:
@@ -59,10 +61,7 @@ def _entries(layout: Layout) -> Iterator[Entry]:
         yield _ribbons(upright), "channels: a ribbon per group, merged where all are read"
     if filters:
         sides = ("height", "width") if upright else ("width", "height")
-        yield (
-            _nothing,
-            f"{sides[0]}: filters (log), {sides[1]}: kernel, depth: channels per filter (log)",
-        )
+        yield None, f"a block's {sides[0]}: filters (log), {sides[1]}: kernel, depth: channels per filter (log)"
     if layout.diagram.repeats:
         yield _frame, "alike blocks, drawn once"
     if any(node.aside for node in nodes):
@@ -98,7 +97,3 @@ def _frame(canvas: Canvas, x: float, y: float) -> None:
 
 def _inset(canvas: Canvas, x: float, y: float) -> None:
     canvas.panel((x - 0.14, y - 0.08, x + 0.14, y + 0.08), INSET)
-
-
-def _nothing(canvas: Canvas, x: float, y: float) -> None:
-    """No sample."""
