@@ -23,8 +23,8 @@ def draw(
 ) -> Drawing:
     """A picture of `net`: filters as blocks, one per group; written to `out`, a path or an open file, if there is one.
 
-    `format` is svg, png or pdf; without it the end of `out`'s name says it. Equal blocks that follow one another are
-    drawn once, or each with `all_blocks`. A path is read with the keywords of `rootgen.read`.
+    `format` is svg, png or pdf; without it the end of `out`'s name says it. Blocks that follow one another and differ
+    in nothing but widths are drawn once, or each with `all_blocks`. A path is read with the keywords of `rootgen.read`.
     """
     check_keywords(draw, reading)
     every = errors.flag("all_blocks", all_blocks)

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.collections import Collection
 from matplotlib.text import Text
 
+import rootgen
 from rootgen.cli import main
 from rootgen.errors import RootgenError
 from rootgen.figures import draw as picture
@@ -145,6 +146,17 @@ def test_resnet50_as_picture(tmp_path):
     source = Path(__file__).parents[2] / "prototxt" / "resnet50" / "root-32" / "deploy.prototxt"
     assert main(["draw", str(source), "-o", str(tmp_path / "a.svg")]) == 0
     assert "× 5, to res4f" in (tmp_path / "a.svg").read_text()
+
+
+def test_readmes_picture_is_of_the_committed_net():
+    root = Path(__file__).parents[2]
+    if not (root / "plots").is_dir():
+        pytest.skip("no plots folder beside the tests")
+    shown = ET.parse(root / "plots" / "nin_root-8.svg")
+    fresh = ET.fromstring(rootgen.draw(root / "prototxt" / "nin" / "root-8" / "deploy.prototxt").svg())
+    for tag in ("text", "title"):
+        name = f"{{http://www.w3.org/2000/svg}}{tag}"
+        assert [each.text for each in shown.iter(name)] == [each.text for each in fresh.iter(name)]
 
 
 def test_unknown_format(nin, tmp_path, capsys):
@@ -344,6 +356,26 @@ def test_widths_of_alike_inceptions_are_ranges():
     found = {node.layer.name: node for node in drawn("googlenet").nodes}
     assert found["inception_4a/3x3"].details == ["3 × 3, 208–320"]
     assert found["inception_4a/3x3"].last == "inception_4e/3x3"
+
+
+def test_both_inputs_of_a_scale_are_drawn():
+    """What weighs channels (a squeeze-and-excitation) is no head beside the network."""
+    found = diagram(
+        shapes.infer(
+            net.parse(
+                INPUT
+                + f"layer {{ name: 'c' bottom: 'd' top: 'c' {conv()} }}"
+                + "layer { name: 'p' bottom: 'c' top: 'p' "
+                "type: 'Pooling' pooling_param { pool: AVE global_pooling: true } }"
+                + "layer { name: 'f' bottom: 'p' top: 'f' type: 'Flatten' flatten_param { axis: 1 } }"
+                + "layer { name: 's' bottom: 'c' bottom: 'f' top: 's' type: 'Scale' scale_param { axis: 0 } }"
+                + f"layer {{ name: 'e' bottom: 's' top: 'e' {conv()} }}"
+            )
+        )
+    )
+    place = {node.layer.name: i for i, node in enumerate(found.nodes)}
+    assert found.nodes[place["s"]].edges == [place["c"], place["f"]]
+    assert found.resolutions == [(9, 9)]
 
 
 def test_a_head_ends_a_fold():
