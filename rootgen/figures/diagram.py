@@ -144,12 +144,20 @@ def _start(crowd: Sequence[float]) -> float:
 def _stages(nodes: Sequence[Node]) -> tuple[list[int], list[Shape]]:
     """Per rank its stage, and the resolution of each: a new one begins where the largest map changes.
 
-    Heads beside the network begin none. What has no pixels counts as 1 x 1.
+    Heads beside the network begin none, nor does a single pixel that a map passes by (a squeeze-and-excitation). What
+    has no pixels counts as 1 x 1.
     """
     largest: dict[int, Shape] = {}
+    passing: dict[int, Shape] = {}
     for i in to_the_end(nodes):
-        rank, shape = nodes[i].rank, nodes[i].resolution
-        largest[rank] = max(largest.get(rank, (1, 1)), shape, key=lambda shape: (prod(shape), len(shape)))
+        rank = nodes[i].rank
+        largest[rank] = max(largest.get(rank, (1, 1)), nodes[i].resolution, key=_pixels)
+        for edge in nodes[i].edges:
+            for between in range(nodes[edge].rank + 1, rank):
+                passing[between] = max(passing.get(between, (1, 1)), nodes[edge].resolution, key=_pixels)
+    for rank, shape in passing.items():
+        if prod(largest.get(rank, (1, 1))) == 1:
+            largest[rank] = shape
     stages: list[int] = []
     resolutions: list[Shape] = []
     for rank in range(max(node.rank for node in nodes) + 1):
@@ -158,3 +166,7 @@ def _stages(nodes: Sequence[Node]) -> tuple[list[int], list[Shape]]:
             resolutions.append(resolution)
         stages.append(len(resolutions) - 1)
     return stages, resolutions
+
+
+def _pixels(shape: Shape) -> tuple[int, int]:
+    return prod(shape), len(shape)
