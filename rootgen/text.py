@@ -32,6 +32,18 @@ def percent_change(old: int, new: int) -> str:
     return f"{100 * (new - old) / old:+.1f}%" if old else "-"
 
 
+def quantity(count: int) -> str:
+    """A count with three digits in a unit that suits it: 455 k, 103 M, 2.11 G; below ten thousand all of it."""
+    if count < 10_000:
+        return f"{count:,}"
+    value, unit = float(count), ""
+    for larger in ("k", "M", "G", "T", "P"):
+        if float(f"{value:.3g}") < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{float(f'{value:.3g}'):.12g} {unit}".rstrip()
+
+
 def byte_size(count: int) -> str:
     """Bytes in a unit that suits them."""
     value, unit = float(count), "B"
