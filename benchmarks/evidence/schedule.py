@@ -29,10 +29,6 @@ HELD_OUT = 10
 SEED = 1
 ROWS = ("root-8", "Orig.")
 CANDIDATES = ((0.1, 0.1, 0.95), (0.05, 0.1, 0.95), (0.2, 0.1, 0.95), (0.1, 0.0, 0.95))
-    (0.1, 0.1, 0.9),
-    (0.1, 0.1, 0.99),
-    (0.1, 0.1, 0.999),
-)  # tried on the first row: they do not move the weights
 HEADER = ("row", "peak", "warm_up", "average", "epochs", "batch_size", "seed", "accuracy", "loss")
 
 
