@@ -52,7 +52,13 @@ def show(
     rows, columns = size = size or (matrix.shape[0], matrix.shape[1])
     narrow = not 1 / NARROWEST <= rows / columns <= NARROWEST
     shown = axes.imshow(
-        matrix, cmap=COLOURS, vmin=0, vmax=top, extent=(0, columns, rows, 0), aspect="auto" if narrow else "equal"
+        matrix,
+        cmap=COLOURS,
+        vmin=0,
+        vmax=top,
+        extent=(0, columns, rows, 0),
+        aspect="auto" if narrow else "equal",
+        interpolation="nearest" if narrow else None,  # what is stretched would be smeared
     )
     if narrow:
         axes.set_box_aspect(float(np.clip(rows / columns, 1 / NARROWEST, NARROWEST)))

@@ -205,8 +205,8 @@ def _draw(
     figure.suptitle(printable(title), fontsize=10)
     axes.tick_params(labelsize=8)
     if note:
-        figure.supxlabel(printable(note), fontsize=8, color="0.35")
-    bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
+        figure.supxlabel(printable(note), fontsize=7, color="0.35")
+    bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03, panchor=False)
     bar.ax.tick_params(labelsize=8)
 
 

@@ -148,5 +148,6 @@ def _draw_column(page: _Page, column: _Column, rows: Sequence[str], *, left: flo
             panel, bottom = column.panels[name], top + HEAD + row * (PANEL + GAP) + PANEL
             axes = page.axes(left, bottom, PANEL)
             maps.show(axes, panel.matrix, scale, panel.borders, size=panel.size, line=0.5, ticks=False)
+            axes.set_anchor("S")
             axes.spines[:].set_linewidth(0.5)
             page.text(middle, bottom + 0.03, panel.score, va="top", fontsize=7)
