@@ -178,10 +178,8 @@ def members(pairs: Iterable[str]) -> dict[str, str]:
     """Names of pairs in an .npz, which is a zip archive: slashes stay, but no part leads out of a folder."""
     names: dict[str, str] = {}
     for pair in pairs:
-        *folders, last = pair.split("/")
-        folder = "".join(f"{safe_name(part)}/" for part in folders)
-        taken = [name.removeprefix(folder) for name in names.values()]
-        names[pair] = folder + safe_name(last, taken)
+        name = "/".join(map(safe_name, pair.split("/")))
+        names[pair] = name if name not in names.values() else safe_name(pair, names.values())
     return names
 
 
