@@ -41,7 +41,7 @@ PEAK_RATE, PEAK_BATCH, WARM_UP = 0.1, 128, 0.1
 SNAPSHOTS_EVERY = 50  # iterations of a short run; minutes on a CPU
 KEPT_SNAPSHOTS = 2  # of a short run: the newest, and one should that be damaged
 TIMED_BATCH = 32
-CORRELATED = {"fashion-mnist-sample": 200}  # images of each set for the correlation, which takes minutes for thousands
+CORRELATED = {"fashion-mnist-sample": 150}  # images of each set for the correlation, which takes minutes for thousands
 ALL_CORRELATED = 10_000  # of other sets
 
 log = logging.getLogger("rootgen")
@@ -198,6 +198,7 @@ class Run:
         options = correlation.CorrelationOptions(
             data=[str(self.data)],
             images=self.settings.images,
+            batch_size=min(self.settings.images, correlation.CorrelationOptions.batch_size),
             control=True,
             seed=self.seed,
             engine=trained.engine,

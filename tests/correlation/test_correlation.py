@@ -106,6 +106,13 @@ def test_refused_responses() -> None:
         moments.add({"a": ok, "b": ok * np.nan})
     with pytest.raises(RootgenError, match=r"blob 'a' has shape \(1, 2\)"):
         moments.add({"a": ok[:, :, 0, 0], "b": ok})
+    for value in (np.nan, np.inf, -np.inf):
+        later = Moments([("a", "b")])
+        later.add({"a": ok, "b": ok})
+        spoilt = np.stack([ok[0], ok[0]])
+        spoilt[1, 1, 2, 3] = value
+        with pytest.raises(RootgenError, match="blob 'b' holds values that are not finite"):
+            later.add({"a": np.ones_like(spoilt), "b": spoilt})
     crossed = Moments([("a", "b")])
     with pytest.raises(RootgenError, match="neither contains the other"):
         crossed.add({"a": np.ones((1, 2, 4, 2)), "b": np.ones((1, 2, 2, 4))})

@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         type=positive,
         metavar="N",
-        help="of each set, for the correlation (default: 10000; of the embedded images 200)",
+        help="of each set, for the correlation (default: 10000; of the embedded images 150)",
     )
     add_format_arguments(parser, out=False)
     add_engine_arguments(parser)
