@@ -15,7 +15,7 @@ COLOURS = "viridis"
 NARROWEST = 3  # times as high as wide, or as wide as high: what is narrower is stretched
 TICKS = 9  # at most, on an axis
 SMALL = 400  # rows and columns of a map on a sheet
-LINES = 31  # of group borders, which would hide smaller blocks
+LINES = 31  # of group borders along an axis, which would hide smaller blocks
 
 Borders = tuple[Sequence[int], Sequence[int]]  # the first rows and the first columns of all groups but the first
 NONE: Borders = ((), ())
@@ -42,10 +42,10 @@ def show(
     borders: Borders = NONE,
     *,
     size: tuple[int, int] | None = None,
-    line: float = 0.7,
+    lines: int = LINES,
     ticks: bool = True,
 ) -> AxesImage:
-    """`matrix` in `axes`, from 0 to `top`, with dashed lines of the width `line` and ticks at the group `borders`.
+    """`matrix` in `axes`, from 0 to `top`, with dashed lines (unless they are more than `lines`) and ticks at group `borders`.
 
     `size` are the rows and columns that it stands for, where it is shrunk.
     """
@@ -63,8 +63,8 @@ def show(
     if narrow:
         axes.set_box_aspect(float(np.clip(rows / columns, 1 / NARROWEST, NARROWEST)))
     for places, draw in zip(borders, (axes.axhline, axes.axvline), strict=True):
-        for place in places if len(places) <= LINES else ():
-            draw(place, color="white", linewidth=line, linestyle=(0, (4, 3)))
+        for place in places if len(places) <= lines else ():
+            draw(place, color="white", linewidth=0.7, linestyle=(0, (4, 3)))
     for axis, end, places in zip((axes.yaxis, axes.xaxis), size, borders, strict=True):
         axis.set_ticks(_some([0, *places, end]) if ticks else [])
     return shown

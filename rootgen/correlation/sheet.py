@@ -25,6 +25,7 @@ FEW = 64
 PANEL, GAP, HEAD, MARGIN = 1.5, 0.25, 0.55, 0.5  # inches: a map, what is between two, above a column, around all
 LEAST = 5.5  # inches: the width of a sheet
 NOTE = "rows: the earlier layer; colours from 0 (dark) to the number above; beneath a map its block score"
+LINES = 8  # of group borders on a map
 LETTERS = 27  # of a name above a map
 
 
@@ -147,7 +148,7 @@ def _draw_column(page: _Page, column: _Column, rows: Sequence[str], *, left: flo
         if name in column.panels:
             panel, bottom = column.panels[name], top + HEAD + row * (PANEL + GAP) + PANEL
             axes = page.axes(left, bottom, PANEL)
-            maps.show(axes, panel.matrix, scale, panel.borders, size=panel.size, line=0.5, ticks=False)
+            maps.show(axes, panel.matrix, scale, panel.borders, size=panel.size, lines=LINES, ticks=False)
             axes.set_anchor("S")
             axes.spines[:].set_linewidth(0.5)
             page.text(middle, bottom + 0.03, panel.score, va="top", fontsize=7)

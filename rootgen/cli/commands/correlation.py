@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         action="append",
         default=[],
-        metavar="LMDB|DIR",
+        metavar="DIR|LMDB",
         help="images, or a folder that rootgen data made; repeatable (default: those it trained on)",
     )
     parser.add_argument("--mean", metavar="FILE", help="mean.binaryproto (default: that of the net's Data layer)")

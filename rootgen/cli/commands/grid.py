@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.correlation.grid import IMAGES
 
     parser.add_argument(
-        "folders", nargs="+", metavar="[NAME=]FOLDER", help="of a correlation, called NAME (default: by its path)"
+        "folders", nargs="+", metavar="DIR", help="folder of a correlation, or NAME=DIR (default: called by its path)"
     )
     parser.add_argument("--pair", metavar="A-B", help="of convolutions, such as conv2c-conv3a (default: the only one)")
     parser.add_argument("--images", default=IMAGES, metavar="NAME", help="the set of images (default: %(default)s)")
