@@ -111,8 +111,8 @@ def draw(nets: Sequence[GridNet], title: str = "") -> Figure:
     wide = len(bands[0])
     figure = figures.new(max(PANEL * wide + 1, LEAST), 1.7 * PANEL * len(kinds) * len(bands) + 0.6)
     score = nets[0].score
-    what = f"{title or score.pair}: |{TITLES['whitened']}|, {score.images} images; rows: the earlier layer"
-    figure.suptitle(printable(what), fontsize=11)
+    what = f"{score.pair}: |{TITLES['whitened']}|, {score.images} images; rows: the earlier layer"
+    figure.suptitle("\n".join(printable(line) for line in (title, what) if line), fontsize=10)
     blocks = {net.name: _blocks(net, nets) for net in nets}
     shown = [(blocks[net.name], matrix) for net in nets for kind in kinds if (matrix := net.matrix(kind)) is not None]
     tops = maps.limit(*(matrix for _, matrix in shown)), max(float(by.means(matrix).max()) for by, matrix in shown)

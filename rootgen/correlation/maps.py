@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COLOURS = "viridis"
 NARROWEST = 3  # times as high as wide, or as wide as high: what is narrower is stretched
 TICKS = 9  # at most, on an axis
+SHARP = 256  # rows and columns whose entries are drawn one by one; of more, several come together in a dot
 SMALL = 400  # rows and columns of a map on a sheet
 LINES = 31  # of group borders along an axis, which would hide smaller blocks
 
@@ -45,7 +46,7 @@ def show(
     lines: int = LINES,
     ticks: bool = True,
 ) -> AxesImage:
-    """`matrix` in `axes`, from 0 to `top`, with dashed lines (unless they are more than `lines`) and ticks at group `borders`.
+    """`matrix` in `axes`, from 0 to `top`, with ticks and dashed lines (unless more than `lines`) at group `borders`.
 
     `size` are the rows and columns that it stands for, where it is shrunk.
     """
@@ -58,7 +59,7 @@ def show(
         vmax=top,
         extent=(0, columns, rows, 0),
         aspect="auto" if narrow else "equal",
-        interpolation="nearest" if narrow else None,  # what is stretched would be smeared
+        interpolation="none" if max(matrix.shape) <= SHARP else None,
     )
     if narrow:
         axes.set_box_aspect(float(np.clip(rows / columns, 1 / NARROWEST, NARROWEST)))

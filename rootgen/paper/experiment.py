@@ -160,7 +160,7 @@ class Experiment:
         first = {run.row: run for run in reversed(runs)}
         nets = grid.read({row: first[row].correlation for row in self.arch.groups.rows if row in first}, pair=PAIR)
         seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in first.values()}))
-        title = f"{self.arch.title} on {self.settings.dataset}, seed {seeds}: {PAIR}"
+        title = f"{self.arch.title} on {self.settings.dataset}, seed {seeds}"
         grid.save(nets, self.out / "plots" / f"{self.arch.name}_correlation", *plot.FORMATS, title=title)
 
     def _time(self, runs: Sequence[Run]) -> None:
