@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from rootgen.cli import main
-from rootgen.correlation import block_score
+from rootgen.correlation import block_score, sheet
 from rootgen.correlation.report import CorrelatedPair, Score, members, save_arrays
-from rootgen.correlation.sheet import PAIRS, Sheet
+from rootgen.correlation.sheet import Sheet
 from rootgen.correlation.whitening import Correlation
 from rootgen.datasets import Dataset, ImageSet, save
 from rootgen.engine import open_network, open_trainer
@@ -155,9 +155,9 @@ def test_a_score_stands_on_the_picture_that_it_is_of_alone() -> None:
         said = " ".join(words_of(one.figure(kind).figure))
         assert (f"block score {one.score:.2f}, untrained {one.control.score:.2f}" in said) == (kind == "whitened")
     for kind in ("whitened", "covariance", "within"):
-        sheet = Sheet(kind)
-        sheet.add([one])
-        (drawing,) = sheet.drawings()
+        page = Sheet(kind)
+        page.add([one])
+        (drawing,) = page.drawings()
         assert (f"{one.score:.2f}" in words_of(drawing.figure)) == (kind == "whitened")
 
 
@@ -177,10 +177,10 @@ def test_labels_of_narrow_matrices_are_inside_the_picture(rows: int, columns: in
 
 
 def test_a_sheet_has_every_pair_once_and_sets_of_images_below_each_other() -> None:
-    sheet = Sheet("whitened")
-    sheet.add([pair("a-b"), pair("b-c", 900, 40)])
-    sheet.add([pair("a-b", images="train"), pair("b-c", 900, 40, images="train")])
-    (drawing,) = sheet.drawings()
+    page = Sheet("whitened")
+    page.add([pair("a-b"), pair("b-c", 900, 40)])
+    page.add([pair("a-b", images="train"), pair("b-c", 900, 40, images="train")])
+    (drawing,) = page.drawings()
     said = words_of(drawing.figure)
     assert [word for word in said if word in ("test", "test\nuntrained", "train", "train\nuntrained")] == [
         "test", "test\nuntrained", "train", "train\nuntrained",
@@ -192,10 +192,11 @@ def test_a_sheet_has_every_pair_once_and_sets_of_images_below_each_other() -> No
     assert len(within.drawings()[0].figure.axes) == 6  # a, b and c, each trained and not
 
 
-def test_many_pairs_are_on_several_sheets() -> None:
-    sheet = Sheet("covariance")
-    sheet.add([pair(f"a-{number}", 2, 2) for number in range(PAIRS + 1)])
-    assert [len(drawing.figure.axes) for drawing in sheet.drawings()] == [2 * PAIRS, 2]
+def test_many_pairs_are_on_several_sheets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "PAIRS", 3)
+    many = Sheet("covariance")
+    many.add([pair(f"a-{number}", 2, 2) for number in range(4)])
+    assert [len(drawing.figure.axes) for drawing in many.drawings()] == [6, 2]
 
 
 def test_names_in_archives_are_told_apart(tmp_path: Path) -> None:
