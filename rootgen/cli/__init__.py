@@ -39,6 +39,7 @@ COMMANDS = {
     "test": "score a trained model: loss, accuracy, top-5",
     "classify": "the likeliest classes of images",
     "correlation": "inter-layer filter correlation of a trained model",
+    "grid": "correlations of several nets beside one another, as in Fig. 6",
     "draw": "draw a network as a picture that shows its groups",
     "plot": "the paper's figures, reported and measured",
     "upgrade": "nets, solvers and models of old Caffes in today's form",

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rootgen import datasets
+from rootgen.correlation import grid
 from rootgen.engine import timing
 from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
 from rootgen.locks import LockedError, locked
 from rootgen.paper import plot, results, run_folder
-from rootgen.paper.run import Run, Settings
+from rootgen.paper.run import PAIR, Run, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +117,7 @@ class Experiment:
             found = self._save(runs)
             name = self.arch.name
             plot.draw([plot.reported(name), plot.measured(name, found)], self.out / "plots", name)
+            self._draw_correlations(runs)
             return found
 
     def _finish(self, run: Run, stop: train.Stop) -> bool:
@@ -152,6 +154,14 @@ class Experiment:
             ]
             found += [run for run in (self._run(row, seed) for seed in sorted(seeds)) if run.finished]
         return found
+
+    def _draw_correlations(self, runs: Sequence[Run]) -> None:
+        """The correlations of every row's first seed beside one another, as in the paper's Fig. 6."""
+        first = {run.row: run for run in reversed(runs)}
+        nets = grid.read({row: first[row].correlation for row in self.arch.groups.rows if row in first}, pair=PAIR)
+        seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in first.values()}))
+        title = f"{self.arch.title} on {self.settings.dataset}, seed {seeds}"
+        grid.save(nets, self.out / "plots" / f"{self.arch.name}_correlation", *plot.FORMATS, title=title)
 
     def _time(self, runs: Sequence[Run]) -> None:
         """Forward times of all rows, in turns, so that what else the machine does falls on all alike."""

@@ -108,6 +108,7 @@ def test_every_name_of_a_file_or_folder_is_known() -> None:
         "HxW",
         "cpu|gpu[:N]",
         "A-B,...",
+        "A-B",
         "KIND,...",
         "ROW,...",
         "N|N..M|N,...",

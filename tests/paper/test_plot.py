@@ -25,6 +25,7 @@ RESULTS = [
         loss=0.6,
         train_seconds=12.5,
         versions="rootgen 1, torch 2",
+        untrained_score=1.7,
     ),
 ]
 
@@ -251,7 +252,7 @@ def test_results_round_trip(tmp_path: Path) -> None:
     assert np.isnan(loaded[0].block_score)
 
 
-END = "1,1,1,3,1,9,torch 2,c\n"  # scores, seed and so on of a row
+END = "1,1,1,3,1,9,torch 2,c,1\n"  # scores, seed and so on of a row
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive_float
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive, positive_float
     from rootgen.cli.output import add_format_arguments
 
     parser.add_argument("arch", metavar="ARCH", help="architecture: nin")
@@ -59,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", metavar="PATH", help="folder or archive of the image set")
     parser.add_argument("--epochs", type=_epochs, metavar="N", help="of a short run (default: 2)")
     add_batch_size(parser, help="of a short run (default: 128; 64 on the embedded sample)")
+    parser.add_argument(
+        "--images",
+        type=positive,
+        metavar="N",
+        help="of each set, for the correlation (default: 10000; of the embedded images 150)",
+    )
     add_format_arguments(parser, out=False)
     add_engine_arguments(parser)
 
@@ -119,24 +125,26 @@ def _limit(minutes: float | None, stop: Stop) -> Iterator[None]:
 def settings(args: argparse.Namespace) -> Settings:
     """The experiment that the options ask for."""
     from rootgen.cli import UsageError
-    from rootgen.paper.run import PEAK_BATCH, PEAK_RATE, Settings
+    from rootgen.paper.run import ALL_CORRELATED, CORRELATED, PEAK_BATCH, PEAK_RATE, Settings
 
     asked = {
         "source": args.source and str(Path(args.source).resolve()),
         "dataset": args.data,
         "epochs": args.epochs,
         "batch_size": args.batch_size,
+        "images": args.images,
     }
     chosen = {name: value for name, value in asked.items() if value is not None}
     if args.full:
         for option in ("epochs", "batch_size"):
             if option in chosen:
                 raise UsageError(f"--full has its own schedule and takes no --{option.replace('_', '-')}")
-        chosen = {"dataset": "cifar10", "images": 10_000, **chosen, "epochs": None}
+        chosen = {"dataset": "cifar10", **chosen, "epochs": None}
     elif args.data not in (None, Settings.dataset):
         chosen = {"batch_size": PEAK_BATCH, **chosen}
     if "batch_size" in chosen:
         chosen["base_lr"] = PEAK_RATE * chosen["batch_size"] / PEAK_BATCH
+    chosen.setdefault("images", CORRELATED.get(chosen.get("dataset", Settings.dataset), ALL_CORRELATED))
     return Settings(arch=args.arch, engine=args.engine, device=args.device, **chosen)
 
 
@@ -164,6 +172,7 @@ def _records(experiment: Experiment, found: list[Replicates]) -> list[dict[str, 
                 "deviation": row.deviation,
                 "difference": difference,
                 "within_deviation": within,
+                "untrained_score": row.mean("untrained_score"),
             }
         )
     return records
@@ -186,7 +195,17 @@ def _table(experiment: Experiment, found: list[Replicates]) -> Table:
     from rootgen.paper import results, tables
     from rootgen.text import Table
 
-    header = ["model", "params", "MACs", "paper's accuracy", "this run's", "time", "block score", "Orig.'s score"]
+    header = [
+        "model",
+        "params",
+        "MACs",
+        "paper's accuracy",
+        "this run's",
+        "time",
+        "block score",
+        "untrained",
+        "Orig.'s",
+    ]
     records = _records(experiment, found)
     several = any(row["runs"] > 1 for row in records)
     base = results.original(found) or found[0]
@@ -200,6 +219,7 @@ def _table(experiment: Experiment, found: list[Replicates]) -> Table:
             *([_difference(row)] if several else []),
             _score(row["time_ms"] / base.time_ms),
             _score(row["block_score"]),
+            _score(row["untrained_score"]),
             _score(row["control_score"]),
         )
         for row in records
@@ -234,7 +254,8 @@ def _places(experiment: Experiment) -> str:
     """Where the files lie."""
     lines = [
         f"figures:      {experiment.out / 'plots' / experiment.arch.name}.png, .pdf, .svg",
-        f"correlation:  {experiment.out}/ROW/seed-N/correlation/test",
+        f"correlation:  {experiment.out / 'plots' / experiment.arch.name}_correlation.png, .pdf, .svg; "
+        "ROW/seed-N/correlation/whitened.png",
         f"results:      {experiment.results}",
     ]
     return "\n".join(lines)
