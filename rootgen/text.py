@@ -69,11 +69,11 @@ class Table:
         """A table of GitHub's Markdown, its title in bold above; ends with a line break."""
 
         def line(row: Sequence[str]) -> str:
-            return "| " + " | ".join(map(_markdown_cell, row)) + " |"
+            return "| " + " | ".join(map(escaped_markdown, row)) + " |"
 
         rule = "|" + "|".join("---:" if right else "---" for right in self._right()) + "|"
         lines = [line(self._header()), rule, *(line(row) for row in self._cells())]
-        return "\n".join([f"**{_markdown_cell(self.title)}**", "", *lines] if self.title else lines) + "\n"
+        return "\n".join([f"**{escaped_markdown(self.title)}**", "", *lines] if self.title else lines) + "\n"
 
     def csv(self) -> str:
         """The header and a line per row, without the title; ends with a line break."""
@@ -147,8 +147,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str
     return Table(header, list(rows), title).plain()
 
 
-def _markdown_cell(text: str) -> str:
-    """A cell's text with what would end the cell or begin markup escaped."""
+def escaped_markdown(text: str) -> str:
+    """`text` on one line, with what would begin markup or end a cell of a table escaped."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
 
 

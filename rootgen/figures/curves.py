@@ -23,8 +23,8 @@ MOST_POINTS = 400  # of a line; more are averaged in as many spans of iterations
 FEW = 30  # points that are marked one by one
 LARGEST = 1e30  # of what is drawn; a training that diverged has more
 
-Points = Mapping[float, float]
-"""Iteration -> value."""
+Points = tuple[np.ndarray, np.ndarray]
+"""Iterations, ascending, and a value at each."""
 
 
 @dataclass(frozen=True)
@@ -46,29 +46,30 @@ class CurvePanel:
 
 
 def mean_curve(label: str, runs: Sequence[Points]) -> Curve | None:
-    """The mean of `runs` where all of those that got so far have a value, and their standard deviation (n - 1).
+    """The mean of `runs` at each iteration over those that have a value there, and their standard deviation (n - 1).
 
-    Long runs are thinned first, each alike: the mean over spans of iterations. None where there is no value.
+    Long runs are thinned first, all alike: to means over spans of iterations. None where there is no value.
     """
-    span = max((max(run) - min(run) for run in runs if len(run) > MOST_POINTS), default=0) / MOST_POINTS
-    thinned = [_thinned(run, span) for run in runs]
-    x = sorted(set().union(*thinned))
-    columns = [np.array([run[at] for run in thinned if at in run]) for at in x]
-    if not x:
+    drawn = [(x[np.abs(y) < LARGEST], y[np.abs(y) < LARGEST]) for x, y in runs]
+    drawn = [(x, y) for x, y in drawn if len(x)]
+    if not drawn:
         return None
-    spread = [float(column.std(ddof=1)) if len(column) > 1 else np.nan for column in columns]
-    return Curve(label, np.array(x, float), np.array([column.mean() for column in columns]), np.array(spread))
+    if max(len(x) for x, _ in drawn) > MOST_POINTS:
+        span = max(x[-1] for x, _ in drawn) / MOST_POINTS
+        drawn = [_thinned(x, y, span) for x, y in drawn]
+    at, place = np.unique(np.concatenate([x for x, _ in drawn]), return_inverse=True)
+    values = np.concatenate([y for _, y in drawn])
+    count = np.bincount(place)
+    mean = np.bincount(place, values) / count
+    squares = np.bincount(place, (values - mean[place]) ** 2)
+    spread = np.sqrt(np.where(count > 1, squares / np.maximum(count - 1, 1), np.nan))
+    return Curve(label, at.astype(float), mean, spread)
 
 
-def _thinned(run: Points, span: float) -> dict[float, float]:
-    """`run` as it is, or the means of its values over spans of iterations, each at the middle of its span."""
-    kept = {at: value for at, value in run.items() if abs(value) < LARGEST}
-    if not span:
-        return kept
-    spans: dict[int, list[float]] = {}
-    for at, value in kept.items():
-        spans.setdefault(int(at // span), []).append(value)
-    return {(number + 0.5) * span: float(np.mean(values)) for number, values in spans.items()}
+def _thinned(x: np.ndarray, y: np.ndarray, span: float) -> Points:
+    """The means of `y` over spans of iterations, each at the middle of its span."""
+    spans, place = np.unique((x // span).astype(int), return_inverse=True)
+    return (spans + 0.5) * span, np.bincount(place, y) / np.bincount(place)
 
 
 def draw_curves(panels: Sequence[CurvePanel], *, columns: int = 1, title: str = "", first: str = "") -> Drawing:

@@ -5,47 +5,49 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from rootgen.engine.read_log import Row
-from rootgen.figures.curves import CurvePanel, mean_curve
+from rootgen.figures.curves import CurvePanel, Points, mean_curve
 
 MOST_PANELS = 12
+LOSS, RATE = ("train", "smoothed_loss"), ("train", "learning_rate")
+_TITLES = {LOSS: "training loss", RATE: "learning rate"}
 
 log = logging.getLogger("rootgen")
 
-Logs = Mapping[str, Sequence[Sequence[Row]]]
-"""The name of a series -> the logs of its runs, one a seed."""
+Quantity = tuple[str, str]
+"""A phase of a log, and a column of it."""
+
+History = dict[Quantity, Points]
+"""What one training went through."""
 
 
-def panels(logs: Logs, *, rate: bool = True) -> list[CurvePanel]:
-    """A panel for the training loss, with `rate` for the learning rate, and for each output of each test net."""
-    asked = {"training loss": ("train", "smoothed_loss")}
-    if rate:
-        asked["learning rate"] = ("train", "learning_rate")
-    outputs = dict.fromkeys(
-        (row["phase"], name)
-        for runs in logs.values()
-        for rows in runs
-        for row in rows
-        if row["phase"] != "train"
-        for name, value in row.items()
-        if isinstance(value, float) and name != "seconds"
-    )
-    asked |= {f"{phase} {name}": (phase, name) for phase, name in outputs}
-    made = [_panel(quantity, logs, phase, name) for quantity, (phase, name) in asked.items()]
+def history(rows: Sequence[Row]) -> History:
+    """The training loss, the learning rate and each output of the tests, from the rows of a log."""
+    found: dict[Quantity, dict[int, float]] = {LOSS: {}, RATE: {}}
+    for row in rows:
+        phase, iteration = row["phase"], row["iteration"]
+        for name, value in row.items():
+            if isinstance(value, float) and (phase != "train" or (phase, name) in found) and name != "seconds":
+                found.setdefault((phase, name), {})[iteration] = value
+    return {quantity: (np.array(list(points)), np.array(list(points.values()))) for quantity, points in found.items()}
+
+
+def panels(series: Mapping[str, Sequence[History]], *, rate: bool = True) -> list[CurvePanel]:
+    """A panel for each quantity: means over the runs of each series. Without `rate` none for the learning rate."""
+    quantities = dict.fromkeys(quantity for runs in series.values() for run in runs for quantity in run)
+    made = []
+    for quantity in quantities:
+        if quantity == RATE and not rate:
+            continue
+        curves = [
+            mean_curve(label, [run[quantity] for run in runs if quantity in run]) for label, runs in series.items()
+        ]
+        made.append(
+            CurvePanel(_TITLES.get(quantity, " ".join(quantity)), [curve for curve in curves if curve is not None])
+        )
     found = [panel for panel in made if panel.curves]
     if len(found) > MOST_PANELS:
         log.warning("the first %d of %d quantities are drawn", MOST_PANELS, len(found))
     return found[:MOST_PANELS]
-
-
-def _panel(quantity: str, logs: Logs, phase: str, name: str) -> CurvePanel:
-    curves = []
-    for label, runs in logs.items():
-        points = [
-            {row["iteration"]: row[name] for row in rows if row["phase"] == phase and row.get(name) is not None}
-            for rows in runs
-        ]
-        curve = mean_curve(label, [run for run in points if run])
-        if curve is not None:
-            curves.append(curve)
-    return CurvePanel(quantity, curves)

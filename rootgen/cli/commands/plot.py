@@ -77,7 +77,7 @@ def _draw_logs(paths: list[str], out: str, formats: list[str] | None) -> list[Pa
     kind = Path(out).suffix[1:].lower()
     if kind in FORMATS and formats not in (None, [kind]):
         raise UsageError(f"-o {out} is a {kind}", hint="name a folder, for several formats")
-    logs = {name: [read_log(path)] for path, name in _names(paths).items()}
+    logs = {name: [curves.history(read_log(path))] for path, name in _names(paths).items()}
     drawing = draw_curves(curves.panels(logs), columns=2)
     if kind in FORMATS:
         drawing.save(out)
