@@ -24,14 +24,14 @@ MAX_BYTES = 2**28
 _MOST_ITERATIONS = 2**31 - 1  # Caffe keeps them in an int
 _NUMBER = r"[-+]?(?:nan|inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)"
 # As in: I1126 03:58:23.581280  9059 solver.cpp:239] Iteration 0 (24.4 iter/s, 0.12s/3 iters), loss = 1.63
-_LINE = re.compile(r"^[IWE]\d{4,8} \S+ +\d+ \S+:\d+\] (.*)$")
+_LINE = re.compile(r"[IWE]\d{4,8} [\d:.]{5,20} +\d{1,10} [\w.]{1,60}:\d{1,6}\] (.*)$")
 _ITERATION = re.compile(r"Iteration (\d{1,10})\b(.*)$")
 _TOLD = {
     "smoothed_loss": re.compile(rf"\bloss = ({_NUMBER})", re.IGNORECASE),
     "learning_rate": re.compile(rf"\blr = ({_NUMBER})", re.IGNORECASE),
 }
 _TESTING = re.compile(r"Testing net \(#(\d{1,4})\)")
-_OUTPUT = re.compile(rf"\s*(Train|Test) net output #\d+: (.*) = ({_NUMBER})(?: \(.*\))?\s*$", re.IGNORECASE)
+_OUTPUT = re.compile(rf"\s*(Train|Test) net output #\d+: ([^=]+?) = ({_NUMBER})(?: \(|\s*$)", re.IGNORECASE)
 
 
 def read_log(path: str | Path) -> list[Row]:

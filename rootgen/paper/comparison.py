@@ -59,9 +59,9 @@ class Comparison:
         original, _ = self.paper(ORIGINAL_ROW)
         lines = []
         for row in self.rows:
-            cell, source = self.paper(row.model)
+            cell, _ = self.paper(row.model)
             less = f"{float(cell) - float(original):+.4f}" if cell and original and row is not self.base else "-"
-            paper = (f"{cell or '-'}{'*' * (source == tables.AUTHOR)}", less)
+            paper = (f"{cell or '-'}{'*' * self._is_authors(row.model)}", less)
             measured = (f"{row.accuracy:.4f}", _number(row.deviation, ".4f"), len(row.runs))
             lines.append((row.model, *paper, *measured, *self._difference(row)))
         return Table(header, lines, "top-1 accuracy")
@@ -105,7 +105,7 @@ class Comparison:
         if spread:
             initialisations = "one standard deviation over five initialisations"
             said.append(f"The paper's Orig. varies by {spread}, {initialisations}: {tables.AUTHOR}.")
-        if any(self.paper(row.model)[1] == tables.AUTHOR for row in self.rows):
+        if any(self._is_authors(row.model) for row in self.rows):
             said.append(f"*: {tables.AUTHOR}.")
         return said
 
@@ -113,13 +113,13 @@ class Comparison:
         """Parameters, multiply-adds and times, as they are and as shares of Orig.'s."""
         base = self.base or self.rows[0]
         first = base.runs[0]
-        reported = tables.reported(self.arch.name) if self.arch else {}
-        timed = [column for column in tables.TIMES if reported.get(base.model, {}).get(column)]
+        reported = {row.model: self._times(row.model) for row in self.rows}
+        timed = [column for column in tables.TIMES if reported[base.model].get(column)]
         lines = []
         for row in self.rows:
-            one, cells = row.runs[0], reported.get(row.model, {})
+            one, cells = row.runs[0], reported[row.model]
             shares = [
-                float(cells[column]) / float(reported[base.model][column]) if cells.get(column) else math.nan
+                _number(float(cells[column]) / float(reported[base.model][column]), ".1%") if cells.get(column) else "-"
                 for column in timed
             ]
             lines.append(
@@ -127,12 +127,21 @@ class Comparison:
                     *(row.model, f"{one.params:,}", f"{one.params / first.params:.1%}"),
                     *(f"{one.macs / 1e6:,.1f}M", f"{one.macs / first.macs:.1%}"),
                     *(_number(row.time_ms, ".3g"), _number(row.time_ms / first.time_ms, ".1%")),
-                    *(_number(share, ".1%") for share in shares),
+                    *(share + "*" * (share != "-" and self._is_authors(row.model)) for share in shares),
                 )
             )
         header = ["row", "parameters", "share", "multiply-adds", "share", "ms per image", "share"]
         header += [f"paper's {tables.TIMES[column].split()[0]} share" for column in timed]
         return Table(header, lines, f"forward, by {first.engine} on {first.device}; shares of {base.model}")
+
+    def _times(self, row: str) -> dict[str, str]:
+        """The reported times of a row: the paper's table's, else the author's data's."""
+        name = self.arch.name if self.arch else ""
+        return (tables.reported(name).get(row) if name else None) or tables.author_figures().get((name, row), {})
+
+    def _is_authors(self, row: str) -> bool:
+        """Whether what is reported of a row is in no table of the paper."""
+        return self.paper(row)[1] == tables.AUTHOR
 
     def scores(self) -> Table | None:
         """What the correlation shows of the groups, and its controls; None where it was not measured."""

@@ -34,19 +34,20 @@ def history(rows: Sequence[Row]) -> History:
     return {quantity: (np.array(list(points)), np.array(list(points.values()))) for quantity, points in found.items()}
 
 
-def panels(series: Mapping[str, Sequence[History]], *, rate: bool = True) -> list[CurvePanel]:
-    """A panel for each quantity: means over the runs of each series. Without `rate` none for the learning rate."""
+def panels(series: Mapping[str, Sequence[History]], *, rate: bool = True, late: bool = False) -> list[CurvePanel]:
+    """A panel for each quantity: means over the runs of each series. Without `rate` none for the learning rate.
+
+    `late` makes room for what comes after the first quarter of the iterations.
+    """
     quantities = dict.fromkeys(quantity for runs in series.values() for run in runs for quantity in run)
     made = []
     for quantity in quantities:
         if quantity == RATE and not rate:
             continue
-        curves = [
-            mean_curve(label, [run[quantity] for run in runs if quantity in run]) for label, runs in series.items()
-        ]
-        made.append(
-            CurvePanel(_TITLES.get(quantity, " ".join(quantity)), [curve for curve in curves if curve is not None])
-        )
+        drawn = [mean_curve(name, [run[quantity] for run in runs if quantity in run]) for name, runs in series.items()]
+        kept = [curve for curve in drawn if curve is not None]
+        title = _TITLES.get(quantity, " ".join(quantity))
+        made.append(CurvePanel(title, kept, loss="loss" in title.lower(), late=late))
     found = [panel for panel in made if panel.curves]
     if len(found) > MOST_PANELS:
         log.warning("the first %d of %d quantities are drawn", MOST_PANELS, len(found))

@@ -10,17 +10,19 @@ from datetime import date
 from pathlib import Path
 
 from rootgen import __version__
-from rootgen.figures.curves import draw_curves
+from rootgen.figures.curves import CurvePanel, draw_curves
 from rootgen.generator.architectures import ORIGINAL_ROW
 from rootgen.paper import curves, page, results
 from rootgen.paper.comparison import Comparison
 from rootgen.paper.evidence import Evidence, gather
 from rootgen.paper.page import Commands, Gallery, Image, Listing, Page, Part, Section
+from rootgen.paper.panels import kind_of
 from rootgen.paper.run import Settings
 from rootgen.progress import Report
 from rootgen.text import Table
 
 NAMES = {"html": "report.html", "markdown": "report.md"}
+MOST_LINES = 7  # of one panel
 _OPTIONS = {"dataset": "--data", "epochs": "--epochs", "batch_size": "--batch-size"}
 _UNFINISHED = "The experiment is not finished, or not whole: see what is missing."
 
@@ -87,23 +89,35 @@ def _cost(found: Evidence, compared: Comparison | None) -> list[Part]:
 
 def _training(found: Evidence) -> list[Part]:
     """Curves of all runs begun, the mean of each row; what has one point a run is in the tables."""
-    series = {row: [run for run in runs.values() if run] for row, runs in found.runs.items()}
-    counts = sorted({len(runs) for runs in series.values() if runs})
-    band = (
-        f"mean of {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds ± one standard deviation"
-        if counts
-        else ""
-    )
-    several = f": {band}" if counts and counts[-1] > 1 else ""
-    panels = curves.panels(series, rate=False)
-    drawn = [panel for panel in panels if any(len(curve.x) > 1 for curve in panel.curves)]
-    images = []
-    for panel in drawn:
-        picture = draw_curves([panel], first=ORIGINAL_ROW).svg().encode()
-        images.append(Image(panel.quantity.replace(" ", "-"), "svg", picture, f"{panel.quantity}{several}"))
-    single = [panel.quantity for panel in panels if panel not in drawn]
-    told = [f"At one iteration alone, and so not drawn: {', '.join(single)}."] if single else []
-    return [*_pictures(images), *told]
+    series = {row: trained for row, runs in found.runs.items() if (trained := [run for run in runs.values() if run])}
+    counts = [len(runs) for runs in series.values()]
+    parts: list[Part] = []
+    single: dict[str, None] = {}
+    for kind, some in _by_topology(series).items():
+        panels = curves.panels(some, rate=False, late=True)
+        drawn = [panel for panel in panels if any(len(curve.x) > 1 for curve in panel.curves)]
+        single |= {panel.quantity: None for panel in panels if panel not in drawn}
+        parts += _pictures([_picture(panel, kind) for panel in drawn])
+    if parts and max(counts) > 1:
+        seeds = "–".join(map(str, dict.fromkeys((min(counts), max(counts)))))
+        parts.insert(0, f"Lines are means over {seeds} seeds, bands one standard deviation to either side.")
+    if single:
+        parts.append(f"Known at one iteration alone, and so not drawn: {', '.join(single)}.")
+    return parts
+
+
+def _by_topology(series: dict[str, list[curves.History]]) -> dict[str, dict[str, list[curves.History]]]:
+    """All rows at once or, where they are many, those of each topology beside Orig."""
+    if len(series) <= MOST_LINES:
+        return {"": series}
+    kinds = dict.fromkeys(kind_of(row) for row in series if row != ORIGINAL_ROW)
+    return {kind: {row: runs for row, runs in series.items() if kind_of(row) in (kind, ORIGINAL_ROW)} for kind in kinds}
+
+
+def _picture(panel: CurvePanel, kind: str) -> Image:
+    drawing = draw_curves([panel], first=ORIGINAL_ROW)
+    words = [panel.quantity, *([kind] if kind else [])]
+    return Image("-".join(words).replace(" ", "-"), "svg", drawing.svg().encode(), ", ".join(words))
 
 
 def _correlation(found: Evidence, compared: Comparison | None) -> list[Part]:
