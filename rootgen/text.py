@@ -97,7 +97,7 @@ class Table:
             )
             return f"<tr>{''.join(parts)}</tr>"
 
-        caption = [f"<caption>{escape(self.title)}</caption>"] if self.title else []
+        caption = [f"<caption>{escape(printable(self.title))}</caption>"] if self.title else []
         head = f"<thead>{line(self._header(), 'th')}</thead>"
         body = ["<tbody>", *(line(row, "td") for row in self._cells()), "</tbody>"]
         return "\n".join(["<table>", *caption, head, *body, "</table>"]) + "\n"
@@ -149,7 +149,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str
 
 def escaped_markdown(text: str) -> str:
     """`text` on one line, with what would begin markup or end a cell of a table escaped."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", printable(" ".join(text.split())))
 
 
 def _numeric(cell: str) -> bool:

@@ -123,7 +123,10 @@ def file_names(page: Page) -> dict[Image, str]:
     for section in page.sections:
         for part in section.parts:
             for image in part.images if isinstance(part, Gallery) else ():
-                stem = safe_name(image.name, [Path(name).stem for name in names.values()])
+                count = sum(other.name == image.name for other in names)
+                stem = safe_name(
+                    f"{image.name}-{count + 1}" if count else image.name, {Path(n).stem for n in names.values()}
+                )
                 names[image] = f"{stem}.{image.kind}"
     return names
 

@@ -56,7 +56,7 @@ def test_a_series_has_one_colour_in_every_panel_and_the_first_is_black() -> None
     looks = [{(line.get_color(), line.get_linestyle()) for line in at.lines} for at in axes]  # type: ignore[attr-defined]
     assert len(looks[0]) == 9  # told apart, though there are six colours
     assert looks[1] < looks[0]
-    assert [line.get_color() for line in axes[1].lines][0] == curves.FIRST  # type: ignore[attr-defined]
+    assert axes[1].lines[0].get_color() == curves.FIRST  # type: ignore[attr-defined]
 
 
 def test_a_loss_that_falls_far_is_logarithmic_and_late_values_get_the_room() -> None:
