@@ -17,7 +17,7 @@ from rootgen.engine.read_log import read_log
 from rootgen.errors import RootgenError
 from rootgen.files import read_bytes
 from rootgen.generator.architectures import Arch, architectures, row_folder
-from rootgen.paper import curves, results, run_folder
+from rootgen.paper import curves, results, run_folder, tables
 from rootgen.paper.page import Image
 from rootgen.progress import Report
 from rootgen.proto import prototxt, schema
@@ -27,7 +27,20 @@ MOST_IMAGE = 2**23  # bytes of one picture, and
 MOST_IMAGES = 2**26  # of all that a report takes in
 LARGE_SVG = 2**20  # for which a PNG stands in, if there is one
 MOST_CSV = 2**20
-MOST_ROWS = 100  # of a table that is not an experiment's own
+TIMED = "times/table.csv"
+_COLUMNS = {  # of the table of times that are shown, and what they are called
+    "model": "row",
+    **{"params": "parameters", "params_share": "share", "params_share_paper": "paper's"},
+    **{"macs": "multiply-adds", "macs_share": "share", "flops_share_paper": "paper's"},
+    **{
+        f"{kind}_{name}": head
+        for kind, word in (("cpu", "CPU"), ("gpu", "GPU"))
+        for name, head in {
+            "ms": f"{word} ms", "share": "share", "share_low": "from", "share_high": "to", "share_paper": "paper's"
+        }.items()
+    },
+    **{f"{name}_paper": f"paper's {word}" for name, word in tables.ACCURACIES.items()},
+}  # fmt: skip
 _SEED = re.compile(r"seed-([1-9][0-9]{0,9})")
 _SIGNATURES = {"png": b"\x89PNG\r\n", "svg": b"<"}
 
@@ -47,7 +60,7 @@ class Evidence:
     results: list[results.RunResult] = field(default_factory=list)
     runs: dict[str, dict[int, curves.History]] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)
-    tables: list[Table] = field(default_factory=list)
+    timed: Table | None = None
     figures: list[Image] = field(default_factory=list)
     correlation: list[Image] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -59,14 +72,13 @@ def gather(folder: str | Path, report: Report | None = None) -> Evidence:
     if not found.folder.is_dir():
         what = "is no folder" if found.folder.exists() else "there is no such folder"
         raise RootgenError(what, where=folder, hint="the --out of rootgen reproduce is meant")
-    begun = (found.folder / "settings.json").exists()
+    _take_timed(found)
     _take_settings(found)
     _take_results(found)
     _take_runs(found, report)
     _take_times(found)
-    _take_tables(found)
     _take_figures(found)
-    if not (begun or found.results or found.runs or found.times):
+    if not (found.timed or found.settings or found.results or found.runs or found.times):
         raise RootgenError("holds no experiment", where=folder, hint="the --out of rootgen reproduce is meant")
     return found
 
@@ -81,20 +93,21 @@ def _leave_out(found: Evidence, path: Path, error: Exception) -> None:
 def _take_settings(found: Evidence) -> None:
     path = found.folder / "settings.json"
     if not path.exists():
-        found.missing.append("settings.json is not there: what the runs were asked for is not known.")
+        if not found.timed:
+            found.missing.append("settings.json is not there: what the runs were asked for is not known.")
         return
     try:
         found.settings = run_folder.settings(path, ())
     except RootgenError as error:
         _leave_out(found, path, error)
-    found.arch = architectures().get(str(found.settings.get("arch")))
+    found.arch = architectures().get(str(found.settings.get("arch"))) or found.arch
 
 
 def _take_results(found: Evidence) -> None:
     path = found.folder / "results.csv"
     if not path.exists():
-        begun = any(_run_folders(found))
-        found.missing.append(f"results.csv is not there: {'no run is finished' if begun else 'nothing was trained'}.")
+        if any(_run_folders(found)) or not found.timed:
+            found.missing.append("results.csv is not there: no run is finished.")
         return
     try:
         found.results = results.load(path)
@@ -164,30 +177,44 @@ def _take_times(found: Evidence) -> None:
         _leave_out(found, path, error)
 
 
-def _take_tables(found: Evidence) -> None:
-    """Other CSV files beside results.csv, as they are."""
-    for path in sorted(found.folder.glob("*.csv")):
-        if path.name == "results.csv" or not path.is_file():
-            continue
-        try:
-            text = read_bytes(path, most=MOST_CSV).decode("utf-8", "replace").replace("\0", "?")
-            lines = [row for row in csv.reader(text.splitlines()) if row]
-        except (RootgenError, csv.Error) as error:
-            _leave_out(found, path, error)
-            continue
-        header, rows = (lines[0], lines[1:]) if lines else ([], [])
-        if rows and all(len(row) == len(header) for row in rows):
-            left = f", the first {MOST_ROWS} of {len(rows)} rows" if len(rows) > MOST_ROWS else ""
-            found.tables.append(Table(header, rows[:MOST_ROWS], f"{path.name}{left}"))
+def _take_timed(found: Evidence) -> None:
+    """times/table.csv of rows that were counted and timed: what is the same of all of them is in its title."""
+    path = found.folder / TIMED
+    if not path.exists():
+        return
+    try:
+        text = read_bytes(path, most=MOST_CSV).decode("utf-8", "replace").replace("\0", "?")
+        rows = list(csv.DictReader(text.splitlines()))
+        if not rows or any(None in row or None in row.values() for row in rows) or "model" not in rows[0]:
+            raise RootgenError("no table of times, or damaged", where=path)
+    except (RootgenError, csv.Error) as error:
+        _leave_out(found, path, error)
+        return
+    shown = {name: _COLUMNS[name] for name in rows[0] if name in _COLUMNS and any(row[name] for row in rows)}
+    same = {name: rows[0][name] for name in rows[0] if name.endswith(("_device", "_engine", "_batch", "crop"))}
+    told = [f"{name.replace('_', ' ')}: {value}" for name, value in same.items() if value]
+    cells = [[_cell(name, row[name]) for name in shown] for row in rows]
+    found.timed = Table(list(shown.values()), cells, "; ".join(["forward, per image; shares of Orig.", *told]))
+    found.arch = found.arch or architectures().get(rows[0].get("architecture", ""))
+
+
+def _cell(name: str, text: str) -> str:
+    """A cell of the table of times: shares in percent, times to four digits."""
+    try:
+        if "_share" in name:
+            return f"{float(text):.1%}"
+        return f"{float(text):.4g}" if name.endswith("_ms") else f"{int(text):,}"
+    except ValueError:
+        return text or "-"
 
 
 def _take_figures(found: Evidence) -> None:
     """What lies in plots/; where no picture there is of correlations, those of one run of each row."""
-    drawn = _best(found.folder.glob("plots/*"))
+    drawn = _best([*found.folder.glob("plots/*"), *found.folder.glob("times/*")])
     grids = [path for path in drawn if "correlation" in path.stem.lower()]
     found.figures = _images(found, [path for path in drawn if path not in grids])
     found.correlation = _images(found, grids or list(_of_one_seed(found)))
-    if not drawn:
+    if not drawn and not found.timed:
         found.missing.append("plots/ has no figure yet: they are drawn when the runs are finished.")
 
 
@@ -195,7 +222,7 @@ def _of_one_seed(found: Evidence) -> Iterator[Path]:
     """Each row's correlation on test images, of the first seed that has it."""
     seen: set[str] = set()
     for row, _, folder in _run_folders(found):
-        pictures = _best((folder / "correlation" / "test").glob("*"))
+        pictures = _best(folder.glob("correlation/*")) or _best(folder.glob("correlation/test/*"))
         if pictures and row not in seen:
             seen.add(row)
             yield from pictures[:1]

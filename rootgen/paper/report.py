@@ -13,8 +13,8 @@ from rootgen import __version__
 from rootgen.figures.curves import CurvePanel, draw_curves
 from rootgen.generator.architectures import ORIGINAL_ROW
 from rootgen.paper import curves, page, results
-from rootgen.paper.comparison import Comparison
 from rootgen.paper.evidence import Evidence, gather
+from rootgen.paper.findings import Findings
 from rootgen.paper.page import Commands, Gallery, Image, Listing, Page, Part, Section
 from rootgen.paper.panels import kind_of
 from rootgen.paper.run import Settings
@@ -42,7 +42,7 @@ def write(
 def compose(found: Evidence) -> Page:
     """The page of what was found; a section of which there is nothing is left out."""
     rows = results.replicates(found.results)
-    compared = Comparison(found.arch, rows) if rows else None
+    compared = Findings(found.arch, rows) if rows else None
     name = found.folder.resolve().name
     sections = [
         Section("The question", _question(found, compared)),
@@ -51,7 +51,6 @@ def compose(found: Evidence) -> Page:
         Section("Figures", _pictures(found.figures, wide=True)),
         Section("Training", _training(found)),
         Section("Filter correlation", _correlation(found, compared)),
-        Section("Other tables", found.tables),
         Section("What is missing", [Listing(found.missing)] if found.missing else []),
         Section("How it was made", _made(found)),
     ]
@@ -60,7 +59,7 @@ def compose(found: Evidence) -> Page:
     return Page(title, about, [section for section in sections if section.parts])
 
 
-def _question(found: Evidence, compared: Comparison | None) -> list[Part]:
+def _question(found: Evidence, compared: Findings | None) -> list[Part]:
     """What was asked, and what came out as far as it is known."""
     name = found.arch.title if found.arch else "a network"
     asked = (
@@ -73,16 +72,16 @@ def _question(found: Evidence, compared: Comparison | None) -> list[Part]:
     return [asked, *([_UNFINISHED] if found.missing else []), *([Listing(answers)] if answers else [])]
 
 
-def _accuracy(compared: Comparison | None) -> list[Part]:
+def _accuracy(compared: Findings | None) -> list[Part]:
     if compared is None:
         return []
     notes = compared.notes()
     return [compared.images(), compared.accuracies(), *([Listing(notes)] if notes else [])]
 
 
-def _cost(found: Evidence, compared: Comparison | None) -> list[Part]:
-    if compared is not None:
-        return [compared.costs()]
+def _cost(found: Evidence, compared: Findings | None) -> list[Part]:
+    if compared is not None or found.timed is not None:
+        return [*([compared.costs()] if compared else []), *([found.timed] if found.timed else [])]
     lines = [(row, f"{time:.3g}") for row, time in found.times.items()]
     return [Table(["row", "ms per image"], lines, "forward")] if lines else []
 
@@ -120,7 +119,7 @@ def _picture(panel: CurvePanel, kind: str) -> Image:
     return Image("-".join(words).replace(" ", "-"), "svg", drawing.svg().encode(), ", ".join(words))
 
 
-def _correlation(found: Evidence, compared: Comparison | None) -> list[Part]:
+def _correlation(found: Evidence, compared: Findings | None) -> list[Part]:
     scores = compared.scores() if compared else None
     return [*([scores] if scores else []), *_pictures(found.correlation, wide=len(found.correlation) == 1)]
 
@@ -165,7 +164,7 @@ def _commands(found: Evidence) -> list[Part]:
     """What makes all this again, and more of it."""
     out = found.folder.resolve().name
     lines = []
-    if found.arch and found.settings:
+    if found.arch and (found.settings or found.timed):
         lines.append(shlex.join(["rootgen", "reproduce", found.arch.name, "--out", out, *_asked(found)]))
     if found.arch and found.results:
         lines.append(shlex.join(["rootgen", "plot", found.arch.name, "--measured", f"{out}/results.csv"]))

@@ -19,8 +19,8 @@ from rootgen.engine.train_log import FIXED
 from rootgen.errors import RootgenError
 from rootgen.generator.architectures import row_folder
 from rootgen.paper import page, report, results
-from rootgen.paper.comparison import Comparison
 from rootgen.paper.evidence import gather
+from rootgen.paper.findings import Findings
 from rootgen.paper.run import Settings
 from rootgen.text import Table
 
@@ -122,7 +122,7 @@ def test_a_finished_experiment_is_one_file_that_needs_no_other(folder: Path) -> 
 
 
 def test_the_paper_stands_beside_what_was_measured() -> None:
-    compared = Comparison(None, results.replicates(runs()))
+    compared = Findings(None, results.replicates(runs()))
     assert [row[1] for row in compared.accuracies().rows] == ["-"] * 5  # of no architecture that the paper has
 
 
@@ -132,7 +132,7 @@ def cells(table: Table) -> dict[str, list[str]]:
 
 def test_differences_come_with_their_spread_and_p(folder: Path) -> None:
     found = gather(folder)
-    compared = Comparison(found.arch, results.replicates(found.results))
+    compared = Findings(found.arch, results.replicates(found.results))
     table = cells(compared.accuracies())
     assert table["Orig."] == [".9211", "-", "0.9200", "0.0020", "3", "-", "-", "-"]
     assert table["root-8"] == [".9215", "+0.0004", "0.9210", "0.0020", "3", "+0.0010", "yes", "0.57"]
@@ -160,12 +160,12 @@ def test_differences_come_with_their_spread_and_p(folder: Path) -> None:
     assert notes[-1].startswith("*: the author's thesis data")
     costs = cells(compared.costs())
     assert costs["root-4"] == ["800,000", "88.9%", "190.0M", "95.0%", "8", "88.9%", "70.8%", "77.0%"]
-    assert costs["tree-8"][-1] == "66.0%*"
+    assert costs["tree-8"][-2:] == ["66.0%*", "80.2%*"]
 
 
 def test_a_single_seed_tells_no_spread_and_says_so(folder: Path) -> None:
     results.save(folder / "results.csv", [run for run in runs() if run.seed == 1])
-    compared = Comparison(gather(folder).arch, results.replicates(gather(folder).results))
+    compared = Findings(gather(folder).arch, results.replicates(gather(folder).results))
     assert {row[-1] for row in compared.accuracies().rows} == {row[-2] for row in compared.accuracies().rows} == {"-"}
     assert "One run of each tells no spread" in compared.answers()[0]
 
@@ -258,24 +258,33 @@ def test_of_a_folder_that_was_just_begun_there_is_a_page(folder: Path) -> None:
     assert "results.csv is not there: no run is finished." in gather(folder).missing
 
 
-def test_times_alone_and_tables_of_another_kind_are_shown(tmp_path: Path) -> None:
-    """What is timed without being trained, such as ResNet-50."""
-    (tmp_path / "settings.json").write_text('{"arch": "resnet50", "batch_size": 10}')
-    (tmp_path / "times.json").write_text('{"Orig.": 400.5, "root-64": 300.25}')
-    (tmp_path / "times.csv").write_text("row,cpu ms,ratio\nOrig.,400.5,1\nroot-64,300.25,0.75\n")
-    (tmp_path / "plots").mkdir()
-    (tmp_path / "plots" / "resnet50.png").write_bytes(PNG)
+TIMES = """\
+architecture,model,params,params_share,flops_share_paper,cpu_ms,cpu_share,cpu_share_paper,cpu_device,crop,top1_paper
+resnet50,Orig.,25502912,1.0,1.0,400.123,1.0,1.0,cpu (a CPU),224,.730
+resnet50,root-64,15365928,0.6025,0.5466,300.456,0.7509,0.6860,cpu (a CPU),224,
+"""
+
+
+def test_what_was_timed_alone_has_its_table_and_figure(tmp_path: Path) -> None:
+    """ResNet-50 and its kin, which are not trained."""
+    (tmp_path / "times").mkdir()
+    (tmp_path / "times" / "table.csv").write_text(TIMES)
+    (tmp_path / "times" / "resnet50.png").write_bytes(PNG)
     found = read(tmp_path)
-    assert found.words["h2"] == [
-        "The question",
-        "Cost",
-        "Figures",
-        "Other tables",
-        "What is missing",
-        "How it was made",
-    ]
-    assert {"root-64", "300.25", "300", "0.75"} <= set(found.words["td"])
-    assert gather(tmp_path).missing == ["results.csv is not there: nothing was trained."]
+    assert found.words["h2"] == ["The question", "Cost", "Figures", "How it was made"]
+    assert gather(tmp_path).missing == []
+    timed = gather(tmp_path).timed
+    assert timed is not None
+    heads = ["row", "parameters", "share", "paper's", "CPU ms", "share", "paper's", "paper's top-1"]
+    assert (timed.header, timed.rows[1]) == (
+        heads,
+        ["root-64", "15,365,928", "60.2%", "54.7%", "300.5", "75.1%", "68.6%", "-"],
+    )
+    assert timed.title == "forward, per image; shares of Orig.; cpu device: cpu (a CPU); crop: 224"
+    assert any("rootgen reproduce resnet50 --out" in words for words in found.words["pre"])
+    (tmp_path / "times" / "table.csv").write_text(TIMES[:-30])
+    with pytest.raises(RootgenError, match="holds no experiment"):
+        gather(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +306,8 @@ def test_hostile_names_are_words(folder: Path) -> None:
     hostile = [replace(run, model=EVIL, dataset=EVIL, device=EVIL, versions=EVIL, architecture=EVIL) for run in runs()]
     results.save(folder / "results.csv", hostile)
     (folder / "times.json").write_text(json.dumps({EVIL: 1.0}))
-    (folder / "other.csv").write_text(f'"{EVIL}",b\n"{EVIL}",2\n')
+    (folder / "times").mkdir()
+    (folder / "times/table.csv").write_text(f'model,cpu_device\n"{EVIL}","{EVIL}"\n')
     strange = folder / "<b>$x$" / "seed-1"
     strange.mkdir(parents=True)
     header = ",".join([*FIXED, '"<i>loss\x07"'])

@@ -18,7 +18,7 @@ _SCORES = {"block_score": "block score", "control_score": "Orig.'s by the same g
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Findings:
     """One row or more; `arch` is None where the paper has none of that name."""
 
     arch: Arch | None
