@@ -17,13 +17,13 @@ from rootgen.paper.evidence import Evidence, gather
 from rootgen.paper.findings import Findings
 from rootgen.paper.page import Commands, Gallery, Image, Listing, Page, Part, Section
 from rootgen.paper.panels import kind_of
-from rootgen.paper.run import Settings
 from rootgen.progress import Report
 from rootgen.text import Table
 
 NAMES = {"html": "report.html", "markdown": "report.md"}
 MOST_LINES = 7  # of one panel
 _OPTIONS = {"dataset": "--data", "epochs": "--epochs", "batch_size": "--batch-size"}
+_SHORT = ("epochs", "batch_size")  # are not for --full
 _UNFINISHED = "The experiment is not finished, or not whole: see what is missing."
 
 
@@ -177,10 +177,9 @@ def _asked(found: Evidence) -> list[str]:
     """The options that lead to the settings, rows and seeds of the folder."""
     full = "epochs" in found.settings and found.settings["epochs"] is None
     words = ["--full"] if full else []
-    plain = Settings()
     for name, option in _OPTIONS.items():
-        value = found.settings.get(name, getattr(plain, name))
-        if value != getattr(plain, name) and not (full and name != "dataset"):
+        value = found.settings.get(name)
+        if value is not None and not (full and name in _SHORT):
             words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
     if found.settings.get("source"):
         words += ["--source", "DIR"]

@@ -52,6 +52,13 @@ def write_log(path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+def parsed(words: list[str]) -> Settings:
+    """The settings that a command line of `rootgen reproduce` asks for."""
+    parser = argparse.ArgumentParser()
+    reproduce.add_arguments(parser)
+    return reproduce.settings(parser.parse_args(words))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What an experiment leaves, but for what the page does not read."""
@@ -62,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
             run.mkdir(parents=True)
             write_log(run / "nin_log.csv")
             (run / "trained.json").write_text("{}")
-    settings = Settings(dataset="fashion-mnist", source="/else/where/images", epochs=3.0, batch_size=128)
+    settings = parsed(["nin", "--data", "fashion-mnist", "--source", "/else/where/images", "--epochs", "3"])
     (out / "settings.json").write_text(json.dumps(asdict(settings)))
     results.save(out / "results.csv", runs())
     (out / "times.json").write_text(json.dumps(dict.fromkeys(ROWS, 1.5)))
@@ -209,18 +216,21 @@ def test_the_command_leads_to_the_same_experiment(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    "words",
     [
-        (Settings(), []),
-        (Settings(epochs=None, dataset="cifar10", images=10_000), ["--full", "--data", "cifar10"]),
-        (Settings(epochs=0.5, batch_size=32), ["--epochs", "0.5", "--batch-size", "32"]),
+        ["nin"],
+        ["nin", "--full"],
+        ["nin", "--full", "--data", "fashion-mnist"],
+        ["nin", "--epochs", "0.5", "--batch-size", "32"],
+        ["nin", "--data", "cifar10"],
     ],
 )
-def test_only_what_is_not_the_default_is_said(folder: Path, changed: Settings, words: list[str]) -> None:
+def test_what_was_asked_for_is_what_the_page_says_to_ask_for(folder: Path, words: list[str]) -> None:
     found = gather(folder)
-    found.settings = asdict(changed)
-    assert report._asked(found)[: len(words)] == words
-    assert report._asked(found)[len(words)] == "--rows"
+    found.settings = asdict(parsed(words))
+    asked = report._asked(found)
+    assert asdict(parsed(["nin", *asked])) == found.settings
+    assert asked[-4:] == ["--rows", ",".join(ROWS), "--seeds", "1..3"]
 
 
 def test_an_unfinished_experiment_says_what_is_missing(folder: Path) -> None:
