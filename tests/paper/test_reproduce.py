@@ -90,6 +90,7 @@ def test_a_run_leaves_everything_and_is_not_done_twice(settings: Settings, unbro
     assert [result.accuracy for result in saved] == pytest.approx([result.accuracy for result in found], rel=1e-5)
     for path in (
         "plots/nin.png",
+        "report.html",
         "root-16/seed-1/correlation/test/conv2c-conv3a.pdf",
         "orig/seed-1/correlation/train.npz",
     ):
