@@ -14,7 +14,11 @@ from rootgen.paper.results import Replicates
 from rootgen.paper.statistics import LEAST_RANKED, LEVEL, MOST_EXACT, rank_agreement, welch
 from rootgen.text import Table
 
-_SCORES = {"block_score": "block score", "control_score": "Orig.'s by the same groups"}
+_SCORES = {  # columns of results.csv, as headings and in a sentence
+    "block_score": ("block score", "inside the group blocks as outside"),
+    "untrained_score": ("untrained", "in the same nets untrained"),
+    "control_score": ("Orig.'s by the same groups", "in Orig. by the same groups"),
+}
 
 
 @dataclass(frozen=True)
@@ -145,12 +149,12 @@ class Findings:
 
     def scores(self) -> Table | None:
         """What the correlation shows of the groups, and its controls; None where it was not measured."""
-        columns = [one.name for one in fields(results.RunResult) if one.name.endswith("_score")]
+        columns = _score_columns()
         shown = [row for row in self.rows if any(not math.isnan(row.mean(name)) for name in columns)]
         if not shown:
             return None
         lines = [(row.model, *(_spread([getattr(run, name) for run in row.runs]) for name in columns)) for row in shown]
-        header = ["row", *(_SCORES.get(name, name.removesuffix("_score").replace("_", " ")) for name in columns)]
+        header = ["row", *(_SCORES[name][0] for name in columns)]
         return Table(header, lines, "mean inside the group blocks over the mean outside, test images")
 
     def answers(self) -> list[str]:
@@ -198,13 +202,19 @@ class Findings:
 
     def _grouped(self) -> list[str]:
         """What the correlation shows of the groups."""
-        own, control = (
-            [score for row in self.rows if not math.isnan(score := row.mean(name))] for name in _SCORES
-        )  # fmt: skip
-        if not own:
+        means = {name: [row.mean(name) for row in self.rows] for name in _score_columns()}
+        known = {name: found for name, values in means.items() if (found := [v for v in values if not math.isnan(v)])}
+        if "block_score" not in known:
             return []
-        beside = f", and {_range(control)} times in Orig. by the same groups" if control else ""
-        return [f"Groups: filters correlate {_range(own)} times as much inside the group blocks as outside{beside}."]
+        own, *controls = (f"{_range(found)} times as much {_SCORES[name][1]}" for name, found in known.items())
+        beside = "".join(f"; {control.replace(' as much', '')}" for control in controls)
+        return [f"Groups: filters correlate {own}{beside}."]
+
+
+def _score_columns() -> list[str]:
+    """The scores that results have, the trained nets' own first."""
+    there = {one.name for one in fields(results.RunResult)}
+    return [name for name in _SCORES if name in there]
 
 
 def _named(models: Sequence[str]) -> str:

@@ -159,7 +159,7 @@ def test_differences_come_with_their_spread_and_p(folder: Path) -> None:
         "Order: Spearman's rank correlation of the measured accuracies with the paper's is +1.00, p = 0.017"
     )
     assert said[3].endswith(
-        "correlate 1.50 times as much inside the group blocks as outside, and 1.00 times in Orig. by the same groups."
+        "correlate 1.50 times as much inside the group blocks as outside; 1.00 times in Orig. by the same groups."
     )
     notes = compared.notes()
     assert any("not corrected for 4 comparisons" in note and "0.013" in note for note in notes)
