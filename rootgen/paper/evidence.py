@@ -107,7 +107,7 @@ def _take_results(found: Evidence) -> None:
     path = found.folder / "results.csv"
     if not path.exists():
         if any(_run_folders(found)) or not found.timed:
-            found.missing.append("results.csv is not there: no run is finished.")
+            found.missing.append("results.csv is not there yet.")
         return
     try:
         found.results = results.load(path)
@@ -153,16 +153,16 @@ def _run_folders(found: Evidence) -> Iterator[tuple[str, int, Path]]:
 def _state(folder: Path, history: curves.History) -> str:
     """How far a run is that results.csv does not have."""
     if (folder / "trained.json").exists():
-        done = (folder / "correlation" / "scores.csv").exists()
-        return "finished, but not put into results.csv" if done else "trained, but not correlated"
-    iterations = [int(x[-1]) for x, _ in history.values() if len(x)]
+        correlated = (folder / "correlation" / "scores.csv").exists()
+        return "finished, but not put into results.csv" if correlated else "trained, but not correlated"
+    iterations = history[curves.LOSS][0].tolist() if history else []
     if not iterations:
         return "begun, but not trained"
     try:
         end = f" of {prototxt.read(folder / 'solver.prototxt', schema.SolverParameter).max_iter}"
     except RootgenError:
         end = ""
-    return f"not finished: iteration {max(iterations) + 1}{end}"
+    return f"not finished: iteration {iterations[-1] + 1}{end}"
 
 
 def _take_times(found: Evidence) -> None:

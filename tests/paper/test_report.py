@@ -265,7 +265,7 @@ def test_of_a_folder_that_was_just_begun_there_is_a_page(folder: Path) -> None:
         (folder / path).rename(folder.parent / path)
     found = read(folder)
     assert found.words["h2"] == ["The question", "Training", "What is missing", "How it was made"]
-    assert "results.csv is not there: no run is finished." in gather(folder).missing
+    assert "results.csv is not there yet." in gather(folder).missing
 
 
 TIMES = """\
