@@ -173,7 +173,7 @@ def _scale(top: float) -> ScalarMappable:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    return ScalarMappable(Normalize(0, top), maps.COLOURS)
+    return ScalarMappable(Normalize(0, top), figures.MAP)
 
 
 def _csv(nets: Sequence[GridNet]) -> str:

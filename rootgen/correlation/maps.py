@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rootgen.figures import save as figures
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-COLOURS = "viridis"
 NARROWEST = 3  # times as high as wide, or as wide as high: what is narrower is stretched
 TICKS = 9  # at most, on an axis
 SHARP = 256  # rows and columns whose entries are drawn one by one; of more, several come together in a dot
@@ -54,7 +55,7 @@ def show(
     narrow = not 1 / NARROWEST <= rows / columns <= NARROWEST
     shown = axes.imshow(
         matrix,
-        cmap=COLOURS,
+        cmap=figures.MAP,
         vmin=0,
         vmax=top,
         extent=(0, columns, rows, 0),

@@ -24,7 +24,7 @@ from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
 from rootgen.locks import LockedError, locked
-from rootgen.paper import plot, results, run_folder
+from rootgen.paper import plot, report, results, run_folder
 from rootgen.paper.run import PAIR, Run, Settings
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Experiment:
             datasets.save(dataset, self.data, pad=pad, force=True, report=self.report)
 
     def put_together(self, *, timed: bool = True) -> list[results.RunResult]:
-        """results.csv and the figures of all finished runs in the folder; `timed` measures times that are wanting."""
+        """results.csv, figures and report of all finished runs in the folder; `timed` measures wanting times."""
         with self._alone():
             runs = self._finished()
             if not runs:
@@ -118,6 +118,7 @@ class Experiment:
             name = self.arch.name
             plot.draw([plot.reported(name), plot.measured(name, found)], self.out / "plots", name)
             self._draw_correlations(runs)
+            report.write(self.out, report=self.report)
             return found
 
     def _finish(self, run: Run, stop: train.Stop) -> bool:

@@ -114,7 +114,7 @@ def test_every_name_of_a_file_or_folder_is_known() -> None:
         "N|N..M|N,...",
         "M",
     }
-    plain |= {"E", "table|csv|json|markdown", "build|check|env", "FAMILY", "ARCH", "SHARE"}
+    plain |= {"E", "table|csv|json|markdown", "build|check|env", "FAMILY|LOG", "ARCH", "SHARE"}
 
     def metavars(parser: argparse.ArgumentParser) -> set[str]:
         found = set()

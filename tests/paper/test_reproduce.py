@@ -97,6 +97,7 @@ def test_a_run_leaves_everything_and_is_not_done_twice(settings: Settings, unbro
         "plots/nin_correlation.svg",
         "root-16/seed-1/correlation/whitened.pdf",
         "root-16/seed-1/correlation/untrained/test.npz",
+        "report.html",
         "orig/seed-1/correlation/train.npz",
     ):
         assert (out / path).is_file()

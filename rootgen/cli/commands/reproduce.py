@@ -150,12 +150,13 @@ def settings(args: argparse.Namespace) -> Settings:
 
 def _records(experiment: Experiment, found: list[Replicates]) -> list[dict[str, Any]]:
     """A row of the table each: what it costs, how well it does (means over the seeds), what its filters show."""
-    from rootgen.paper import results
+    from rootgen.paper import results, tables
+    from rootgen.paper.statistics import welch
 
     base = results.original(found)
     records = []
     for row in found:
-        paper, source = _reported(experiment.arch.name, row.model)
+        paper, source = tables.top1(experiment.arch.name, row.model)
         difference, within = (None, None) if base is None else results.difference(row, base)
         records.append(
             {
@@ -173,21 +174,10 @@ def _records(experiment: Experiment, found: list[Replicates]) -> list[dict[str, 
                 "difference": difference,
                 "within_deviation": within,
                 "untrained_score": row.mean("untrained_score"),
+                "welch_p": None if base in (None, row) else welch(row, base),
             }
         )
     return records
-
-
-def _reported(arch: str, model: str) -> tuple[str | None, str | None]:
-    """The accuracy that is reported for a row, and where: the paper's table, else the author's data."""
-    from rootgen.generator.architectures import architecture
-    from rootgen.paper import tables
-
-    cells = tables.reported(arch).get(model)
-    if cells:
-        return cells["accuracy"], architecture(arch).results
-    digits = tables.author_figures().get((arch, model))
-    return (digits["top1"], tables.AUTHOR) if digits else (None, None)
 
 
 def _table(experiment: Experiment, found: list[Replicates]) -> Table:
@@ -253,6 +243,7 @@ def _difference(row: dict[str, Any]) -> str:
 def _places(experiment: Experiment) -> str:
     """Where the files lie."""
     lines = [
+        f"report:       {experiment.out / 'report.html'}",
         f"figures:      {experiment.out / 'plots' / experiment.arch.name}.png, .pdf, .svg",
         f"correlation:  {experiment.out / 'plots' / experiment.arch.name}_correlation.png, .pdf, .svg; "
         "ROW/seed-N/correlation/whitened.png",
