@@ -5,6 +5,7 @@
 # make test-slow  the long tests: Caffe's own, every architecture, the CUDA build
 # make lint       ruff and mypy
 # make prototxt   render prototxt/ again
+# make plots      draw plots/ again: what is reported, README's net, and what is measured in benchmarks/evidence/
 # make clean      remove what the others made here
 #
 # PYTHON=python3.12     another interpreter (3.10 or newer)
@@ -15,10 +16,11 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 BIN := $(VENV)/bin
+MEASURED := benchmarks/evidence/results.csv
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: test test-fast test-slow lint reproduce caffe prototxt clean help
+.PHONY: test test-fast test-slow lint reproduce caffe prototxt plots clean help
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -57,6 +59,11 @@ reproduce: $(READY)
 
 prototxt: $(READY)
 	$(BIN)/rootgen emit --all
+
+plots: $(READY)
+	$(BIN)/rootgen plot
+	$(BIN)/rootgen draw prototxt/nin/root-8/deploy.prototxt -o plots/nin_root-8.svg
+	if [ -e $(MEASURED) ]; then $(BIN)/rootgen plot nin --measured $(MEASURED) -o plots/measured; fi
 
 clean:
 	rm -rf $(VENV) build dist rootgen.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,6 +45,7 @@ setup(
         "torch": ["torch>=2.2"],
         "hdf5": ["h5py>=3.8"],
         "onnx": ["onnx>=1.14", "onnxruntime>=1.16"],
+        "tensorboard": ["tensorboard>=2.17"],
         "dev": ["pytest>=8", "hypothesis>=6", "opencv-python-headless<5", "ruff", "mypy", "types-protobuf", "build"],
     },
     entry_points={"console_scripts": ["rootgen=rootgen.cli:main"]},

@@ -32,6 +32,18 @@ def percent_change(old: int, new: int) -> str:
     return f"{100 * (new - old) / old:+.1f}%" if old else "-"
 
 
+def quantity(count: int) -> str:
+    """A count with three digits in a unit that suits it: 455 k, 103 M, 2.11 G; below ten thousand all of it."""
+    if count < 10_000:
+        return f"{count:,}"
+    value, unit = float(count), ""
+    for larger in ("k", "M", "G", "T", "P"):
+        if float(f"{value:.3g}") < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{float(f'{value:.3g}'):.12g} {unit}".rstrip()
+
+
 def byte_size(count: int) -> str:
     """Bytes in a unit that suits them."""
     value, unit = float(count), "B"
@@ -69,11 +81,11 @@ class Table:
         """A table of GitHub's Markdown, its title in bold above; ends with a line break."""
 
         def line(row: Sequence[str]) -> str:
-            return "| " + " | ".join(map(_markdown_cell, row)) + " |"
+            return "| " + " | ".join(map(escaped_markdown, row)) + " |"
 
         rule = "|" + "|".join("---:" if right else "---" for right in self._right()) + "|"
         lines = [line(self._header()), rule, *(line(row) for row in self._cells())]
-        return "\n".join([f"**{_markdown_cell(self.title)}**", "", *lines] if self.title else lines) + "\n"
+        return "\n".join([f"**{escaped_markdown(self.title)}**", "", *lines] if self.title else lines) + "\n"
 
     def csv(self) -> str:
         """The header and a line per row, without the title; ends with a line break."""
@@ -97,7 +109,7 @@ class Table:
             )
             return f"<tr>{''.join(parts)}</tr>"
 
-        caption = [f"<caption>{escape(self.title)}</caption>"] if self.title else []
+        caption = [f"<caption>{escape(printable(self.title))}</caption>"] if self.title else []
         head = f"<thead>{line(self._header(), 'th')}</thead>"
         body = ["<tbody>", *(line(row, "td") for row in self._cells()), "</tbody>"]
         return "\n".join(["<table>", *caption, head, *body, "</table>"]) + "\n"
@@ -147,9 +159,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, title: str
     return Table(header, list(rows), title).plain()
 
 
-def _markdown_cell(text: str) -> str:
-    """A cell's text with what would end the cell or begin markup escaped."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
+def escaped_markdown(text: str) -> str:
+    """`text` on one line, with what would begin markup or end a cell of a table escaped."""
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", printable(" ".join(text.split())))
 
 
 def _numeric(cell: str) -> bool:

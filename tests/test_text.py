@@ -1,4 +1,4 @@
-"""Tables in every form."""
+"""Tables in every form, and words for quantities."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import csv
 import io
 from xml.etree import ElementTree
 
-from rootgen.text import Table, table
+import pytest
+
+from rootgen.text import Table, quantity, table
 
 ROWS = [["conv_1|a", "1,024", "x"], ["<b>&", "-", "3 of 4"]]
 TABLE = Table(["layer", "params", "what"], ROWS, "A <title>")
@@ -42,3 +44,19 @@ def test_a_table_without_rows_is_its_header() -> None:
     assert empty.plain() == "layer  params\n-----  ------\n"
     assert empty.markdown() == "| layer | params |\n|---|---:|\n"
     assert empty.csv() == "layer,params\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0"),
+        (1184, "1,184"),
+        (455_498, "455 k"),
+        (999_600, "1 M"),
+        (103_342_080, "103 M"),
+        (2_114_000_000, "2.11 G"),
+        (10**18, "1000 P"),
+    ],
+)
+def test_quantities_have_three_digits_and_a_unit(count: int, words: str) -> None:
+    assert quantity(count) == words

@@ -39,14 +39,16 @@ COMMANDS = {
     "test": "score a trained model: loss, accuracy, top-5",
     "classify": "the likeliest classes of images",
     "correlation": "inter-layer filter correlation of a trained model",
+    "grid": "correlations of several nets beside one another, as in Fig. 6",
     "draw": "draw a network as a picture that shows its groups",
-    "plot": "the paper's figures, reported and measured",
+    "plot": "the paper's figures, reported and measured; curves of trainings",
     "upgrade": "nets, solvers and models of old Caffes in today's form",
     "deploy": "the deploy net of any training net",
     "advise": "how many groups each layer of a trained net can bear",
     "fold": "fold BatchNorm, Scale and the like into the layers beside them",
     "caffe": "build, check or use a patched Caffe",
     "reproduce": "emit, data, train, correlate and plot in one command",
+    "report": "one page of what reproduce left: the paper beside what was measured",
     "completion": "a script that completes rootgen's words in bash, zsh or fish",
 }
 

@@ -16,6 +16,7 @@ from rootgen.proto import schema
 if TYPE_CHECKING:
     from rootgen.net.graph import Net
 
+SETS = ("train_lmdb", "test_lmdb")  # of a folder that `rootgen data` made
 OTHER_HALF = (("train", "test"), ("train", "val"), ("test", "train"), ("val", "train"))
 
 log = logging.getLogger("rootgen")
@@ -41,6 +42,7 @@ def find_images(
 ) -> list[ImageSource]:
     """The image sets to run `model` on: `data` where given, else those of the net's Data layers.
 
+    A folder that `rootgen data` made stands for the LMDBs in it; its mean for one that is nowhere else.
     A caffemodel's net has one Data layer, usually the training set's; the set beside it whose name says
     `test` for `train` joins it. The transform is that of the Data layer; `mean` replaces its mean.
     """
@@ -51,12 +53,15 @@ def find_images(
     if layers:
         schema.copy(next(reversed(layers.values())).transform_param, transform)
     if data:
-        names = {path: safe_name(_name(path)) for path in data}
+        places = {place: Path(each) for each in data for place in sets_in(each)}
+        names = {place: safe_name(_name(place)) for place in places}
         if len(set(names.values())) < len(names):
             names = {}
-            for each in data:
-                names[each] = safe_name(str(each).strip("./"), names.values())
-        return [ImageSource(name, Path(path), _settled(transform, model, mean)) for path, name in names.items()]
+            for place in places:
+                names[place] = safe_name(str(place).strip("./"), names.values())
+        return [
+            ImageSource(name, place, _settled(transform, model, mean, places[place])) for place, name in names.items()
+        ]
     if not layers:
         raise RootgenError(
             f"the net of this model has no Data layer, so its images are not known ({net.source})",
@@ -82,14 +87,25 @@ def _data_layers(net: Net) -> dict[str, Any]:
     return {layer.param.data_param.source: layer.param for layer in net.layers if layer.type == "Data"}
 
 
-def _settled(transform: Any, model: str | Path, mean: str | None) -> Any:
-    """A transform_param whose mean file is found, or replaced by `mean`."""
+def sets_in(data: str | Path) -> list[Path]:
+    """The LMDBs in a folder that `rootgen data` made; `data` itself where it is anything else."""
+    found = [Path(data) / name for name in SETS if (Path(data) / name / "data.mdb").is_file()]
+    return [Path(data)] if (Path(data) / "data.mdb").exists() or not found else found
+
+
+def _settled(transform: Any, model: str | Path, mean: str | None, folder: Path | None = None) -> Any:
+    """A transform_param whose mean file is found, in the last place in `folder`, or replaced by `mean`."""
     settled = schema.copy(transform, schema.TransformationParameter())
     if mean is not None:
         settled.ClearField("mean_value")
         settled.mean_file = mean
     elif settled.mean_file:
-        settled.mean_file = str(_locate(settled.mean_file, model, "--mean FILE"))
+        path, other = locate(settled.mean_file, Path(model).parent), folder and folder / Path(settled.mean_file).name
+        if other and other.is_file() and not path.exists():
+            log.info("%s: is nowhere; taking %s", settled.mean_file, other)
+            settled.mean_file = str(other)
+        else:
+            settled.mean_file = str(_locate(settled.mean_file, model, "--mean FILE"))
     return settled
 
 

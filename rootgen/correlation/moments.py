@@ -67,7 +67,9 @@ class Moments:
         self.images += next(iter(batch.values())).shape[1]
         for blob, counts in self._keys:
             first, second = self._within.get((blob, counts), (0.0, 0.0))
-            new_first, new_second = _moments(batch[blob], counts)
+            with np.errstate(invalid="ignore", over="ignore"):
+                new_first, new_second = _moments(batch[blob], counts)
+            _check_finite(blob, new_first)
             self._within[blob, counts] = first + new_first, second + new_second
         for pair in self.pairs:
             (_, earlier_counts), (_, later_counts) = self._counts(pair)
@@ -92,13 +94,12 @@ class Moments:
         return Covariance(within[0], across, within[1], samples, sizes)
 
     def _prepare(self, blob: str, response: np.ndarray) -> None:
-        """Check a blob's responses; its size and shift, the first time."""
+        """Check the form of a blob's responses; its size and shift, the first time."""
         if response.ndim != 4:
             raise RootgenError(f"blob '{blob}' has shape {response.shape}, not (images, channels, height, width)")
-        mean = response.mean((0, 2, 3), dtype=np.float64)
-        if not np.isfinite(mean).all():
-            raise RootgenError(f"blob '{blob}' holds values that are not finite", hint="has the training diverged?")
         if blob not in self._shift:
+            mean = response.mean((0, 2, 3), dtype=np.float64)
+            _check_finite(blob, mean)
             self._shift[blob] = mean[:, None, None, None]
             self._sizes[blob] = (response.shape[2], response.shape[3])
 
@@ -125,6 +126,12 @@ class Moments:
         if grid not in (earlier, later):
             raise RootgenError(f"maps of {pair[0]} {earlier} and {pair[1]} {later}: neither contains the other")
         return _nearest(earlier, grid), _nearest(later, grid)
+
+
+def _check_finite(blob: str, sums: np.ndarray) -> None:
+    """Refuse a blob by sums of its values, which one that is not finite spoils."""
+    if not np.isfinite(sums).all():
+        raise RootgenError(f"blob '{blob}' holds values that are not finite", hint="has the training diverged?")
 
 
 def _nearest(size: Size, grid: Size) -> tuple[int | None, Counts]:

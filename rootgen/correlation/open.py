@@ -34,7 +34,10 @@ def correlate(
     images: int = CorrelationOptions.images,
     batch_size: int = CorrelationOptions.batch_size,
     group: int | None = None,
+    control: bool = False,
+    seed: int = CorrelationOptions.seed,
     draw: Sequence[str] = CorrelationOptions.draw,
+    single_files: bool = False,
     engine: str = "auto",
     device: str = "auto",
     lenient: bool = False,
@@ -44,8 +47,9 @@ def correlate(
 
     The options are those of `rootgen correlation`: by default the net is the one that the caffemodel carries, the
     images are those it was trained on, and all adjacent pairs are taken. Nothing is written, unless into the folder
-    `out`: arrays, scores.csv and the images that `draw` names. `report` is told how far it is. The matrices of all
-    pairs of a large net are gigabytes: name the `pairs` that matter.
+    `out`: arrays, scores.csv and contact sheets of the kinds that `draw` names, with `single_files` a file of each
+    pair. `control` adds the same net untrained, as a training with `seed` began. `report` is told how far it is. The
+    matrices of all pairs of a large net are gigabytes: name the `pairs` that matter.
     """
     options = CorrelationOptions(
         net=errors.path("net", net),
@@ -55,7 +59,10 @@ def correlate(
         images=errors.whole("images", errors.integer("images", images)) or 1,
         batch_size=errors.whole("batch_size", errors.integer("batch_size", batch_size)) or 1,
         group=errors.whole("group", group),
+        control=errors.flag("control", control),
+        seed=errors.whole("seed", errors.integer("seed", seed), 0) or 0,
         draw=[errors.word("draw", kind, KINDS) or kind for kind in errors.several("draw", draw)],
+        single_files=errors.flag("single_files", single_files),
         engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
         device=errors.word("device", device) or "auto",
         lenient=errors.flag("lenient", lenient),

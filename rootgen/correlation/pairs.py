@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from rootgen.errors import UnknownNameError
 from rootgen.net.graph import Layer, Net
@@ -22,9 +24,10 @@ class AdjacentPair:
     """Two convolutions with no other between them, the blobs of their responses, and how the later is grouped.
 
     The later convolution reads blob `input`; `before` are the blobs that a Concat puts ahead of the earlier
-    convolution's channels in it.
+    convolution's channels in it. No other pair of the net has this `name`.
     """
 
+    name: str
     layers: tuple[str, str]
     blobs: tuple[str, str]
     group: int
@@ -32,7 +35,7 @@ class AdjacentPair:
     before: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "-".join(self.layers)
+        return self.name
 
 
 def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
@@ -49,6 +52,7 @@ def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
         for source, before in _convolutions(net, net.makers[index][0]):
             earlier = net.layers[source]
             pair = AdjacentPair(
+                name="",
                 layers=(earlier.name, later.name),
                 blobs=(_response(net, source), _response(net, index)),
                 group=groups(later),
@@ -56,12 +60,28 @@ def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
                 before=before,
             )
             found.setdefault(pair.layers, pair)
-    return tuple(found.values())
+    names = pair_names(found)
+    return tuple(replace(pair, name=names[layers]) for layers, pair in found.items())
+
+
+def pair_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """A name for each pair of layers: a-b, and a-b--c and a--b-c of (a-b, c) and (a, b-c), which would share one."""
+    plain = {pair: "-".join(pair) for pair in pairs}
+    counts = Counter(plain.values())
+    taken = {name for name, count in counts.items() if count == 1}
+    names: dict[tuple[str, str], str] = {}
+    for pair, name in plain.items():
+        names[pair] = name
+        if counts[name] > 1:
+            tries = itertools.chain(["--".join(pair)], (f"{name}~{number}" for number in itertools.count(2)))
+            names[pair] = next(each for each in tries if each not in taken)
+            taken.add(names[pair])
+    return names
 
 
 def choose_pairs(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[AdjacentPair, ...]:
     """The pairs called `names` (`conv2c-conv3a`), in that order."""
-    known = {str(pair): pair for pair in pairs}
+    known = {pair.name: pair for pair in pairs}
     for name in names:
         if name not in known:
             raise UnknownNameError(f"no pair '{name}' of adjacent convolutions", name, known)

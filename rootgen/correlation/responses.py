@@ -46,25 +46,45 @@ def feed(source: ImageSource, batch_size: int) -> Feed:
     return Feed(Layer("data", "Data", (), ("data",), param, str(source.path)), "TEST", 0, None)
 
 
-def open_fed(
-    net: Net, weights: str | Path, input_shape: tuple[int, ...], *, engine: str = "auto", device: str = "auto"
-) -> tuple[Network, str]:
-    """`net` with `weights`, fed with images from memory and without what needs labels; and its input blob's name.
+@dataclass(frozen=True)
+class FedNetwork:
+    """A network that is fed with images from memory, as its blob `input`."""
 
-    The net may be of either phase: what is opened runs in the TEST phase (running statistics, no dropout).
+    network: Network
+    input: str
+
+
+def open_fed(
+    net: Net,
+    weights: str | Path | None,
+    input_shape: tuple[int, ...],
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    seed: int | None = None,
+) -> FedNetwork:
+    """`net` with `weights`, fed with images from memory and without what needs labels.
+
+    The net may be of either phase: what is opened runs in the TEST phase (running statistics, no dropout). Without
+    weights it is the net as `seed` fills it, before any training, whose BatchNorm has no running statistics yet and
+    takes each batch's own, as in the first iteration.
     """
     from rootgen.engine import open_network
 
-    text, blob = fed_by_memory(net, input_shape)
+    text, blob = fed_by_memory(net, input_shape, batch_statistics=weights is None)
     with scratch.folder("rootgen-fed-") as folder:
-        path = folder / f"{safe_name(Path(weights).stem)}.prototxt"
+        path = folder / f"{safe_name(Path(weights or 'untrained').stem)}.prototxt"
         write_text(path, text, durable=False)
         with standing_for(path, net.source, lines=False):
-            return open_network(path, phase="TEST", weights=weights, engine=engine, device=device), blob
+            network = open_network(path, phase="TEST", weights=weights, engine=engine, device=device, seed=seed)
+        return FedNetwork(network, blob)
 
 
-def fed_by_memory(net: Net, input_shape: tuple[int, ...]) -> tuple[str, str]:
-    """The prototxt of what `net` computes of its images alone, an Input in their place; and that blob's name."""
+def fed_by_memory(net: Net, input_shape: tuple[int, ...], *, batch_statistics: bool = False) -> tuple[str, str]:
+    """The prototxt of what `net` computes of its images alone, an Input in their place; and that blob's name.
+
+    With `batch_statistics` its BatchNorm normalises by each batch, in whatever phase.
+    """
     inputs = [layer for layer in net.layers if layer.type in INPUTS]
     if len(inputs) != 1:
         found = ", ".join(f"'{layer.name}' ({layer.type})" for layer in inputs) or "none"
@@ -80,27 +100,30 @@ def fed_by_memory(net: Net, input_shape: tuple[int, ...]) -> tuple[str, str]:
             copy = schema.copy(layer.param, fed.layer.add())
             for field in ("blobs", "include", "exclude", "phase"):  # a snapshot's layers say phase: TRAIN
                 copy.ClearField(field)
+            if batch_statistics and layer.type == "BatchNorm":
+                copy.batch_norm_param.use_global_stats = False
     return prototxt.format(fed), blob
 
 
 def gather(
-    network: Network,
-    blob: str,
+    networks: Sequence[FedNetwork],
     pairs: Sequence[AdjacentPair],
     source: Feed,
     name: str,
     *,
     images: int,
     report: Report | None = None,
-) -> Moments:
-    """Moments of the responses of `pairs` over the first `images` images of `source`, which go into `blob`."""
+) -> list[Moments]:
+    """Per network, the moments of the responses of `pairs` over the first `images` images of `source`: in one pass."""
     wanted = list(dict.fromkeys(blob for pair in pairs for blob in pair.blobs))
-    moments = Moments([pair.blobs for pair in pairs])
+    moments = [Moments([pair.blobs for pair in pairs]) for _ in networks]
     total = min(images, source.database.size)
     for start in range(0, total, source.batch_size):
-        responses = network.forward(wanted, {blob: source.batch(start // source.batch_size)["data"]})
+        batch = source.batch(start // source.batch_size)["data"]
         count = min(source.batch_size, total - start)  # the last batch goes on with the first images: not counted twice
-        moments.add({name: response[:count] for name, response in responses.items()})
+        for fed, sums in zip(networks, moments, strict=True):
+            responses = fed.network.forward(wanted, {fed.input: batch})
+            sums.add({blob: response[:count] for blob, response in responses.items()})
         if report:
-            report(f"{name} images", moments.images, total)
+            report(f"{name} images", start + count, total)
     return moments

@@ -66,25 +66,65 @@ def coefficients(covariance: np.ndarray) -> np.ndarray:
     return covariance * np.outer(scale, scale)
 
 
-def block_score(matrix: np.ndarray, group: int, *, offset: int = 0, channels: int | None = None) -> float:
-    """Mean of the entries inside the group blocks over the mean outside: 1 means no structure, nan no blocks.
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a matrix of `rows` x `columns`, of a convolution of `group` groups that makes the columns.
 
-    The blocks are those of a convolution of `group` groups that makes the columns from `channels` input
-    channels, of which the rows are those from `offset` on (the rest comes from other layers, by a Concat).
+    The rows are those from `offset` on of its `channels` input channels; the rest comes from other layers, by a Concat.
     """
+
+    rows: int
+    columns: int
+    group: int
+    offset: int = 0
+    channels: int = 0  # as many as there are rows
+
+    def __post_init__(self) -> None:
+        check_blocks(self.group, self.channels or self.rows, self.columns)
+
+    @property
+    def of_rows(self) -> np.ndarray:
+        """The group that reads each row."""
+        return (self.offset + np.arange(self.rows)) // ((self.channels or self.rows) // self.group)
+
+    @property
+    def of_columns(self) -> np.ndarray:
+        """The group that makes each column."""
+        return np.arange(self.columns) // (self.columns // self.group)
+
+    @property
+    def borders(self) -> tuple[list[int], list[int]]:
+        """The first rows, and the first columns, of all groups but the first."""
+        return _steps(self.of_rows), _steps(self.of_columns)
+
+    def score(self, matrix: np.ndarray) -> float:
+        """Mean of the entries inside the blocks over the mean outside: 1 means no structure, nan no blocks."""
+        inside = self.of_rows[:, None] == self.of_columns[None, :]
+        if inside.all() or not inside.any():
+            return float("nan")
+        outside = float(matrix[~inside].mean())
+        return float(matrix[inside].mean()) / outside if outside else float("inf")
+
+    def means(self, matrix: np.ndarray) -> np.ndarray:
+        """Mean of the entries between the inputs of each group and the outputs of each: as many rows as read."""
+        (rows, columns) = ([0, *steps] for steps in self.borders)
+        sums = np.add.reduceat(np.add.reduceat(matrix, rows, axis=0), columns, axis=1)
+        counts = np.outer(np.diff([*rows, self.rows]), np.diff([*columns, self.columns]))
+        return sums / counts
+
+
+def block_score(matrix: np.ndarray, group: int, *, offset: int = 0, channels: int = 0) -> float:
+    """The score of `matrix` by its Blocks."""
     rows, columns = matrix.shape
-    channels = rows if channels is None else channels
-    check_blocks(group, channels, columns)
-    row_block = (offset + np.arange(rows)) // (channels // group)
-    column_block = np.arange(columns) // (columns // group)
-    inside = row_block[:, None] == column_block[None, :]
-    if inside.all() or not inside.any():
-        return float("nan")
-    outside = float(matrix[~inside].mean())
-    return float(matrix[inside].mean()) / outside if outside else float("inf")
+    return Blocks(rows, columns, group, offset, channels).score(matrix)
 
 
 def check_blocks(group: int, channels: int, columns: int) -> None:
     """Refuse a number of groups that does not divide the input channels and the columns."""
     if channels % group or columns % group:
         raise RootgenError(f"group {group} does not divide {channels} input and {columns} output channels")
+
+
+def _steps(numbers: np.ndarray) -> list[int]:
+    """Where ascending `numbers` go up."""
+    return [int(where) + 1 for where in np.flatnonzero(np.diff(numbers))]

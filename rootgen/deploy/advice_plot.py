@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rootgen.deploy.advise import Advice
-from rootgen.figures.save import new
+from rootgen.figures.save import MAP, new
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ def picture(advice: Advice, title: str) -> Figure:
 
     figure = new(9, 5)
     axes = figure.subplots()
-    colours = colormaps["viridis"]
+    colours = colormaps[MAP]
     last = max(len(advice.bearings) - 1, 1)
     for i, one in enumerate(advice.bearings):
         counts, colour = [kept.group for kept in one.kept], colours(0.92 * i / last)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rootgen.correlation.images import find_images, find_net
+from rootgen.correlation.images import find_images, find_net, sets_in
 from rootgen.correlation.responses import fed_by_memory, feed
 from rootgen.engine.feed import Feed
 from rootgen.errors import RootgenError
@@ -20,7 +20,6 @@ from rootgen.proto import schema
 from rootgen.text import shape_text
 
 BATCH = 16
-SETS = ("train_lmdb", "test_lmdb")  # of a folder that `rootgen data` made, the first that is there
 
 
 @dataclass
@@ -49,7 +48,7 @@ def open_images(
     """
     if not find_spec("torch"):
         raise RootgenError("--data needs PyTorch, which is not installed", hint="`pip install rootgen[torch]`")
-    place = next((Path(data) / name for name in SETS if (Path(data) / name / "data.mdb").is_file()), Path(data))
+    place = sets_in(data)[0]
     told = net
     if not any(layer.type == "Data" for layer in net.layers) and str(model).endswith(".caffemodel"):
         told = find_net(model, lenient=lenient)

@@ -36,12 +36,14 @@ def open_network(
     batch: int | None = None,
     read_data: bool = True,
     lenient: bool = False,
+    seed: int | None = None,
 ) -> Network:
     """The net of a prototxt (or of a .caffemodel, which brings its own weights) in one phase.
 
     `batch` replaces the batch size that the net gives. Without `read_data` no database is opened: the tops of
     Data layers then have to be given, and have the shape that the prototxt alone tells. `lenient` passes over fields
-    and enum values that Caffe does not have, with a warning.
+    and enum values that Caffe does not have, with a warning. Blobs that no `weights` are given for are filled; with
+    `seed` as a trainer of that random_seed fills them.
     """
     path = errors.needed_path("net_path", net_path)
     options = {
@@ -51,6 +53,7 @@ def open_network(
         "batch": errors.whole("batch", batch),
         "read_data": errors.flag("read_data", read_data),
         "lenient": errors.flag("lenient", lenient),
+        "seed": errors.whole("seed", seed, 0),
     }
     return _load(engine).open_network(path, **options)
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
@@ -23,6 +23,7 @@ from rootgen import errors
 from rootgen.engine.api import ENGINES, StepResult, Trainer
 from rootgen.engine.open import open_trainer
 from rootgen.engine.stop import Stop, signals
+from rootgen.engine.tensorboard import ScalarLog
 from rootgen.engine.train_log import TrainLog, log_rows
 from rootgen.engine.trainer import DivergedError, restore_newest, snapshots
 from rootgen.errors import RootgenError
@@ -101,6 +102,7 @@ def train(
     snapshot: str | PathLike[str] | None = None,
     max_iter: int | None = None,
     log: str | PathLike[str] | None = None,
+    tensorboard: str | PathLike[str] | None = None,
     seed: int | None = None,
     lenient: bool = False,
     watcher: Watcher | None = None,
@@ -108,14 +110,16 @@ def train(
     """Train the net of a solver.prototxt, as `rootgen train` does: see `run`.
 
     Starts from the weights of .caffemodel (or .h5) files, or goes on from the .solverstate `snapshot`; "auto" is the
-    newest under the solver's snapshot_prefix, if there is one. `seed` goes over the solver's random_seed; `lenient`
-    passes over fields that Caffe 1.0 does not have. `watcher` is told what happens. An interrupt (Ctrl-C,
+    newest under the solver's snapshot_prefix, if there is one. `log` is the CSV's path, `tensorboard` a folder for
+    scalars; `seed` goes over the solver's random_seed; `lenient` passes over fields that Caffe 1.0 does not have.
+    `watcher` is told what happens. An interrupt (Ctrl-C,
     a notebook's stop button) ends the iteration, writes a snapshot and returns an outcome that says `stopped`.
     """
     files = errors.paths("weights", weights)
     state = errors.path("snapshot", snapshot)
     end = errors.whole("max_iter", max_iter, 0)
     log_file = errors.path("log", log)
+    scalars = errors.path("tensorboard", tensorboard)
     if files and state:
         raise RootgenError("weights and a snapshot to go on from", hint="a snapshot has its own weights: keep one")
     if watcher is not None and not isinstance(watcher, Watcher):
@@ -136,7 +140,7 @@ def train(
     stop = Stop()
     main = threading.current_thread() is threading.main_thread()  # the only one that may take signals
     with signals(stop) if main else nullcontext():
-        return run(trainer, watcher=watcher, stop=stop, log_file=log_file, max_iter=end)
+        return run(trainer, watcher=watcher, stop=stop, log_file=log_file, max_iter=end, tensorboard=scalars)
 
 
 def run(
@@ -146,16 +150,19 @@ def run(
     stop: Stop | None = None,
     log_file: str | Path | None = None,
     max_iter: int | None = None,
+    tensorboard: str | Path | None = None,
 ) -> TrainOutcome:
     """Run `trainer` to its solver's max_iter (or to `max_iter`, at the solver's rates) or until `stop` is asked for.
 
-    The log goes to PREFIX_log.csv, or to `log_file`. A scheduled snapshot that cannot be written (a full disk)
-    is told and left for the next time; the last one of a run raises. A failure that the weights have no part in (a
-    damaged record, a full disk, want of memory) leaves a snapshot too, in a temporary folder if it has to be.
+    The log goes to PREFIX_log.csv, or to `log_file`, and as scalars for TensorBoard into the folder `tensorboard` if
+    one is named. A scheduled snapshot that cannot be written (a full disk) is told and left for the next time; the last
+    one of a run raises. A failure that the weights have no part in (a damaged record, a full disk, want of memory)
+    leaves a snapshot too, in a temporary folder if it has to be.
     RootgenError where another process trains under the same snapshot_prefix, or writes the same log.
     """
     with _alone(trainer.solver, log_file):
-        run = _Run(trainer, watcher or Watcher(), stop or Stop(), log_file, max_iter)
+        logs = _logs(trainer, log_file, tensorboard)
+        run = _Run(trainer, watcher or Watcher(), stop or Stop(), logs, max_iter)
         try:
             run.loop()
             return run.finish()
@@ -163,7 +170,8 @@ def run(
             run.rescue(error)
             raise
         finally:
-            run.log.close()
+            for written in logs:
+                written.close()
 
 
 @contextmanager
@@ -183,6 +191,14 @@ def _alone(solver: Any, log_file: str | Path | None) -> Iterator[None]:
         yield
 
 
+def _logs(trainer: Trainer, log_file: str | Path | None, tensorboard: str | Path | None) -> list[TrainLog | ScalarLog]:
+    """What writes down a run: the CSV first."""
+    path = Path(log_file or f"{trainer.solver.snapshot_prefix}_log.csv")
+    blobs = dict.fromkeys([*trainer.train_outputs, *(name for names in trainer.test_outputs for name in names)])
+    logs: list[TrainLog | ScalarLog] = [TrainLog(path, list(blobs), trainer.iteration)]
+    return logs if tensorboard is None else [*logs, ScalarLog(tensorboard, trainer.iteration)]
+
+
 def _lock_of(name: str) -> Path:
     """The file whose lock whoever writes under `name` holds, by whichever name of its folder."""
     folder, last = os.path.split(name)
@@ -193,7 +209,7 @@ class _Run:
     """The state of one call of `run`."""
 
     def __init__(
-        self, trainer: Trainer, watcher: Watcher, stop: Stop, log_file: str | Path | None, max_iter: int | None
+        self, trainer: Trainer, watcher: Watcher, stop: Stop, logs: Sequence[TrainLog | ScalarLog], max_iter: int | None
     ) -> None:
         self.trainer, self.solver, self.watcher, self.stop = trainer, trainer.solver, watcher, stop
         self.max_iter = self.solver.max_iter if max_iter is None else max_iter
@@ -202,9 +218,8 @@ class _Run:
                 f"{self.max_iter} iterations, but lr_policy 'poly' has no rate after max_iter {self.solver.max_iter}",
                 hint="raise max_iter in the solver",
             )
-        blobs = dict.fromkeys([*trainer.train_outputs, *(name for names in trainer.test_outputs for name in names)])
-        self.log = TrainLog(log_file or f"{self.solver.snapshot_prefix}_log.csv", list(blobs), trainer.iteration)
-        self.outcome = TrainOutcome(trainer.iteration, log_file=self.log.path)
+        self.logs = logs
+        self.outcome = TrainOutcome(trainer.iteration, log_file=logs[0].path)
         self.saved_at = trainer.iteration  # what is there already needs no snapshot: a restored state, or nothing
 
     def loop(self) -> None:
@@ -258,7 +273,8 @@ class _Run:
         outcome.seconds += result.seconds
         outcome.data_seconds += result.data_seconds
         outcome.images += result.images
-        self.log.step(result)
+        for written in self.logs:
+            written.step(result)
         self.watcher.stepped(result)
 
     def _test(self) -> None:
@@ -272,11 +288,13 @@ class _Run:
             return
         finally:
             self.stop.at_once = False
-        self.log.test(self.trainer.iteration, self.outcome.tests, time.perf_counter() - begun)
+        for written in self.logs:
+            written.test(self.trainer.iteration, self.outcome.tests, time.perf_counter() - begun)
         self.watcher.tested(self.trainer.iteration, self.outcome.tests)
 
     def _snapshot(self) -> None:
-        self.log.sync()
+        for written in self.logs:
+            written.sync()
         self.outcome.model, self.outcome.solver_state = self.trainer.snapshot()
         self.saved_at = self.trainer.iteration
         self.watcher.saved(self.outcome.model, self.outcome.solver_state)

@@ -6,7 +6,7 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -156,7 +156,12 @@ def log_rows(path: str | Path) -> list[dict[str, Any]]:
     if not Path(path).is_file():
         return []
     with Path(path).open(encoding="utf-8", newline="") as file:
-        return [row for row in map(_values, csv.DictReader(file)) if row is not None]
+        return rows_in(file)
+
+
+def rows_in(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows that the lines of a log hold, the first its header; lines that were cut short are left out."""
+    return [row for row in map(_values, csv.DictReader(lines)) if row is not None]
 
 
 def _values(row: dict[str, str]) -> dict[str, Any] | None:
@@ -192,4 +197,9 @@ def is_log(path: Path) -> bool:
             first = file.readline(1000)
     except OSError as error:
         raise RootgenError(f"cannot read: {error.strerror}", where=path) from error
-    return not first or tuple(first.rstrip("\n").split(",")[: len(FIXED)]) == FIXED
+    return not first or is_header(first)
+
+
+def is_header(line: str) -> bool:
+    """Whether a file whose first line this is, is a log of a training."""
+    return tuple(line.rstrip("\n").split(",")[: len(FIXED)]) == FIXED

@@ -7,96 +7,26 @@ stage (ranks of one resolution, as the paper speaks of stages).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 from rootgen.errors import RootgenError
-from rootgen.net.graph import Layer, Net, Shape
+from rootgen.figures.fold import Repeat, fold
+from rootgen.figures.node import Node, to_the_end
+from rootgen.net.graph import Net, Shape
 from rootgen.net.layers.registry import of
-from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, Geometry, conv_geometry, groups, pool_geometry
 
-CONVOLUTIONS = (*FORWARD_CONVOLUTIONS, "Deconvolution")
 NOT_DRAWN = ("measure", "sink")
-
-
-@dataclass
-class Node:
-    """One layer to draw, with the elementwise layers on its output folded into it.
-
-    `edges` are the nodes it takes its bottoms from. `last` is the name of this layer in the last of `repeat`
-    equal blocks.
-    """
-
-    layer: Layer
-    channels: int
-    output: Shape
-    edges: list[int]
-    folded: list[str] = field(default_factory=list)
-    last: str = ""
-    repeat: int = 1
-    rank: int = 0
-    lane: float = 0.0
-
-    @property
-    def resolution(self) -> Shape:
-        """Height and width of the output; () without."""
-        return self.output[2:]
-
-    @property
-    def group(self) -> int:
-        """Filter groups; 1 for what is no convolution."""
-        return groups(self.layer) if self.layer.type in CONVOLUTIONS else 1
-
-    @property
-    def kernel(self) -> int:
-        """Longer side of a convolution's kernel in pixels; 1 for what is no convolution."""
-        return max(self.window.kernel, default=1) if self.layer.type in CONVOLUTIONS else 1
-
-    @property
-    def window(self) -> Geometry:
-        """Kernel, stride and pad of a convolution."""
-        bottom = self.layer.shapes.bottoms[0]
-        first = self.layer.param.convolution_param.axis % len(bottom) + 1
-        return conv_geometry(self.layer, len(bottom) - first)
-
-    @property
-    def details(self) -> list[str]:
-        """What the layer does, in a line or none."""
-        kind, param = self.layer.type, self.layer.param
-        outputs = str(self.output[1]) if len(self.output) > 1 else ""
-        if kind in CONVOLUTIONS:
-            window = self.window
-            stride = _sides(window.stride) if max(window.stride, default=1) > 1 else ""
-            return [f"{' × '.join(map(str, window.kernel))}, {outputs}" + (f", stride {stride}" if stride else "")]
-        if kind == "InnerProduct":
-            return [f"fc, {outputs}"]
-        if kind == "Pooling":
-            how = ("max", "average", "stochastic")[param.pooling_param.pool]
-            if param.pooling_param.global_pooling:
-                return [f"{how}, global"]
-            window = pool_geometry(self.layer, self.layer.shapes.bottoms[0])
-            return [f"{how} {_sides(window.kernel)}/{_sides(window.stride)}"]
-        if not self.edges:
-            return [" × ".join(map(str, self.output[1:]))]
-        return [] if kind in ("Eltwise", "Concat") else [kind]
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """A block drawn once: the nodes first to last of the diagram stand for `times` equal ones."""
-
-    first: int
-    last: int
-    times: int
 
 
 @dataclass(frozen=True)
 class Diagram:
-    """The nodes in order, the blocks that repeat, per rank its stage, and the resolution of each stage.
+    """The nodes of `net` in order, the blocks that repeat, per rank its stage, and the resolution of each stage.
 
     `bends` has the (rank, lane) points that an edge (start, end) over several ranks passes.
     """
 
+    net: Net
     nodes: list[Node]
     repeats: list[Repeat]
     stages: list[int]
@@ -111,11 +41,15 @@ def diagram(net: Net, *, fold_repeats: bool = True) -> Diagram:
         raise RootgenError("has no layer whose shape is known, so nothing to draw", where=net.source)
     repeats: list[Repeat] = []
     if fold_repeats:
-        nodes, repeats = _fold_repeats(nodes)
+        nodes, repeats = fold(nodes)
+    for node in nodes:
+        node.parts = nodes[node.edges[0]].parts if node.keeps_parts else node.group
     _set_ranks(nodes)
     bends = _set_lanes(nodes)
     stages, resolutions = _stages(nodes)
-    return Diagram(nodes, repeats, stages, resolutions, bends)
+    for node in nodes:
+        node.aside = (node.resolution or (1, 1)) != resolutions[stages[node.rank]]
+    return Diagram(net, nodes, repeats, stages, resolutions, bends)
 
 
 def _nodes(net: Net) -> list[Node]:
@@ -127,72 +61,17 @@ def _nodes(net: Net) -> list[Node]:
         if entry.kind in NOT_DRAWN or not found.known:
             continue
         edges = [i for i in (source.get(bottom) for bottom in layer.bottoms) if i is not None]
-        if entry.keeps_shape and len(layer.tops) == 1 and edges:
+        if entry.keeps_shape and len(layer.tops) == 1 and len(set(edges)) == 1:
             nodes[edges[0]].folded.append(layer.type)
             source[layer.tops[0]] = edges[0]
             continue
         output = found.tops[0] if found.tops else ()
         channels = found.bottoms[0][1] if found.bottoms and len(found.bottoms[0]) > 1 else 0
-        nodes.append(Node(layer, channels, output, list(dict.fromkeys(edges)), last=layer.name))
+        nodes.append(Node(layer, channels, output, list(dict.fromkeys(edges))))
         for i, top in enumerate(layer.tops):
             images = bool(layer.bottoms) or i == 0  # a data layer's second top holds the labels
             source[top] = len(nodes) - 1 if images else None
     return nodes
-
-
-def _segments(nodes: Sequence[Node]) -> list[tuple[int, int]]:
-    """The net cut wherever a single node carries all that goes on: (first, one past the last) of each piece."""
-    last_use = list(range(len(nodes)))
-    for j, node in enumerate(nodes):
-        for i in node.edges:
-            last_use[i] = j
-    pieces, first, reach = [], 0, 0
-    for i in range(len(nodes)):
-        if reach <= i:  # nothing above this node is used below it
-            pieces.append((first, i + 1))
-            first = i + 1
-        reach = max(reach, last_use[i])
-    if first < len(nodes):
-        pieces.append((first, len(nodes)))
-    return pieces
-
-
-def _fold_repeats(nodes: list[Node]) -> tuple[list[Node], list[Repeat]]:
-    """Equal blocks that follow one another become one; single layers stay as they are."""
-    kept: list[Node] = []
-    repeats: list[Repeat] = []
-    moved: dict[int, int] = {}  # old place of a node -> its place in `kept`
-    before: tuple[object, ...] = ()
-    for first, end in _segments(nodes):
-        sign = tuple(_sign(nodes[i], first) for i in range(first, end))
-        size = end - first
-        if size > 1 and sign == before:
-            start = len(kept) - size
-            times = kept[start].repeat + 1
-            for place in range(size):
-                node = kept[start + place]
-                node.repeat, node.last = times, nodes[first + place].layer.name
-                moved[first + place] = start + place
-            if repeats and repeats[-1].first == start:
-                repeats.pop()
-            repeats.append(Repeat(start, len(kept) - 1, times))
-        else:
-            for i in range(first, end):
-                moved[i] = len(kept)
-                nodes[i].edges = [moved[edge] for edge in nodes[i].edges]
-                kept.append(nodes[i])
-        before = sign
-    return kept, repeats
-
-
-def _sign(node: Node, first: int) -> tuple[object, ...]:
-    """What makes a node of a block equal to one of another: all but the names, and wiring outside the block."""
-    param = type(node.layer.param)()
-    param.CopyFrom(node.layer.param)
-    for name in ("name", "bottom", "top", "param", "blobs"):
-        param.ClearField(name)
-    wiring = tuple(max(edge - first, -1) for edge in node.edges)
-    return param.SerializeToString(deterministic=True), node.channels, node.output, wiring, tuple(node.folded)
 
 
 def _set_ranks(nodes: list[Node]) -> None:
@@ -265,26 +144,29 @@ def _start(crowd: Sequence[float]) -> float:
 def _stages(nodes: Sequence[Node]) -> tuple[list[int], list[Shape]]:
     """Per rank its stage, and the resolution of each: a new one begins where the largest map changes.
 
-    The input stands in the stage of the first layer; what has no pixels counts as 1 x 1.
+    Heads beside the network begin none, nor does a single pixel that a map passes by (a squeeze-and-excitation). What
+    has no pixels counts as 1 x 1.
     """
     largest: dict[int, Shape] = {}
-    for node in nodes:
-        pixels = node.resolution if node.edges else ()
-        largest[node.rank] = max(largest.get(node.rank, (1, 1)), pixels, key=lambda shape: (prod(shape), len(shape)))
-    if len(largest) > 1:
-        largest[0] = largest[1]
+    passing: dict[int, Shape] = {}
+    for i in to_the_end(nodes):
+        rank = nodes[i].rank
+        largest[rank] = max(largest.get(rank, (1, 1)), nodes[i].resolution, key=_pixels)
+        for edge in nodes[i].edges:
+            for between in range(nodes[edge].rank + 1, rank):
+                passing[between] = max(passing.get(between, (1, 1)), nodes[edge].resolution, key=_pixels)
+    for rank, shape in passing.items():
+        if prod(largest.get(rank, (1, 1))) == 1:
+            largest[rank] = shape
     stages: list[int] = []
     resolutions: list[Shape] = []
-    last = max((rank for rank, shape in largest.items() if prod(shape) > 1), default=0)
-    for rank in sorted(largest):
-        if resolutions and rank < last and prod(largest[rank]) == 1:  # the end of a head beside the network
-            largest[rank] = resolutions[-1]
-        if not resolutions or largest[rank] != resolutions[-1]:
-            resolutions.append(largest[rank])
+    for rank in range(max(node.rank for node in nodes) + 1):
+        resolution = largest.get(rank, resolutions[-1] if resolutions else (1, 1))
+        if not resolutions or resolution != resolutions[-1]:
+            resolutions.append(resolution)
         stages.append(len(resolutions) - 1)
     return stages, resolutions
 
 
-def _sides(sizes: Shape) -> str:
-    """A window's sizes as a label has them: 3 for a square one, else 1×3."""
-    return str(sizes[0]) if len(set(sizes)) == 1 else "×".join(map(str, sizes))
+def _pixels(shape: Shape) -> tuple[int, int]:
+    return prod(shape), len(shape)

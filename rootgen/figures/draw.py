@@ -1,244 +1,135 @@
 """A picture of a net (SVG, PNG or PDF): filters as blocks, one per group, as in the paper's Figs. 4 and 7.
 
-Each convolution is drawn as solids: as tall as it has filters, as wide as its kernel, as deep as the channels
-that one filter sees. So filter groups show as a stack of thin, shallow blocks. Stages go from left to right;
-short nets stand in one line, longer ones with a column per stage.
+Each convolution is drawn as solids, as long across the flow as it has filters, as long along it as its kernel, as deep
+as the channels that one filter sees. So filter groups show as a row of short, shallow blocks; ribbons show what feeds
+them (routes.py). Stages have a panel each, and below is a key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from math import log2
-from typing import Any
+from collections.abc import Iterator
 
 from rootgen.errors import printable
-from rootgen.figures.diagram import CONVOLUTIONS, Diagram, Node
-from rootgen.figures.layout import Layout, Point
+from rootgen.figures import key
+from rootgen.figures.canvas import FC, FRAME, GREY, INSET, PANEL, POINTWISE, SPATIAL, Canvas
+from rootgen.figures.diagram import Diagram
+from rootgen.figures.fold import Repeat
+from rootgen.figures.layout import FOOT, Box, Layout
+from rootgen.figures.node import Node
+from rootgen.figures.notes import notes
+from rootgen.figures.routes import routes
 from rootgen.figures.save import DPI, Drawing
+from rootgen.figures.sizes import LARGE, LETTER, MANY, SMALL
+from rootgen.net.cost import Cost
+from rootgen.text import quantity
 
-MANY = (
-    1000  # nodes: in larger pictures labels have no backing against lines that pass behind, which takes half the time
-)
 PNG_PIXELS = 20_000  # the longer side of a PNG; larger pictures get fewer dots per inch
-SPATIAL, POINTWISE, FC, OTHER, LINE, BAND = "#5b7fa6", "#b4c5d8", "#7d9b76", "#e9e6df", "#8a8a8a", "#f5f6f8"
-GROUPS = ("#c44e52", "#4c72b0", "#55a868", "#dd8452", "#8172b3", "#b59a57", "#da8bc3", "#64b5cd")
-SMALL, LARGE = 7.0, 9.5  # points
+MARGIN, TITLE = 0.15, 0.42  # inches
 
 
-def picture(diagram: Diagram, title: str) -> Drawing:
-    """The picture of `diagram` under `title`."""
+def picture(diagram: Diagram, cost: Cost) -> Drawing:
+    """The picture of `diagram`, headed by what its net costs; an SVG says more of a layer where a mouse rests on it."""
     from matplotlib.figure import Figure
 
-    place = Layout(diagram)
-    left, bottom, right, top = place.frame()
-    width, height = right - left, top - bottom
-    figure = Figure(figsize=(width, height))
+    layout = Layout(diagram)
+    left, bottom, right, top = layout.frame()
+    heading = _heading(cost)
+    width = max(right - left, LETTER * LARGE / SMALL * 1.15 * len(heading), 4.0)
+    legend = key.rows(layout, width)
+    left, right = left - MARGIN, left + width + MARGIN
+    bottom, top = bottom - key.ROW * len(legend) - MARGIN, top + TITLE
+    figure = Figure(figsize=(right - left, top - bottom))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(left, right), ylim=(bottom, top))
     axes.axis("off")
-    _Picture(axes, diagram, place).draw(title)
-    return Drawing(figure, min(DPI, PNG_PIXELS / max(width, height)))
+    canvas = Canvas(axes, plain=len(diagram.nodes) > MANY)
+    canvas.text(left + MARGIN, top - TITLE / 2, heading, fontsize=LARGE + 1, weight="bold", color="black")
+    _draw(canvas, layout)
+    key.draw(canvas, legend, left + MARGIN, bottom + key.ROW * len(legend) + MARGIN / 2)
+    canvas.finish()
+    hover = [((x0 - left, top - y1, x1 - left, top - y0), words) for (x0, y0, x1, y1), words in notes(layout, cost)]
+    return Drawing(figure, min(DPI, PNG_PIXELS / max(right - left, top - bottom)), tuple(hover))
 
 
-class _Picture:
-    """Draws the parts of a diagram on matplotlib axes."""
+def _heading(cost: Cost) -> str:
+    least = "" if cost.complete else "at least "
+    sizes = f"{quantity(cost.params)} parameters, {quantity(cost.macs)} multiply-adds an image"
+    return printable(f"{cost.net}: {least}{sizes}")
 
-    def __init__(self, axes: Any, diagram: Diagram, place: Layout) -> None:
-        self.axes = axes
-        self.diagram = diagram
-        self.place = place
-        self.crossings: dict[int, dict[float, int]] = {}  # stage -> where the lines that enter it come from, numbered
-        small = len(diagram.nodes) <= MANY
-        self.backing = (
-            {"facecolor": BAND, "edgecolor": "none", "alpha": 0.8, "pad": 0.4} if small else None
-        )  # of labels
-        self.faces: list[tuple[list[Point], tuple[float, ...], float]] = []  # of solids: corners, colour, width of edge
-        self.lines: list[list[Point]] = []
 
-    def draw(self, title: str) -> None:
-        left, bottom, _, top = self.place.frame()
-        self._text(left + 0.15, top - 0.1, title, fontsize=LARGE + 1.5, va="top", weight="bold")
-        for stage, resolution in enumerate(self.diagram.resolutions):
-            start, end = self.place.band(stage)
-            self._rectangle(start, bottom + 0.1, end - start, top - bottom - 0.45, BAND, edge="none", z=0)
-            label = " × ".join(map(str, resolution))
-            self._text((start + end) / 2, top - 0.42, label, fontsize=LARGE, ha="center", va="top", color="#555555")
-        for repeat in self.diagram.repeats:
-            self._repeat(self.diagram.nodes[repeat.first : repeat.last + 1], repeat.times)
-        for i, node in enumerate(self.diagram.nodes):
-            for edge in node.edges:
-                self._edge(edge, i)
-        for node in self.diagram.nodes:
-            self._node(node)
-        self._add_collections()
+def _draw(canvas: Canvas, layout: Layout) -> None:
+    diagram = layout.diagram
+    for panel, resolution in zip(layout.panels, diagram.resolutions, strict=True):
+        canvas.panel(panel, PANEL)
+        _size(canvas, layout, panel, resolution, LARGE)
+    for box, resolution in _insets(layout):
+        canvas.panel(box, INSET, zorder=0.5)
+        _size(canvas, layout, box, resolution, SMALL)
+    for repeat in diagram.repeats:
+        _repeat(canvas, layout, repeat)
+    ways = routes(layout)
+    for line, width in zip(ways.lines, ways.widths, strict=True):
+        canvas.line(line, width)
+    for ribbon, group in zip(ways.ribbons, ways.groups, strict=True):
+        canvas.ribbon(ribbon, group)
+    for i, node in enumerate(diagram.nodes):
+        _node(canvas, layout, i, node)
 
-    def _add_collections(self) -> None:
-        """Add all lines and all faces as one artist each: thousands of artists take matplotlib minutes."""
-        from matplotlib.collections import LineCollection, PolyCollection
 
-        lines = LineCollection(self.lines, colors=LINE, linewidths=0.8, joinstyle="round", zorder=2)
-        self.axes.add_collection(lines, autolim=False)
-        corners, colours, widths = zip(*self.faces, strict=True) if self.faces else ((), (), ())
-        faces = PolyCollection(corners, facecolors=colours, edgecolors="white", linewidths=widths, zorder=4)
-        self.axes.add_collection(faces, autolim=False)
+def _size(canvas: Canvas, layout: Layout, box: Box, resolution: tuple[int, ...], points: float) -> None:
+    """The size of what a panel holds, in its upper edge."""
+    words = " × ".join(map(str, resolution or (1, 1)))
+    left, _, right, top = box
+    x, side = ((left + right) / 2, "center") if layout.one_line else (right - 0.1, "right")
+    canvas.text(x, top - 0.9 * points / 72, words, fontsize=points, ha=side, color=GREY)
 
-    def _text(self, x: float, y: float, words: str, **style: Any) -> None:
-        """`words` as they are, on one line: a `$` in a layer's name starts no formula."""
-        self.axes.text(x, y, printable(words), zorder=5, parse_math=False, **style)
 
-    def _node(self, node: Node) -> None:
-        x, y = self.place.at(node.rank, node.lane)
-        kind = node.layer.type
-        if kind in (*CONVOLUTIONS, "InnerProduct"):
-            half = self._filters(node, x, y)
+def _node(canvas: Canvas, layout: Layout, i: int, node: Node) -> None:
+    size, upright = layout.extents[i], layout.one_line
+    x, y = layout.on_paper(*layout.of(i))
+    wide, high = (size.along, size.across) if upright else (size.across, size.along)
+    if node.filters:
+        plain = FC if node.layer.type == "InnerProduct" else SPATIAL if node.kernel > 1 else POINTWISE
+        canvas.filters(size, x, y, node.group, plain, upright=upright)
+    elif node.layer.type == "Eltwise":
+        canvas.plus(x, y, size.across / 2)
+    elif node.layer.type == "Concat":
+        canvas.box((x, y), wide, high, "#555555", "#555555")
+    else:
+        canvas.box((x, y), wide, high)
+    at = (x, y - high / 2) if upright else (x + wide / 2 + size.right, y)
+    canvas.label(size, *at, below=upright, grouped=node.group > 1)
+
+
+def _repeat(canvas: Canvas, layout: Layout, repeat: Repeat) -> None:
+    """A frame round a block that stands for several, with how many."""
+    nodes = layout.diagram.nodes[repeat.first : repeat.last + 1]
+    ranks = min(node.rank for node in nodes), max(node.rank for node in nodes)
+    inside = {(i, j) for j in range(repeat.first, repeat.last + 1) for i in layout.diagram.nodes[j].edges}
+    lanes = [node.lane for node in nodes]
+    lanes += [lane for edge in inside for rank, lane in layout.diagram.bends.get(edge, ()) if rank >= ranks[0]]
+    left, bottom, right, top = layout.around(ranks, (min(lanes), max(lanes)), 0.08)
+    bottom -= FOOT - 0.05
+    canvas.panel((left, bottom, right, top), edgecolor=FRAME, linestyle="--", linewidth=0.8, zorder=1)
+    differ = any(len({other.width for other in (node, *node.copies)}) > 1 for node in nodes)
+    words = printable(f"× {repeat.times}, to {nodes[-1].last}{', widths differ' if differ else ''}")
+    backing = {"facecolor": PANEL, "edgecolor": "none", "pad": 1.5}
+    canvas.text(right - 0.08, bottom + 0.09, words, fontsize=SMALL + 0.5, ha="right", weight="bold", bbox=backing)
+
+
+def _insets(layout: Layout) -> Iterator[tuple[Box, tuple[int, ...]]]:
+    """Panels inside panels, for heads and the like whose output has another size: (box, size)."""
+    aside = sorted((node.lane, node.rank, node.resolution) for node in layout.diagram.nodes if node.aside)
+    runs: list[list[tuple[float, int, tuple[int, ...]]]] = []
+    stages = layout.diagram.stages
+    for lane, rank, size in aside:
+        last = runs[-1][-1] if runs else None
+        follows = last and last[0] == lane and last[1] == rank - 1 and (last[2] or (1, 1)) == (size or (1, 1))
+        if follows and stages[rank] == stages[rank - 1]:
+            runs[-1].append((lane, rank, size))
         else:
-            half = self._other(node, x, y)
-        lines = [node.layer.name, *node.details]
-        group = node.group
-        if self.place.one_line:
-            self._lines(x, y - half[1] - 0.1, lines, group, ha="center")
-        else:
-            self._lines(x + half[0] + 0.08, y + 0.0625 * (len(lines) + (group > 1)), lines, group, ha="left")
-
-    def _lines(self, x: float, y: float, lines: Sequence[str], group: int, ha: str) -> None:
-        """A node's label: its name, what it does, and its groups in colour."""
-        for i, line in enumerate([*lines, *([f"{group} groups"] if group > 1 else [])]):
-            coloured = i == len(lines)
-            self._text(
-                x,
-                y - 0.125 * i,
-                line,
-                fontsize=SMALL,
-                ha=ha,
-                va="top",
-                color=GROUPS[0] if coloured else "#222222" if i == 0 else "#666666",
-                weight="bold" if coloured else "normal",
-                bbox=self.backing,
-            )
-
-    def _filters(self, node: Node, x: float, y: float) -> Point:
-        """The filters of a layer, a solid per group; half its width and height."""
-        group = node.group
-        outputs = node.output[1] if len(node.output) > 1 else 1
-        height = max(0.12, self.place.size * (log2(outputs) - 1))
-        width = 0.05 + 0.05 * min(node.kernel, 7)
-        depth = 0.35 * self.place.size * log2(2 * max(1, node.channels // group))
-        gap = 0.25 * height / group if group > 1 else 0.0
-        piece = (height - gap * (group - 1)) / group
-        x0, y0 = x - width / 2, y + height / 2
-        for g in reversed(range(group)):  # the lower blocks first, so that the upper ones stand before them
-            colour = GROUPS[g % len(GROUPS)] if group > 1 else _plain(node)
-            self._solid((x0, y0 - g * (piece + gap) - piece), width, piece, depth, colour)
-        return width / 2 + 0.6 * depth, height / 2
-
-    def _solid(self, corner: Point, width: float, height: float, depth: float, colour: str) -> None:
-        """A box in oblique projection: front, top and right side."""
-        from matplotlib.colors import to_rgb
-
-        (x, y), red = corner, to_rgb(colour)
-        across, up = 0.6 * depth, 0.35 * min(depth, 2 * height)
-        line = min(0.5, 8 * height)
-        faces = {
-            1.0: [(x, y), (x + width, y), (x + width, y + height), (x, y + height)],
-            1.25: [
-                (x, y + height),
-                (x + width, y + height),
-                (x + width + across, y + height + up),
-                (x + across, y + height + up),
-            ],
-            0.8: [
-                (x + width, y),
-                (x + width + across, y + up),
-                (x + width + across, y + height + up),
-                (x + width, y + height),
-            ],
-        }
-        for shade, points in faces.items():
-            self.faces.append((points, tuple(min(1.0, shade * part) for part in red), line))
-
-    def _other(self, node: Node, x: float, y: float) -> Point:
-        """A layer without filters; half its width and height."""
-        kind = node.layer.type
-        if kind == "Eltwise":
-            from matplotlib.patches import Circle
-
-            self.axes.add_artist(Circle((x, y), 0.1, facecolor="white", edgecolor=LINE, linewidth=0.8, zorder=4))
-            self._text(x, y - 0.005, "+", fontsize=LARGE, ha="center", va="center", color="#444444")
-            return 0.1, 0.1
-        if kind == "Concat":
-            self._rectangle(x - 0.03, y - 0.2, 0.06, 0.4, "#555555", z=4)
-            return 0.03, 0.2
-        wide, high = (0.11, 0.17) if kind == "Pooling" else (0.13, 0.13)
-        self._rectangle(x - wide, y - high, 2 * wide, 2 * high, OTHER, z=4)
-        return wide, high
-
-    def _rectangle(
-        self, x: float, y: float, width: float, height: float, face: str, *, edge: str = LINE, z: int
-    ) -> None:
-        from matplotlib.patches import FancyBboxPatch
-
-        style = "round,pad=0,rounding_size=0.04"
-        box = FancyBboxPatch(
-            (x, y), width, height, boxstyle=style, facecolor=face, edgecolor=edge, linewidth=0.8, zorder=z
-        )
-        self.axes.add_artist(box)
-
-    def _edge(self, start: int, end: int) -> None:
-        """The blob that goes from one node to another, bent round the nodes between."""
-        nodes = self.diagram.nodes
-        stops = [(nodes[start].rank, nodes[start].lane), *self.diagram.bends.get((start, end), [])]
-        stops.append((nodes[end].rank, nodes[end].lane))
-        points = [self.place.at(*stops[0])]
-        for (rank, _), (next_rank, next_lane) in pairwise(stops):
-            target = self.place.at(next_rank, next_lane)
-            if not self.place.one_line and self.diagram.stages[rank] != self.diagram.stages[next_rank]:
-                points += self._to_next_column(points[-1], target, self.diagram.stages[next_rank])
-            points.append(target)
-        self.lines.append(points)
-
-    def _to_next_column(self, start: Point, target: Point, stage: int) -> list[Point]:
-        """The way from the foot of one column to the head of the next, through the gap between them.
-
-        Lines from different nodes keep apart.
-        """
-        sources = self.crossings.setdefault(stage, {})
-        aside = 0.07 * sources.setdefault(start[0], len(sources))
-        gap = self.place.band(stage)[0] - 0.22 + aside
-        foot, head = start[1] - 0.58 + aside, target[1] + 0.58 - aside
-        return [(start[0], foot), (gap, foot), (gap, head), (target[0], head)]
-
-    def _repeat(self, nodes: Sequence[Node], times: int) -> None:
-        """A frame round a block that stands for several, with how many."""
-        from matplotlib.patches import FancyBboxPatch
-
-        points = [self.place.at(node.rank, node.lane) for node in nodes]
-        first, last = self.place.lanes[self.diagram.stages[nodes[0].rank]]
-        if self.place.one_line:
-            left, right = min(x for x, _ in points) - 0.55, max(x for x, _ in points) + 0.55
-            below, above = min(y for _, y in points) - 1.1, max(y for _, y in points) + 0.9
-        else:
-            left = self.place.at(nodes[0].rank, first)[0] - 0.4
-            right = self.place.at(nodes[0].rank, last)[0] + 1.5
-            below, above = min(y for _, y in points) - 0.42, max(y for _, y in points) + 0.42
-        style = "round,pad=0,rounding_size=0.08"
-        box = FancyBboxPatch(
-            (left, below),
-            right - left,
-            above - below,
-            boxstyle=style,
-            fill=False,
-            edgecolor="#b0b0b0",
-            linestyle="--",
-            zorder=1,
-        )
-        self.axes.add_artist(box)
-        words = f"× {times}, to {nodes[-1].last}"
-        self._text(right - 0.06, below + 0.05, words, fontsize=SMALL + 1, ha="right", va="bottom", weight="bold")
-
-
-def _plain(node: Node) -> str:
-    """Colour of the filters of a layer without groups."""
-    if node.layer.type == "InnerProduct":
-        return FC
-    return SPATIAL if node.kernel > 1 else POINTWISE
+            runs.append([(lane, rank, size)])
+    for run in runs:
+        lane, rank, size = run[0]
+        left, bottom, right, top = layout.around((rank, run[-1][1]), (lane, lane), 0.04)
+        yield (left, bottom, right, top + 0.08), size

@@ -23,19 +23,15 @@ def draw(
 ) -> Drawing:
     """A picture of `net`: filters as blocks, one per group; written to `out`, a path or an open file, if there is one.
 
-    `format` is svg, png or pdf; without it the end of `out`'s name says it. Equal blocks that follow one another are
-    drawn once, or each with `all_blocks`. A path is read with the keywords of `rootgen.read`.
+    `format` is svg, png or pdf; without it the end of `out`'s name says it. Blocks that follow one another and differ
+    in nothing but widths are drawn once, or each with `all_blocks`. A path is read with the keywords of `rootgen.read`.
     """
     check_keywords(draw, reading)
     every = errors.flag("all_blocks", all_blocks)
     kind = None if out is None else kind_of(out, format)
     errors.word("format", format, DRAWN)
     loaded = net_of("net", net, **reading)
-    total = loaded.cost()
-    least = "" if total.complete else "at least "
-    sizes = f"{total.params / 1e6:.4g} M parameters, {total.macs / 1e9:.4g} G multiply-adds an image"
-    title = f"{total.net}: {least}{sizes}"
-    made = picture(diagram(loaded, fold_repeats=not every), title)
+    made = picture(diagram(loaded, fold_repeats=not every), loaded.cost())
     if out is not None:
         made.save(out, kind)
     return made

@@ -1,4 +1,4 @@
-"""Figures as files: the same figure always gives the same bytes, and each file is whole or absent."""
+"""Figures as files: the same figure always gives the same bytes, and each file is whole or absent; their colours."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from os import PathLike
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,25 +28,33 @@ _UNDATED = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
-
-
 DRAWN = ("svg", "png", "pdf")  # what a figure can be written as
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+MAP = "viridis"  # the colour map of matrices and of what is ordered
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure to look at in a notebook, or to save; `dpi` are a PNG's dots per inch."""
+    """A figure to look at in a notebook, or to save; `dpi` are a PNG's dots per inch.
+
+    `notes` are what an SVG says where a mouse rests: (left, top, right, bottom) in inches from the upper left corner,
+    and the words.
+    """
 
     figure: Figure
     dpi: float = DPI
+    notes: tuple[tuple[tuple[float, float, float, float], str], ...] = ()
 
     def svg(self) -> str:
         """The figure as the text of an SVG."""
-        return rendered(self.figure, "svg", self.dpi).decode("utf-8")
+        return self._content("svg").decode("utf-8")
 
     def png(self) -> bytes:
         """The figure as the bytes of a PNG."""
-        return rendered(self.figure, "png", self.dpi)
+        return self._content("png")
 
     def save(self, out: str | PathLike[str] | IO[Any], format: str | None = None) -> None:
         """Write the figure to a path, or to an open file; as `format` (svg, png, pdf), else as the name's end says.
@@ -53,7 +62,7 @@ class Drawing:
         An open file without such a name gets SVG, and one opened for text can have nothing else.
         """
         kind = kind_of(out, format)
-        content = rendered(self.figure, kind, self.dpi)
+        content = self._content(kind)
         if isinstance(out, (str, PathLike)):
             write_bytes(errors.path("out", out) or "", content)
             return
@@ -62,8 +71,26 @@ class Drawing:
         except OSError as error:
             raise errors.RootgenError(f"cannot write: {error.strerror}", where=getattr(out, "name", "out")) from error
 
+    def _content(self, kind: str) -> bytes:
+        content = rendered(self.figure, kind, self.dpi)
+        if kind != "svg" or not self.notes:
+            return content
+        before, end, after = content.rpartition(b"</svg>")
+        areas = "\n".join(starmap(_note, self.notes))
+        return before + f'<g id="notes" fill="none" pointer-events="all">\n{areas}\n</g>\n'.encode() + end + after
+
     def _repr_svg_(self) -> str:
         return self.svg()
+
+
+def _note(box: tuple[float, float, float, float], words: str) -> str:
+    """An area of an SVG, which has 72 units to the inch, that says `words` where a mouse rests."""
+    from html import escape
+
+    left, top, right, bottom = (72 * edge for edge in box)
+    title = "\n".join(escape(printable(line), quote=False) for line in words.split("\n"))
+    size = f'x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{bottom - top:.1f}"'
+    return f"<rect {size}><title>{title}</title></rect>"
 
 
 def kind_of(out: object, format: str | None) -> str:

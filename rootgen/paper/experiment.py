@@ -19,13 +19,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from rootgen import datasets
+from rootgen.correlation import grid
 from rootgen.datasets.catalogue import FolderOptions
 from rootgen.datasets.pack import Packing, pack
 from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
 from rootgen.locks import LockedError, locked
-from rootgen.paper import comparison, plot, results, run_folder, timed
+from rootgen.paper import comparison, plot, report, results, run_folder, timed
 from rootgen.paper.form import Form
 from rootgen.paper.run import Run, Settings
 from rootgen.progress import silent
@@ -123,7 +124,7 @@ class Experiment:
             datasets.save(dataset, self.data, pad=datasets.DEFAULT_PAD[name], force=True, report=self.report)
 
     def put_together(self, *, timed: bool = True) -> list[results.RunResult]:
-        """results.csv and the figures of all finished runs in the folder; `timed` measures times that are wanting."""
+        """results.csv, figures and report of all finished runs in the folder; `timed` measures wanting times."""
         with self._alone():
             runs = self._finished()
             if not runs:
@@ -134,6 +135,8 @@ class Experiment:
             name = self.arch.name
             paper = [plot.reported(name)] if name in plot.families() else []
             plot.draw([*paper, plot.measured(name, found)], self.out / "plots", name)
+            self._draw_correlations(runs)
+            report.write(self.out, report=self.report)
             return found
 
     def _finish(self, run: Run, stop: train.Stop) -> bool:
@@ -170,6 +173,16 @@ class Experiment:
             ]
             found += [run for run in (self._run(row, seed) for seed in sorted(seeds)) if run.finished]
         return found
+
+    def _draw_correlations(self, runs: Sequence[Run]) -> None:
+        """The correlations of every row's first seed beside one another, as in the paper's Fig. 6."""
+        first = {run.row: run for run in reversed(runs)}
+        nets = grid.read(
+            {row: first[row].correlation for row in self.arch.groups.rows if row in first}, pair=runs[0].pair
+        )
+        seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in first.values()}))
+        title = f"{self.arch.title} on {self.settings.dataset}, seed {seeds}"
+        grid.save(nets, self.out / "plots" / f"{self.arch.name}_correlation", *plot.FORMATS, title=title)
 
     def _time(self, runs: Sequence[Run]) -> None:
         """Forward times of all rows, in turns, and the table of them; those that were measured already count."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from rootgen.generator.architectures import ORIGINAL_ROW
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; the markers differ as well.
+# A colour, a marker and its size per topology.
 LOOKS = {
-    ORIGINAL_ROW: ("#000000", "*", 130),
-    "root": ("#0072B2", "o", 42),
-    "column": ("#D55E00", "s", 38),
-    "tree": ("#009E73", "^", 48),
+    ORIGINAL_ROW: (figures.BLACK, "*", 130),
+    "root": (figures.BLUE, "o", 42),
+    "column": (figures.VERMILION, "s", 38),
+    "tree": (figures.GREEN, "^", 48),
 }
+FRONT = "0.65"  # the colour of the Pareto front
 PANEL = (3.3, 3.3)  # inches
 LABEL = 7.5  # points: size of the words at points
 _PLACES = [(0, 1), (0, -1), (1, 0), (-1, 0), (0.8, 0.8), (-0.8, 0.8), (0.8, -0.8), (-0.8, -0.8)]
@@ -80,13 +82,40 @@ def kind_of(model: str) -> str:
     return model if model == ORIGINAL_ROW else model.rpartition("-")[0]
 
 
+def front(points: dict[str, dict[str, float]], column: str) -> list[str]:
+    """The Pareto front: the models beside which none is at least as cheap and as good, and in one of them better."""
+    best, found = float("inf"), []
+    for model, point in sorted(points.items(), key=lambda item: (item[1][column], item[1]["error"])):
+        if point["error"] < best:
+            best = point["error"]
+            found.append(model)
+    return found
+
+
+def _steps(row: PanelRow, column: str) -> list[tuple[float, float]]:
+    """The corners of the front's staircase: right of it and above, a model is there that is cheaper or better.
+
+    None where the front is one model or all of them, or where two sets of points share the panel.
+    """
+    models = front(row.points, column)
+    if row.beneath is not None or not 1 < len(models) < len(row.points):
+        return []
+    places = [(row.points[model][column], row.points[model]["error"]) for model in models]
+    corners = places[:1]
+    for x, y in places[1:]:
+        corners += [(x, corners[-1][1]), (x, y)]
+    return corners
+
+
 def _panel(axes: Axes, row: PanelRow, column: str) -> None:
-    """Error over one cost; nothing joins the points, which are models and no trend."""
+    """Error over one cost; nothing joins the points, which are models and no trend, but the Pareto front's steps."""
     from matplotlib.ticker import EngFormatter
 
     if row.beneath is not None:
         _points(axes, row.beneath, column)
     _points(axes, row, column)
+    if steps := _steps(row, column):
+        axes.plot(*zip(*steps, strict=True), color=FRONT, linewidth=1.2, zorder=1.2)
     axes.set_xlabel(row.labels[column])
     axes.margins(0.13)
     axes.grid(color="0.93")
@@ -135,6 +164,9 @@ def _label(axes: Axes, row: PanelRow, column: str) -> None:
     for (_, point), (x, _) in zip(points[: len(row.points)] if row.hollow else (), spots, strict=False):
         low, high = (spot(0, end)[1] for end in _ends(point))
         taken.append((x - 2, low - 1, x + 2, high + 1))
+    corners = [spot(*corner) for corner in _steps(row, column)]
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        taken.append((x0 - 1, min(y0, y1) - 1, x1 + 1, max(y0, y1) + 1))
     left, bottom, right, top = (float(edge) * scale for edge in axes.bbox.extents)
     for (model, point), (x, y) in zip(points, spots, strict=True):
         word = model if model == ORIGINAL_ROW else model.rpartition("-")[2]
@@ -182,6 +214,9 @@ def _legend(figure: Any, rows: Sequence[PanelRow]) -> None:
         if any(kind_of(model) == kind for model in models):
             word = kind if kind == ORIGINAL_ROW else f"{kind}-n (n at the point)"
             handles.append(Line2D([], [], color=colour, marker=marker, markersize=size**0.5, linestyle="", label=word))
+    if any(_steps(row, column) for row in rows for column in row.columns):
+        word = "Pareto front: none is cheaper and better"
+        handles.append(Line2D([], [], color=FRONT, linewidth=1.2, label=word))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
 
 

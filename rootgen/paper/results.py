@@ -27,6 +27,8 @@ class RunResult:
     test images, by the model's own groups; nan where it has one group. control_score: the original model's of the same
     seed, by the same groups; nan where that was not trained. seed: of weights and order; 0 in files that do not tell
     it. iterations, loss (on the test images), train_seconds: of the training. versions, commit: of what ran it.
+    untrained_score: as block_score, of the same net with the same seed before its training; nan in files that do not
+    tell it.
     """
 
     architecture: str
@@ -48,6 +50,7 @@ class RunResult:
     train_seconds: float = NAN
     versions: str = ""
     commit: str = ""
+    untrained_score: float = NAN
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ _TYPES = {"str": str, "int": int, "float": float}
 _LATER = {"architecture": "nin"} | {
     field.name: str(field.default)
     for field in fields(RunResult)
-    if field.default is not MISSING and not field.name.endswith("_score")
+    if field.default is not MISSING and field.name not in ("block_score", "control_score")
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rootgen import correlation
-from rootgen.correlation import block_score
+from rootgen.correlation.report import Score
 from rootgen.engine import machine, train
 from rootgen.engine.train_log import is_log, log_rows
 from rootgen.engine.trainer import snapshots
@@ -49,6 +49,8 @@ SHORT_AVERAGE = 0.95
 PEAK_RATE, PEAK_BATCH, WARM_UP = 0.1, 128, 0.1
 SNAPSHOTS_EVERY = 50  # iterations of a short run; minutes on a CPU
 KEPT_SNAPSHOTS = 2  # of a short run: the newest, and one should that be damaged
+CORRELATED = {"fashion-mnist-sample": 150}  # images of each set for the correlation, which takes minutes for thousands
+ALL_CORRELATED = 10_000  # of other sets
 
 log = logging.getLogger("rootgen")
 
@@ -69,7 +71,7 @@ class Settings:
     batch_size: int = 64
     base_lr: float = PEAK_RATE * 64 / PEAK_BATCH
     warm_up: float = WARM_UP
-    images: int = 1000
+    images: int = CORRELATED["fashion-mnist-sample"]
     engine: str = "auto"
     device: str = "auto"
     crop: int | None = None
@@ -211,24 +213,27 @@ class Run:
         log.info("%s: accuracy %.4f after %d iterations", self, accuracy, trainer.iteration)
 
     def correlate(self) -> None:
-        """Correlation of the pair on test and training images, in correlation/."""
+        """Correlation of adjacent pairs on test and training images, and of the same net untrained."""
         if run_folder.is_done(f"correlating {self}", self.correlation / "scores.csv", self._check_correlation):
             return
         trained = run_folder.trained(self.trained)
         options = correlation.CorrelationOptions(
-            data=[str(self.data / name) for name in (render.TEST_LMDB, render.TRAIN_LMDB)],
-            pairs=[self.pair],
+            data=[str(self.data)],
+            pairs=[] if self.settings.arch == "nin" else [self.pair],  # the others have up to 200
             images=self.settings.images,
+            batch_size=min(self.settings.images, correlation.CorrelationOptions.batch_size),
+            control=True,
+            seed=self.seed,
             engine=trained.engine,
             device=self.settings.device,
         )
         correlation.run(trained.model, self.correlation, options, self.report)
 
     def _check_correlation(self) -> None:
-        """RootgenError at what is damaged."""
+        """RootgenError at what is damaged, or wanting: earlier releases had no control."""
         for images in ("train", "test"):
-            run_folder.matrix(self.correlation, images, self.pair)
-        run_folder.score(self.correlation, self.pair)
+            for untrained in (False, True):
+                run_folder.matrix(self.correlation, images, self.pair, untrained=untrained)
 
     @property
     def finished(self) -> bool:
@@ -242,7 +247,7 @@ class Run:
 
     def result(self, time_ms: float) -> results.RunResult:
         """A finished run's line of results.csv."""
-        trained = run_folder.trained(self.trained)
+        trained, score = run_folder.trained(self.trained), run_folder.score(self.correlation, self.pair)
         counted = cost.count(load(self.deploy))
         train_images, test_images = run_folder.counts(self.data)
         batch_size = load(self.train_val, "TRAIN").layers[0].param.data_param.batch_size
@@ -259,25 +264,25 @@ class Run:
             time_ms=time_ms,
             device=trained.device,
             engine=trained.engine,
-            block_score=run_folder.score(self.correlation, self.pair),
-            control_score=self._control(),
+            block_score=score.score,
+            control_score=self._original_score(score),
             seed=self.seed,
             iterations=trained.iterations,
             loss=trained.loss,
             train_seconds=trained.seconds,
             versions=trained.versions,
             commit=trained.commit,
+            untrained_score=score.untrained_score,
         )
 
-    def _control(self) -> float:
+    def _original_score(self, score: Score) -> float:
         """The score of the pair in the original network of the same seed by this one's groups; nan without it."""
         original = replace(self, row=ORIGINAL_ROW)
-        group = next(layer for layer in load(self.deploy).layers if layer.name == self.pair.split("-")[1])
         try:
             matrix = run_folder.matrix(original.correlation, "test", self.pair)
         except RootgenError:
             return results.NAN
-        return block_score(matrix, group.param.convolution_param.group)
+        return score.blocks.score(matrix)
 
 
 class _Watcher(train.Watcher):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import math
@@ -14,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from rootgen.correlation import saved
+from rootgen.correlation.report import Score
 from rootgen.datasets.save import MEAN_VALUES
 from rootgen.engine import blobs, weights
 from rootgen.engine.api import ENGINES
@@ -133,29 +133,16 @@ def times(path: Path, models: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def score(folder: Path, pair: str) -> float:
+def score(folder: Path, pair: str) -> Score:
     """The block score of `pair` on test images, from the scores.csv of a correlation."""
-    path = folder / "scores.csv"
-    rows = csv.DictReader(read_bytes(path).decode(errors="replace").replace("\0", "?").splitlines())
-    try:
-        return next(float(row["score"]) for row in rows if (row["images"], row["pair"]) == ("test", pair))
-    except (KeyError, ValueError, TypeError, StopIteration, csv.Error):
-        raise RootgenError(f"no score of {pair} on test images", where=path) from None
+    return saved.find_score(saved.read_scores(folder), "test", pair, folder / "scores.csv")
 
 
-def matrix(folder: Path, images: str, pair: str) -> np.ndarray:
-    """The whitened covariance of `pair` on "test" or "train" images, from the .npz of a correlation."""
-    path = folder / f"{images}.npz"
-    try:
-        with np.load(io.BytesIO(read_bytes(path))) as arrays:  # which leaves no file open where it fails
-            found: np.ndarray = arrays[f"{pair}.whitened"]
-    except RootgenError:
-        raise
-    except Exception as error:  # zip files fail in every possible way
-        raise RootgenError(f"no correlation of {pair}, or damaged: {error}", where=path) from error
-    if found.ndim != 2 or not np.isfinite(found).all():
-        raise RootgenError(f"the correlation of {pair} is no matrix of numbers", where=path)
-    return found
+def matrix(folder: Path, images: str, pair: str, *, untrained: bool = False) -> np.ndarray:
+    """The whitened covariance of `pair` on "test" or "train" images, from a correlation, or from its control."""
+    scores = saved.read_scores(folder)
+    found = saved.find_score(scores, images, pair, folder / "scores.csv")
+    return saved.read_matrix(folder, scores, found, untrained=untrained)
 
 
 def _json(path: Path) -> dict[str, Any]:

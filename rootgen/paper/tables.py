@@ -61,6 +61,15 @@ def author_figures() -> dict[tuple[str, str], dict[str, str]]:
     return {(row["arch"], row["model"]): row for row in _read("author_figures.csv")}
 
 
+def top1(arch: str, row: str) -> tuple[str | None, str | None]:
+    """The top-1 accuracy that is reported for a row, and where: the paper's table, else the author's data."""
+    cells = reported(arch).get(row)
+    if cells:
+        return cells.get("accuracy") or cells["top1"], architecture(arch).results
+    digits = author_figures().get((arch, row), {}).get("top1")
+    return (digits, AUTHOR) if digits else (None, None)
+
+
 @dataclass(frozen=True)
 class NetworkRecord:
     """One row of networks.csv: parameters and multiply-adds per image of the deploy net, sha256 of the three files."""

@@ -108,12 +108,13 @@ def test_every_name_of_a_file_or_folder_is_known() -> None:
         "HxW",
         "cpu|gpu[:N]",
         "A-B,...",
+        "A-B",
         "KIND,...",
         "ROW,...",
         "N|N..M|N,...",
         "M",
     }
-    plain |= {"E", "table|csv|json|markdown", "build|check|env", "FAMILY", "ARCH", "SHARE"}
+    plain |= {"E", "table|csv|json|markdown", "build|check|env", "FAMILY|LOG", "ARCH", "SHARE"}
 
     def metavars(parser: argparse.ArgumentParser) -> set[str]:
         found = set()

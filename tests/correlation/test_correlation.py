@@ -16,8 +16,8 @@ import rootgen
 from rootgen import paths
 from rootgen.cli import main
 from rootgen.correlation import Moments, block_score, correlate, inverse_square_root, study
-from rootgen.correlation.pairs import adjacent, choose_pairs
-from rootgen.correlation.whitening import coefficients
+from rootgen.correlation.pairs import adjacent, choose_pairs, pair_names
+from rootgen.correlation.whitening import Blocks, coefficients
 from rootgen.datasets import Dataset, ImageSet, save
 from rootgen.engine import open_network, open_trainer
 from rootgen.errors import RootgenError
@@ -106,6 +106,13 @@ def test_refused_responses() -> None:
         moments.add({"a": ok, "b": ok * np.nan})
     with pytest.raises(RootgenError, match=r"blob 'a' has shape \(1, 2\)"):
         moments.add({"a": ok[:, :, 0, 0], "b": ok})
+    for value in (np.nan, np.inf, -np.inf):
+        later = Moments([("a", "b")])
+        later.add({"a": ok, "b": ok})
+        spoilt = np.stack([ok[0], ok[0]])
+        spoilt[1, 1, 2, 3] = value
+        with pytest.raises(RootgenError, match="blob 'b' holds values that are not finite"):
+            later.add({"a": np.ones_like(spoilt), "b": spoilt})
     crossed = Moments([("a", "b")])
     with pytest.raises(RootgenError, match="neither contains the other"):
         crossed.add({"a": np.ones((1, 2, 4, 2)), "b": np.ones((1, 2, 2, 4))})
@@ -197,6 +204,14 @@ def test_block_score_by_hand() -> None:
     assert np.isnan(block_score(matrix, 1))
     assert block_score(matrix[:2], 2, offset=0, channels=4) == 3
     assert block_score(matrix[2:], 2, offset=2, channels=4) == 3
+    blocks = Blocks(4, 4, 2)
+    assert blocks.borders == ([2], [2])
+    matrix[0, 3] = 5
+    np.testing.assert_array_equal(blocks.means(matrix), [[3, 2], [1, 3]])
+    later = Blocks(2, 4, 4, offset=3, channels=8)  # of channels 3 and 4, which groups 1 and 2 of two read
+    assert later.borders == ([1], [1, 2, 3])
+    np.testing.assert_array_equal(later.means(matrix[1:3]), [[3, 3, 1, 1], [1, 1, 3, 3]])
+    assert later.score(matrix[1:3]) == pytest.approx(3 / (10 / 6))
     with pytest.raises(RootgenError, match="group 3 does not divide 4 input and 4 output channels"):
         block_score(matrix, 3)
 
@@ -237,6 +252,19 @@ def test_pairs_of_a_chain_are_taken_after_their_relu() -> None:
     assert choose_pairs((first, second), ["b-c"]) == (second,)
     with pytest.raises(RootgenError, match="did you mean 'a-b'"):
         choose_pairs((first, second), ["a-bb"])
+
+
+def test_pairs_that_would_share_a_name_are_told_apart() -> None:
+    """Layers a-b and c, and a and b-c."""
+    net = parse(INPUT + conv("a", "data") + conv("a-b", "data") + conv("c", "a-b") + conv("b-c", "a") + conv("d", "c"))
+    pairs = adjacent(net)
+    assert [pair.name for pair in pairs] == ["a-b--c", "a--b-c", "c-d"]
+    assert choose_pairs(pairs, ["a--b-c"])[0].layers == ("a", "b-c")
+    with pytest.raises(RootgenError, match="no pair 'a-b-c' of adjacent convolutions"):
+        choose_pairs(pairs, ["a-b-c"])
+    hard = pair_names([("a-", "b"), ("a", "-b"), ("a", "b"), ("a---b", "c"), ("a", "--b-c")])
+    assert len(set(hard.values())) == 5
+    assert hard["a", "b"] == "a-b"
 
 
 def test_pairs_through_a_concat_know_their_channels() -> None:
@@ -397,8 +425,7 @@ def test_a_caffemodel_alone_is_enough(trained: Path, capsys: pytest.CaptureFixtu
     assert "one-two" in capsys.readouterr().out
     out = trained.parent / "model_iter_3_correlation"
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    images = {f"{part}/{name}.{kind}" for part in ("train", "test") for name in ("one-two", "one_within", "two_within")
-              for kind in ("png", "pdf")}  # fmt: skip
+    images = {f"{name}.{kind}" for name in ("whitened", "within") for kind in ("png", "pdf")}
     assert names == images | {"train.npz", "test.npz", "scores.csv"}
     network = open_network(trained.parent / "net.prototxt", phase="TEST", weights=trained, engine="torch")
     found = network.forward(["one", "two"])
@@ -425,6 +452,7 @@ def test_what_is_given_goes_over_what_is_found(trained: Path, tmp_path: Path) ->
     )
     words = ["--net", str(tmp_path / "deploy.prototxt"), "--data", str(tmp_path / "moved/test_lmdb"), "--images", "7"]
     words += ["--mean", str(tmp_path / "moved/mean.binaryproto"), "--out", str(tmp_path / "out"), "--group", "1"]
+    words += ["--single-files"]
     assert main(["correlation", str(trained), "--engine", "torch", "--draw", "covariance", *words]) == 0
     (row,) = csv.DictReader((tmp_path / "out/scores.csv").read_text().splitlines())
     assert (row["images"], row["score"], row["samples"]) == ("test", "nan", str(7 * 64))  # the net crops no more
@@ -522,7 +550,22 @@ def test_files_stay_below_the_folder_whatever_layers_are_called(
     hostile.write_bytes(schema.to_bytes(model))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     out = tmp_path / "deep/er/out"
-    assert main(["correlation", str(hostile), "--engine", "torch", "--out", str(out), "--draw", "whitened,within"]) == 0
+    assert (
+        main(
+            [
+                "correlation",
+                str(hostile),
+                "--engine",
+                "torch",
+                "--out",
+                str(out),
+                "--draw",
+                "whitened,within",
+                "--single-files",
+            ]
+        )
+        == 0
+    )
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - set(before)
     assert all(path.is_relative_to(out) for path in made)
     assert {path: path.read_bytes() for path in before} == before
@@ -544,7 +587,7 @@ def test_correlate_from_python_writes_nothing_and_gives_what_the_command_writes(
     found = rootgen.correlate(trained, engine="torch", report=lambda *each: told.append(each))
     assert sorted(tmp_path.rglob("*")) == before
     assert (found.files, told[-1]) == ([], ("test images", 10, 10))
-    again = rootgen.correlate(trained, "out", engine="torch", draw=["whitened"])
+    again = rootgen.correlate(trained, "out", engine="torch", draw=["whitened"], single_files=True)
     assert sorted(again.files) == sorted(path for path in Path("out").rglob("*") if path.is_file())
     assert [(one.row.images, one.row.pair) for one in found.pairs] == [("train", "one-two"), ("test", "one-two")]
     pair = found.pair("one-two", "test")
@@ -552,6 +595,9 @@ def test_correlate_from_python_writes_nothing_and_gives_what_the_command_writes(
         np.testing.assert_array_equal(arrays["one-two.whitened"], pair.whitened.astype(np.float32))
         np.testing.assert_array_equal(arrays["one-two.within_later"], pair.within[1].astype(np.float32))
     assert pair.figure().png() == Path("out/test/one-two.png").read_bytes()
+    sheets = rootgen.correlate(trained, "sheets", engine="torch", control=True, seed=3)
+    assert sheets.sheets()[0].png() == Path("sheets/whitened.png").read_bytes()
+    assert (Path("sheets") / "untrained/test.npz").is_file()
     assert [row["score"] for row in found.rows] == [one.score for one in found.pairs]
     assert str(found).splitlines()[3].split() == ["one-two", "test", "2", f"{pair.score:.2f}", "360"]
     with pytest.raises(RootgenError, match=r"no pair 'one-tow' .did you mean 'one-two'"):

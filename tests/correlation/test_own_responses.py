@@ -85,7 +85,8 @@ def test_figures(kind: str) -> None:
     assert svg.endswith("</svg>\n")
     assert ("conv1 (8 filters, 4×6)" in svg) == (kind != "within_later")
     assert ("conv2 (4 filters, 2×3)" in svg) == (kind != "within_earlier")
-    assert "130 images, 3,120 samples, block score" in svg
+    assert "130 images, 3,120 samples" in svg
+    assert (f", block score {found.score:.2f}" in svg) == (kind == "whitened")  # which it is of
     assert found._repr_png_().startswith(b"\x89PNG")
     with pytest.raises(RootgenError, match="no kind 'whitend'"):
         found.figure("whitend")

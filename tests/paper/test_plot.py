@@ -13,7 +13,7 @@ import pytest
 from rootgen.cli import main
 from rootgen.errors import RootgenError
 from rootgen.figures import save as figures
-from rootgen.paper import plot, results
+from rootgen.paper import panels, plot, results
 from rootgen.paper.tables import reported
 
 RESULTS = [
@@ -25,6 +25,7 @@ RESULTS = [
         loss=0.6,
         train_seconds=12.5,
         versions="rootgen 1, torch 2",
+        untrained_score=1.7,
     ),
 ]
 
@@ -96,6 +97,33 @@ def test_measured_points_stand_in_panels_of_their_own(tmp_path: Path) -> None:
         ("measured", "root-4", "20"),
     ]
     assert float(rows[-1]["standard_error"]) == pytest.approx(100 * (0.8 * 0.2 / 1000) ** 0.5, rel=1e-4)
+
+
+def test_the_pareto_front_is_what_none_beats() -> None:
+    points = {
+        "a": {"params": 1.0, "error": 5.0},
+        "b": {"params": 2.0, "error": 6.0},  # a is cheaper and better
+        "c": {"params": 3.0, "error": 4.0},
+        "d": {"params": 3.0, "error": 4.5},  # as cheap as c, and worse
+        "e": {"params": 4.0, "error": 4.0},  # as good as c, and dearer
+        "f": {"params": 5.0, "error": 1.0},
+    }
+    assert panels.front(points, "params") == ["a", "c", "f"]
+    assert panels.front(plot.reported("nin").points, "params") == ["tree-16", "tree-8", "column-8", "root-8"]
+
+
+def test_a_front_is_drawn_as_steps_where_it_says_something(tmp_path: Path) -> None:
+    """Not of two models, nor where two sets of points share a panel."""
+    plot.draw([plot.reported("nin")], tmp_path, "nin", ["svg"])
+    assert "Pareto front" in (tmp_path / "nin.svg").read_text()
+    row = plot.reported("nin")
+    corners = [(213578, 8.32), (252746, 8.32), (252746, 8.29), (273482, 8.29)]
+    assert panels._steps(row, "params")[:4] == [pytest.approx(corner) for corner in corners]
+    plot.draw([plot.measured("nin", RESULTS)], tmp_path, "two", ["svg"])
+    assert "Pareto front" not in (tmp_path / "two.svg").read_text()
+    both = plot.beside(row, plot.measured("nin", replicated()))
+    assert both is not None
+    assert not panels._steps(both, "params")
 
 
 def replicated() -> list[results.RunResult]:
@@ -207,6 +235,15 @@ def test_committed_figures_are_those_of_the_reported_tables(tmp_path: Path) -> N
             assert (committed / f"{family}.{kind}").is_file()
 
 
+def test_committed_measurements_are_drawn_as_they_are(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    found, drawn = root / "benchmarks" / "evidence" / "results.csv", root / "plots" / "measured" / "nin.csv"
+    if not found.is_file() and not drawn.exists():
+        pytest.skip("nothing measured is committed")
+    plot.draw([plot.reported("nin"), plot.measured("nin", results.load(found), found)], tmp_path, "nin", formats=())
+    assert drawn.read_text() == (tmp_path / "nin.csv").read_text()
+
+
 def test_results_round_trip(tmp_path: Path) -> None:
     results.save(tmp_path / "results.csv", RESULTS)
     loaded = results.load(tmp_path / "results.csv")
@@ -214,7 +251,7 @@ def test_results_round_trip(tmp_path: Path) -> None:
     assert np.isnan(loaded[0].block_score)
 
 
-END = "1,1,1,3,1,9,torch 2,c\n"  # scores, seed and so on of a row
+END = "1,1,1,3,1,9,torch 2,c,1\n"  # scores, seed and so on of a row
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 
 from rootgen import datasets
 from rootgen.cli import main
+from rootgen.correlation.saved import read_scores
 from rootgen.datasets import catalogue, idx
 from rootgen.engine.datum import image_of
 from rootgen.engine.learning_rate import learning_rate
@@ -86,7 +87,10 @@ def test_a_run_leaves_everything_and_is_not_done_twice(settings: Settings, unbro
         assert 0 <= result.accuracy <= 1
         assert result.time_ms > 0
     assert np.isnan(found[0].block_score)
+    assert np.isnan(found[0].untrained_score)
     assert found[1].block_score > 1.2  # a group's filters see only their own inputs, trained or not
+    assert found[1].untrained_score > 1.2
+    assert found[1].untrained_score != found[1].block_score
     assert found[1].control_score == pytest.approx(1, abs=0.2)
     saved = results.load(out / "results.csv")
     assert [result.accuracy for result in saved] == pytest.approx([result.accuracy for result in found], rel=1e-5)
@@ -98,10 +102,21 @@ def test_a_run_leaves_everything_and_is_not_done_twice(settings: Settings, unbro
     for path in (
         "plots/nin.png",
         "times/nin.png",
-        "root-16/seed-1/correlation/test/conv2c-conv3a.pdf",
+        "plots/nin_correlation.svg",
+        "root-16/seed-1/correlation/whitened.pdf",
+        "root-16/seed-1/correlation/untrained/test.npz",
+        "report.html",
         "orig/seed-1/correlation/train.npz",
     ):
         assert (out / path).is_file()
+    with (out / "plots/nin_correlation.csv").open() as file:
+        beside = list(csv.DictReader(file))
+    assert [(row["net"], row["group"], row["blocks"]) for row in beside] == [("Orig.", "1", "8"), ("root-16", "8", "8")]
+    assert float(beside[0]["score"]) == pytest.approx(found[1].control_score, abs=1e-3)
+    assert float(beside[1]["score"]) == pytest.approx(found[1].block_score, abs=1e-3)
+    assert float(beside[1]["untrained_score"]) == pytest.approx(found[1].untrained_score, abs=1e-3)
+    scores = read_scores(out / "orig/seed-1/correlation")
+    assert len(scores) == 16  # all pairs, of each set of images
     steps = [*out.glob("*/*/trained.json"), *out.glob("*/*/correlation/*"), *out.glob("data/*"), out / "times.json"]
     before = {path: path.stat().st_mtime_ns for path in steps}
     assert experiment(settings, out).run(Stop())[1].block_score == found[1].block_score
@@ -161,7 +176,7 @@ RESULTS = (
     "orig/seed-1/solver.prototxt",
     "orig/seed-1/nin_log.csv",
     "orig/seed-1/trained.json",
-    "orig/seed-1/correlation/test.npz",
+    "orig/seed-1/correlation/untrained/test.npz",
     "root-16/seed-1/nin_iter_3.caffemodel",
     "root-16/seed-1/correlation/scores.csv",
     "times.json",

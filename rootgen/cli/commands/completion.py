@@ -10,7 +10,7 @@ SHELLS = ("bash", "zsh", "fish")
 HELP = "Print a script that completes verbs, options, architectures, choices and files in bash, zsh or fish."
 FILES = (
     *("FILE", "FILE|VALUES", "FILE.onnx", "NET", "TRAIN_VAL", "A", "B", "SOLVER", "MODEL", "MODEL.caffemodel"),
-    *("IMAGE", "CSV", "F", "F[,F...]", "PATH"),
+    *("IMAGE", "CSV", "DIR|FILE", "F", "F[,F...]", "PATH"),
 )
 FOLDERS = ("DIR", "LMDB", "DIR|LMDB", "NAME|DIR")
 
@@ -70,4 +70,4 @@ def _names(argument: str) -> Iterable[str]:
     from rootgen.generator.architectures import architectures
     from rootgen.paper.plot import families
 
-    return {"arch": architectures(), "family": families(), "name": NAMES}.get(argument, ())
+    return {"arch": architectures(), "what": families(), "name": NAMES}.get(argument, ())

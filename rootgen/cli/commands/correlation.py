@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 HELP = "Inter-layer filter correlation of a trained model: arrays, images as in the paper's Fig. 6, block scores."
@@ -13,7 +13,7 @@ log = logging.getLogger("rootgen")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, add_lenient_argument, positive
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, add_lenient_argument, count, positive
     from rootgen.cli.output import add_format_arguments
     from rootgen.correlation.study import KINDS, CorrelationOptions
 
@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--net", metavar="FILE", help="net.prototxt (default: the net that the caffemodel carries)")
     parser.add_argument(
-        "--data", action="append", default=[], metavar="LMDB", help="images; repeatable (default: those it trained on)"
+        "--data",
+        action="append",
+        default=[],
+        metavar="DIR|LMDB",
+        help="images, or a folder that rootgen data made; repeatable (default: those it trained on)",
     )
     parser.add_argument("--mean", metavar="FILE", help="mean.binaryproto (default: that of the net's Data layer)")
     parser.add_argument(
@@ -39,12 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_batch_size(parser, default=CorrelationOptions.batch_size, help="images per pass (default: %(default)s)")
     parser.add_argument("--group", type=positive, metavar="N", help="score by N blocks, not by the layer's own groups")
     parser.add_argument(
+        "--control",
+        action="store_true",
+        help="beside it the same net untrained, by the fillers of its net: the groups alone make most of the blocks",
+    )
+    parser.add_argument(
+        "--seed", type=count, default=CorrelationOptions.seed, metavar="N", help="of the untrained net's weights"
+    )
+    parser.add_argument(
         "--draw",
         type=_kinds,
         default=CorrelationOptions.draw,
         metavar="KIND,...",
-        help=f"images to draw: {', '.join(KINDS)} (default: whitened; the arrays always hold all)",
+        help=f"contact sheets to draw: {', '.join(KINDS)} (default: whitened; the arrays always hold all)",
     )
+    parser.add_argument("--single-files", action="store_true", help="draw a file of each pair in place of the sheets")
     add_format_arguments(parser, out=False)
     add_lenient_argument(parser)
     add_engine_arguments(parser)
@@ -60,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     limit_threads(args.threads)
     model = Path(args.model)
     out = Path(args.out) if args.out else model.with_name(f"{model.stem}_correlation") if model.name else model
-    names = ("net", "data", "mean", "pairs", "images", "batch_size", "group", "draw", "engine", "device", "lenient")
+    names = {field.name for field in fields(CorrelationOptions)} & set(vars(args))
     options = CorrelationOptions(**{name: getattr(args, name) for name in names})
     begin = time.perf_counter()
     with bars() as report:

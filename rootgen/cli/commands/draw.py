@@ -7,14 +7,14 @@ import argparse
 from rootgen.cli import arguments, write_out
 from rootgen.figures.open import draw
 
-HELP = "Draw a network as SVG, PNG or PDF: filters as blocks, one per group; stages from left to right."
+HELP = "Draw a network as SVG, PNG or PDF: filters as blocks, one per group, and which channels feed them."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("net", metavar="NET", help="a .prototxt or .caffemodel; - is stdin")
     said = "picture to write: .svg, .png or .pdf; - is stdout, as SVG"
     parser.add_argument("-o", "--out", required=True, metavar="FILE", help=said)
-    parser.add_argument("--all-blocks", action="store_true", help="draw every block, and not equal ones once")
+    parser.add_argument("--all-blocks", action="store_true", help="draw every block, and not alike ones once")
     arguments.add_net_arguments(parser)
 
 

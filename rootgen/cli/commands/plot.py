@@ -1,16 +1,22 @@
-"""rootgen plot: the paper's figures of cost against error, reported and measured."""
+"""rootgen plot: the paper's figures of cost against error, reported and measured; curves of trainings."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-HELP = "Draw cost against error for a family of the paper: its reported points and, with --measured, your own."
+HELP = (
+    "Draw cost against error for a family of the paper: its reported points and, with --measured, your own. Or draw "
+    "the logs of trainings, of rootgen train or of Caffe's own tool: loss, learning rate and test results."
+)
+CURVES = "curves"  # the name of a picture of logs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.paper.plot import FORMATS, families
 
-    parser.add_argument("family", nargs="?", metavar="FAMILY", help=f"{', '.join(families())} (default: all)")
+    said = f"{', '.join(families())} (default: all), or PREFIX_log.csv and text of caffe train, in one picture"
+    parser.add_argument("what", nargs="*", metavar="FAMILY|LOG", help=said)
     parser.add_argument(
         "--measured",
         metavar="CSV",
@@ -18,9 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="results.csv of a run of rootgen reproduce on this family, drawn as well, in a row of its own; repeatable",
     )
-    parser.add_argument("-o", "--out", default="plots", metavar="DIR", help="where the figures go (default: plots)")
     parser.add_argument(
-        "--format", nargs="+", choices=FORMATS, default=FORMATS, help=f"formats to write (default: {' '.join(FORMATS)})"
+        "-o",
+        "--out",
+        default="plots",
+        metavar="DIR|FILE",
+        help="where the figures go (default: plots); of logs also the name of a .png, .pdf or .svg",
+    )
+    parser.add_argument(
+        "--format", nargs="+", choices=FORMATS, default=None, help=f"formats to write (default: {' '.join(FORMATS)})"
     )
 
 
@@ -28,10 +40,52 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.cli import UsageError, write_out
     from rootgen.paper import plot, results
 
-    if args.measured and not args.family:
+    logs = [word for word in args.what if _is_file(word)]
+    chosen = [word for word in args.what if word not in logs]
+    if logs:
+        if chosen or args.measured:
+            other = f"'{chosen[0]}'" if chosen else "--measured"
+            raise UsageError(f"{logs[0]} and {other} have no picture in common", hint="draw logs by themselves")
+        for path in _draw_logs(logs, args.out, args.format):
+            write_out(f"{path}\n", None)
+        return
+    if args.measured and len(chosen) != 1:
         raise UsageError("--measured needs a FAMILY to stand beside", hint="rootgen plot nin --measured results.csv")
-    for family in [args.family] if args.family else plot.families():
+    for family in chosen or plot.families():
         rows = [plot.reported(family)]
         rows += [plot.measured(family, results.load(path), path) for path in args.measured]
-        for path in plot.draw(rows, args.out, family, args.format):
+        for path in plot.draw(rows, args.out, family, args.format or plot.FORMATS):
             write_out(f"{path}\n", None)
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word of the command line means a log: it is no family's name, and is there or looks like a path."""
+    from rootgen.paper.plot import families
+
+    return word not in families() and (Path(word).exists() or "/" in word or bool(Path(word).suffix))
+
+
+def _draw_logs(paths: list[str], out: str, formats: list[str] | None) -> list[Path]:
+    """The curves of all logs as one figure; its files."""
+    from rootgen.cli import UsageError
+    from rootgen.engine.read_log import read_log
+    from rootgen.figures import save
+    from rootgen.figures.curves import draw_curves
+    from rootgen.paper import curves
+    from rootgen.paper.plot import FORMATS
+
+    kind = Path(out).suffix[1:].lower()
+    if kind in FORMATS and formats not in (None, [kind]):
+        raise UsageError(f"-o {out} is a {kind}", hint="name a folder, for several formats")
+    logs = {name: [curves.history(read_log(path))] for path, name in _names(paths).items()}
+    drawing = draw_curves(curves.panels(logs), columns=2)
+    if kind in FORMATS:
+        drawing.save(out)
+        return [Path(out)]
+    return save.save(drawing.figure, out, CURVES, formats or FORMATS)
+
+
+def _names(paths: list[str]) -> dict[str, str]:
+    """What the picture calls each log: the file's name, or its whole path where several have that name."""
+    names = [Path(path).name for path in paths]
+    return {path: name if names.count(name) == 1 else path for path, name in zip(paths, names, strict=True)}

@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a short run (default: 128; 64 on the embedded sample; 32 of an ILSVRC net on other images); "
         "where nothing is trained, images a pass (default: the paper's)",
     )
+    parser.add_argument(
+        "--images",
+        type=positive,
+        metavar="N",
+        help="of each set, for the correlation (default: 10000; of the embedded images 150)",
+    )
     add_format_arguments(parser, out=False)
     add_engine_arguments(parser)
 
@@ -190,7 +196,7 @@ def _limit(minutes: float | None, stop: Stop) -> Iterator[None]:
 def settings(args: argparse.Namespace) -> Settings:
     """The experiment that the options ask for."""
     from rootgen.cli import UsageError
-    from rootgen.paper.run import Settings
+    from rootgen.paper.run import ALL_CORRELATED, CORRELATED, Settings
 
     dataset, source = _images(args)
     asked = {
@@ -199,15 +205,17 @@ def settings(args: argparse.Namespace) -> Settings:
         "crop": args.crop,
         "epochs": args.epochs,
         "batch_size": args.batch_size,
+        "images": args.images,
     }
     chosen = {name: value for name, value in asked.items() if value is not None}
     if args.full:
         for option in ("epochs", "batch_size"):
             if option in chosen:
                 raise UsageError(f"--full has its own schedule and takes no --{option.replace('_', '-')}")
-        chosen = {"dataset": "cifar10", "images": 10_000, **chosen, "epochs": None}
+        chosen = {"dataset": "cifar10", **chosen, "epochs": None}
     else:
         chosen |= _short(args.arch, dataset, args.batch_size)
+    chosen.setdefault("images", CORRELATED.get(chosen.get("dataset", Settings.dataset), ALL_CORRELATED))
     return Settings(arch=args.arch, engine=args.engine, device=args.device, **chosen)
 
 
@@ -246,12 +254,13 @@ def _images(args: argparse.Namespace) -> tuple[str | None, str | None]:
 
 def _records(experiment: Experiment, found: list[Replicates]) -> list[dict[str, Any]]:
     """A row of the table each: what it costs, how well it does (means over the seeds), what its filters show."""
-    from rootgen.paper import results
+    from rootgen.paper import results, tables
+    from rootgen.paper.statistics import welch
 
     base = results.original(found)
     records = []
     for row in found:
-        paper, source = _reported(experiment.arch.name, row.model)
+        paper, source = tables.top1(experiment.arch.name, row.model)
         difference, within = (None, None) if base is None else results.difference(row, base)
         records.append(
             {
@@ -268,21 +277,11 @@ def _records(experiment: Experiment, found: list[Replicates]) -> list[dict[str, 
                 "deviation": row.deviation,
                 "difference": difference,
                 "within_deviation": within,
+                "untrained_score": row.mean("untrained_score"),
+                "welch_p": None if base in (None, row) else welch(row, base),
             }
         )
     return records
-
-
-def _reported(arch: str, model: str) -> tuple[str | None, str | None]:
-    """The accuracy that is reported for a row, and where: the paper's table, else the author's data."""
-    from rootgen.generator.architectures import architecture
-    from rootgen.paper import tables
-
-    cells = tables.reported(arch).get(model)
-    if cells:
-        return cells.get("accuracy") or cells["top1"], architecture(arch).results
-    digits = tables.author_figures().get((arch, model))
-    return (digits["top1"], tables.AUTHOR) if digits else (None, None)
 
 
 def _table(experiment: Experiment, found: list[Replicates]) -> Table:
@@ -291,7 +290,17 @@ def _table(experiment: Experiment, found: list[Replicates]) -> Table:
     from rootgen.paper import results, tables
     from rootgen.text import Table
 
-    header = ["model", "params", "MACs", "paper's accuracy", "this run's", "time", "block score", "Orig.'s score"]
+    header = [
+        "model",
+        "params",
+        "MACs",
+        "paper's accuracy",
+        "this run's",
+        "time",
+        "block score",
+        "untrained",
+        "Orig.'s",
+    ]
     records = _records(experiment, found)
     several = any(row["runs"] > 1 for row in records)
     base = results.original(found) or found[0]
@@ -305,6 +314,7 @@ def _table(experiment: Experiment, found: list[Replicates]) -> Table:
             *([_difference(row)] if several else []),
             _score(row["time_ms"] / base.time_ms),
             _score(row["block_score"]),
+            _score(row["untrained_score"]),
             _score(row["control_score"]),
         )
         for row in records
@@ -342,8 +352,10 @@ def _places(experiment: Experiment) -> str:
     from rootgen.paper.timed import FOLDER
 
     lines = [
+        f"report:       {experiment.out / 'report.html'}",
         f"figures:      {experiment.out / 'plots' / experiment.arch.name}.png, .pdf, .svg",
-        f"correlation:  {experiment.out}/ROW/seed-N/correlation/test",
+        f"correlation:  {experiment.out / 'plots' / experiment.arch.name}_correlation.png, .pdf, .svg; "
+        "ROW/seed-N/correlation/whitened.png",
         f"results:      {experiment.results}",
         f"times:        {experiment.out / FOLDER / TABLE}",
     ]

@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=count, metavar="N", help="of all that is random, whatever random_seed the solver gives"
     )
     parser.add_argument("--log", metavar="FILE", help="write the CSV there (default: SNAPSHOT_PREFIX_log.csv)")
+    said = "write loss, learning rate, images/s and test results there, as scalars for TensorBoard"
+    parser.add_argument("--tensorboard", metavar="DIR", help=said)
     add_lenient_argument(parser)
     add_engine_arguments(parser)
 
@@ -63,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         with progress(fields=("loss", "accuracy", "speed")) as bar, train.signals(stop):
             watcher = _Teller(trainer, bar, end)
-            outcome = train.run(trainer, watcher=watcher, stop=stop, log_file=args.log, max_iter=end)
+            written = {"log_file": args.log, "tensorboard": args.tensorboard}
+            outcome = train.run(trainer, watcher=watcher, stop=stop, max_iter=end, **written)
     except KeyboardInterrupt:
         _say_how_to_go_on(args, trainer, train.newest_snapshot(trainer))
         raise
@@ -84,7 +87,7 @@ def _say_how_to_go_on(args: argparse.Namespace, trainer: Trainer, snapshot: Path
     from rootgen.net import forks
 
     words = ["rootgen", "train", args.solver, "--snapshot", str(snapshot)]
-    for name in ("max_iter", "log", "engine", "device", "threads"):
+    for name in ("max_iter", "log", "tensorboard", "engine", "device", "threads"):
         value = getattr(args, name)
         if value not in (None, "auto"):
             words += [f"--{name.replace('_', '-')}", str(value)]

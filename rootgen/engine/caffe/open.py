@@ -27,6 +27,7 @@ def open_network(
     batch: int | None = None,
     read_data: bool = True,
     lenient: bool = False,
+    seed: int | None = None,
 ) -> CaffeNetwork:
     """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
     net = read(net_path, phase, lenient=lenient)
@@ -38,6 +39,8 @@ def open_network(
         file = folder / "net.prototxt"
         losses = {} if read_data else timing.with_loss(checked.net)  # made to be timed
         file.write_text(prepare.net_text(net_path, checked, losses, lenient=lenient), encoding="utf-8")
+        if seed is not None:
+            caffe.set_random_seed(seed % 2**32)
         network = CaffeNetwork(caffe.Net(str(file), getattr(caffe, phase)), checked, words)
     if weights is None and is_binary(net_path):
         weights = net_path

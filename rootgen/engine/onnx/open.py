@@ -34,6 +34,7 @@ def open_network(
     batch: int | None = None,
     read_data: bool = True,
     lenient: bool = False,
+    seed: int | None = None,
 ) -> OnnxNetwork:
     """See engine.open_network. A .onnx file runs as it is; of Caffe's nets an ONNX model is made in memory.
 
@@ -44,6 +45,8 @@ def open_network(
         raise RootgenError(
             f"engine 'onnx' runs nets as in phase TEST, not {phase}", where=net_path, hint="--phase TEST"
         )
+    if seed is not None:
+        raise RootgenError("engine 'onnx' runs trained nets, and fills none", where=net_path, hint="--engine torch")
     if Path(net_path).suffix == SUFFIX:
         if weights is not None:
             raise RootgenError("a .onnx file has its weights in it", where=net_path, hint="leave out the weights")

@@ -21,12 +21,12 @@ def open_network(
     batch: int | None = None,
     read_data: bool = True,
     lenient: bool = False,
+    seed: int | None = None,
 ) -> TorchNetwork:
     """See engine.open_network. A .caffemodel's layers run as in `phase`, whatever phase they were saved in."""
     net = read(net_path, phase, lenient=lenient)
-    options = NetworkOptions(
-        phase, devices.choose_device(device), beside=Path(net_path).parent, batch=batch, read_data=read_data
-    )
+    place, chosen = Path(net_path).parent, devices.choose_device(device)
+    options = NetworkOptions(phase, chosen, seed or 0, beside=place, batch=batch, read_data=read_data)
     network = TorchNetwork(net, options)
     if weights is None and is_binary(net_path):
         weights = net_path
