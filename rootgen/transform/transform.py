@@ -2,23 +2,25 @@
 
 The rule (root, column, tree) gives groups to the spatial convolutions of successive stages (stages.py). The
 convolution on the image keeps what it has; so does one that is depthwise, or whose channels the groups do not
-divide. Layers set by hand come on top, and those have to fit.
+divide. Layers set by hand come on top, and those have to fit. Groups of given sizes and a spatial basis make several
+convolutions of one (compound.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rootgen.compound import Sizes
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.grouping import Plan, no_layer
+from rootgen.grouping import Plan, check_named, of_layer
 from rootgen.net.forks import layer_fields
 from rootgen.net.graph import PHASES, Layer, Net, Shape
-from rootgen.net.layers.vision import DEPTHWISE, FORWARD_CONVOLUTIONS
+from rootgen.net.layers.vision import DEPTHWISE, FORWARD_CONVOLUTIONS, conv_geometry
 from rootgen.net.load import LoadedNet, load_text
 from rootgen.proto.scanner import scan
-from rootgen.transform import edit
+from rootgen.transform import compound, edit
 from rootgen.transform.result import Change, Transformed
 from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions
 
@@ -61,12 +63,14 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
     ordered = tuple(changes[index] for index in sorted(changes))
     _check(ordered, plan, nets, where)
     inserted = [
-        change for change in ordered if options.insert_1x1 and change.needs_mixing and not _obstacle(change, nets)
+        change
+        for change in ordered
+        if (options.insert_1x1 or change.basis) and change.needs_mixing and not _obstacle(change, nets)
     ]
-    new = _edited(text, ordered, inserted)
+    new = _edited(text, ordered, inserted, where)
     changed, _ = read_phases(new, where, options, phases=tuple(nets))
     phase = next(iter(nets))
-    warnings = [*notes, *_warnings(ordered, inserted, nets if options.insert_1x1 else {})]
+    warnings = [*notes, *_warnings(ordered, inserted, nets, options.insert_1x1)]
     return Transformed(new, ordered, tuple(warnings), nets[phase].cost(), changed[phase].cost(), changed[phase])
 
 
@@ -111,45 +115,77 @@ def read_phases(
 
 def _planned(net: Net, plan: Plan, stage_by: str) -> Iterator[Change]:
     """What the plan means for each spatial convolution, and for others that it sets by hand."""
-    by_hand = dict(plan.by_hand)
     spatials = {one.layer.index: one for one in spatial_convolutions(net, stage_by)}
     stages = max((one.stage + 1 for one in spatials.values() if one.stage is not None), default=0)
-    groups = plan.stage_groups(stages)
     for layer in net.layers:
         if layer.type not in FORWARD_CONVOLUTIONS:
             continue
-        one = spatials.get(layer.index)
-        if layer.name in by_hand:
-            yield _by_hand(layer, one, by_hand[layer.name])
-        elif one is not None and plan.kind != "original":
-            group = groups[one.stage] if one.stage is not None else 1
+        one, change = spatials.get(layer.index), None
+        hand = of_layer(plan.by_hand, layer.name)
+        rule = hand if isinstance(hand, Plan) else plan
+        if hand is not None and not isinstance(hand, Plan):
+            change = _by_hand(layer, one, hand)
+        elif one is not None and rule.kind != "original":
+            group = rule.stage_groups(stages)[one.stage] if one.stage is not None else 1
             kept = _kept(one, group)
-            yield Change(
-                layer,
-                one.stage,
-                layer.shapes.tops[0],
-                one.channels,
-                one.group,
-                one.group if kept else group,
-                kept,
-                one.unmixed,
-            )
+            change = _changed(layer, one, one.group if kept else group, kept)
+        change = _with_basis(layer, one, change, plan)
+        if change is not None:
+            yield change
 
 
-def _by_hand(layer: Layer, one: Spatial | None, group: int) -> Change:
+def _changed(layer: Layer, one: Spatial | None, group: int, kept: str = "") -> Change:
+    """A convolution, spatial or not, with `group` groups."""
+    known, before = layer.shapes, one.group if one else layer.param.convolution_param.group
+    channels = one.channels if one else known.params[0][1] * before
+    stage, unmixed = (one.stage, one.unmixed) if one else (None, "")
+    return Change(layer, stage, known.tops[0], channels, before, group, kept, unmixed)
+
+
+def _by_hand(layer: Layer, one: Spatial | None, groups: int | Sizes) -> Change:
     """The change of a layer whose groups were set by hand."""
-    known = layer.shapes
     if layer.type in DEPTHWISE:
-        raise layer.error(f"cannot take {group} groups: a {layer.type} has one per channel")
-    if not known.known:
+        raise layer.error(f"cannot take {groups} groups: a {layer.type} has one per channel")
+    if not layer.shapes.known:
         raise layer.error("cannot take groups: its shapes are not known", "give the input with --input or --shape")
-    param = layer.param.convolution_param
-    channels = known.params[0][1] * param.group
-    why = not_dividing(group, channels, param.num_output)
+    change = _changed(layer, one, groups if isinstance(groups, int) else len(groups))
+    num_output = layer.param.convolution_param.num_output
+    if isinstance(groups, Sizes):
+        try:
+            sizes = groups.of(change.channels, num_output)
+        except RootgenError as error:
+            raise layer.error(error.what, error.hint) from None
+        return replace(change, sizes=sizes if len(sizes) > 1 else None)
+    why = not_dividing(groups, change.channels, num_output)
     if why:
         raise layer.error(f"{why} (Caffe needs group to divide input and output channels)")
-    stage, unmixed = (one.stage, one.unmixed) if one else (None, "")
-    return Change(layer, stage, known.tops[0], channels, param.group, group, "", unmixed)
+    return change
+
+
+def _with_basis(layer: Layer, one: Spatial | None, change: Change | None, plan: Plan) -> Change | None:
+    """The change of a layer with the basis that the plan has for it: one by name has to fit, one for all may not."""
+    named = of_layer([pair for pair in plan.basis if pair[0]], layer.name)
+    basis = named or dict(plan.basis).get("")
+    if basis is None or (one is None and not named):
+        return change
+    if one is None:
+        raise layer.error("is no spatial convolution of known shape: a basis takes the place of its kernel")
+    change = change or _changed(layer, one, one.group)
+    why = "" if named else "on the image" if one.stage is None else "depthwise" if one.depthwise else ""
+    if not why and change.sizes:
+        why = f"it has groups of {change.sizes}"
+    try:
+        if not why:
+            kernel = conv_geometry(layer, len(layer.shapes.tops[0]) - 2).kernel
+            if not named and basis.extent((kernel[0], kernel[-1])) != kernel:
+                why = f"{basis} is not as large as its kernel of {'x'.join(map(str, kernel))}"
+            else:
+                return replace(change, basis=compound.kernels(layer, basis, change.after))
+    except RootgenError as error:
+        why = error.what
+    if named:
+        raise layer.error(f"cannot take a basis: {why}")
+    return replace(change, without_basis=why)
 
 
 def _kept(one: Spatial, group: int) -> str:
@@ -172,10 +208,14 @@ def not_dividing(group: int, channels: int, num_output: int) -> str:
 def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> None:
     """Refuse a plan that no layer can follow, or that names a layer which is not there."""
     names = {layer.name for net in nets.values() for layer in net.layers if layer.type in FORWARD_CONVOLUTIONS}
-    for name, _ in plan.by_hand:
-        if name not in names:
-            raise no_layer(name, names, where)
-    if plan.kind == "original":
+    check_named(plan, names, where)
+    for change in changes:
+        if compound.parts_of(change) and (why := compound.obstacle(change, nets)):
+            raise change.layer.error(f"cannot be made several convolutions: {why}")
+    if plan.basis and not any(change.basis for change in changes):
+        why = next((change.without_basis for change in reversed(changes) if change.without_basis not in _SETTLED), "")
+        raise RootgenError(f"{plan} fits none of its spatial convolutions" + (f": {why}" if why else ""), where=where)
+    if plan.kind == "original" and not any(isinstance(groups, Plan) for _, groups in plan.by_hand):
         return
     if all(change.kept == "on the image" for change in changes):
         unknown = any(not layer.shapes.known for net in nets.values() for layer in net.layers)
@@ -210,12 +250,19 @@ def _check_whole(nets: Nets, where: object) -> None:
         )
 
 
-def _edited(text: str, changes: Sequence[Change], inserted: Sequence[Change]) -> str:
+def _edited(text: str, changes: Sequence[Change], inserted: Sequence[Change], where: object) -> str:
     """`text` with the groups changed, and a 1x1 convolution behind each layer of `inserted`."""
     fields = layer_fields(scan(text))
     edits = []
+    if any(compound.parts_of(change) for change in changes):
+        edit.check_removable(fields, where)
     for change in changes:
         field = fields[change.layer.index]
+        if compound.parts_of(change):
+            if change.basis and compound.in_lists(field):
+                raise change.layer.error("its kernel stands in a list", "write kernel_size: 3, or kernel_h and kernel_w")
+            edits.append(compound.edit_of(text, field, change, mixing=change in inserted))
+            continue
         if change.after != change.before:
             edits.append(edit.set_group(text, field, change.after))
         if change in inserted:
@@ -241,7 +288,9 @@ def _obstacle(change: Change, nets: Nets) -> str:
     return ""
 
 
-def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets) -> Iterator[str]:
+def _warnings(
+    changes: Sequence[Change], inserted: Sequence[Change], nets: Nets, inserting: bool
+) -> Iterator[str]:
     """A line for the layers that lose groups, and one per layer whose groups nothing mixes."""
     fewer = [change for change in changes if change.after < change.before]
     if fewer:
@@ -252,6 +301,7 @@ def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets)
         )
     for change in changes:
         if change.needs_mixing and change not in inserted:
-            obstacle = _obstacle(change, nets) if nets else ""
-            what = f"{change.layer.where}: no 1x1 convolution mixes its {change.after} groups before {change.unmixed}"
+            obstacle = _obstacle(change, nets) if inserting or change.basis else ""
+            groups = "basis" if change.basis else f"{change.after} groups"
+            what = f"{change.layer.where}: no 1x1 convolution mixes its {groups} before {change.unmixed}"
             yield f"{what} (none put in: {obstacle})" if obstacle else f"{what} (--insert-1x1 puts one in)"
