@@ -1,8 +1,8 @@
 """Convolutions made of several side by side: filter groups of unequal sizes, and a basis of kernels of several shapes.
 
-The paper's future work (section 6): heterogeneous filter groups, and a learned basis for the spatial extents of filters
-(Ioannou et al., "Training CNNs with Low-Rank Filters for Efficient Image Classification", ICLR 2016) with filter groups.
-What a layer is told is a value here; transform/compound.py makes layers of it.
+The paper's future work (section 6): heterogeneous filter groups, and a learned basis for the spatial extents of
+filters (its [9]: Ioannou et al., "Training CNNs with Low-Rank Filters for Efficient Image Classification", ICLR 2016)
+with filter groups. What a layer is told is a value here; transform/compound.py makes layers of it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rootgen.errors import RootgenError, integer, wrong_type
+from rootgen.errors import MOST, RootgenError, integer, wrong_type
 
-MOST = 2**16  # channels of one group: far above those of any network, far below what Caffe's uint32 holds
 FULL = 4  # a kernel that fills the whole extent gets one output in so many ("join-wfull" in that work's Table 1)
 
 _SIZE = re.compile(r"(?:(\d{1,9})/)?(\d{1,9})", re.ASCII)
@@ -119,8 +118,8 @@ class Basis:
     def split(self, kernel: tuple[int, int], num_output: int, group: int) -> tuple[Shaped, ...]:
         """The outputs of a convolution, shared out; RootgenError where there are too few.
 
-        As in that work, shapes share evenly, but that one as large as all of them together (3x3 beside 3x1 and 1x3) gets
-        a quarter. Each gets a multiple of `group`, the nearest, and earlier shapes what is left over.
+        As in that work, shapes share evenly, but that one as large as all of them together (3x3 beside 3x1 and 1x3)
+        gets a quarter. Each gets a multiple of `group`, the nearest, and earlier shapes what is left over.
         """
         shapes, whole = self._shapes(kernel), self.extent(kernel)
         if len(set(shapes)) < len(shapes) or (1, 1) in shapes:

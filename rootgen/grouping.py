@@ -1,8 +1,8 @@
 """Plans of filter groups: how many groups (Caffe's `group`) each stage of a network gets.
 
 The paper's three topologies (section 3): root-N halves the groups from stage to stage with depth, column-N
-keeps them, tree-N doubles them. A plan may also set single layers by hand, by name or by a pattern of names: a number of
-groups, sizes of groups, or a rule of their own; and it may put a spatial basis in place of kernels.
+keeps them, tree-N doubles them. A plan may also set single layers by hand, by name or by a pattern of names: a number
+of groups, sizes of groups, or a rule of their own; and it may put a spatial basis in place of kernels.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ def chosen(
     column: int | None,
     tree: int | None,
     group: Mapping[str, Any] | None,
+    *,
     basis: str | Basis | Mapping[str, str | Basis] | None = None,
 ) -> Plan:
     """The argument `plan` of a call, or what the others ask for (see Plan.of); both is an error."""
@@ -133,11 +134,11 @@ def chosen(
 
 
 def parse_by_hand(settings: Iterable[str]) -> dict[str, int | Sizes | Plan]:
-    """Layer, or pattern of layers, -> groups of each `LAYER=N`, as `--group` takes them; a name may itself hold a `=`."""
+    """Layer or pattern -> groups of each `LAYER=N`, as `--group` takes them; a layer name may itself hold a `=`."""
     found: dict[str, int | Sizes | Plan] = {}
     for setting in settings:
         layer, equals, told = setting.rpartition("=")
-        groups = _parse_groups(told, f"--group {setting}") if equals and layer else None
+        groups = _parse_groups(told, f"--group {layer}") if equals and layer else None
         if groups is None:
             raise RootgenError(
                 f"--group {setting}: not of the form LAYER=N",
@@ -149,7 +150,7 @@ def parse_by_hand(settings: Iterable[str]) -> dict[str, int | Sizes | Plan]:
 
 
 def parse_bases(settings: Iterable[str]) -> dict[str, Basis]:
-    """Layer, or pattern of layers, -> basis of each `LAYER=SHAPES`, as `--basis` takes them; "" for `SHAPES` alone."""
+    """Layer or pattern -> basis of each `LAYER=SHAPES`, as `--basis` takes them; `SHAPES` alone has the layer ""."""
     found: dict[str, Basis] = {}
     for setting in settings:
         layer, _, shapes = setting.rpartition("=")
@@ -194,7 +195,7 @@ def _groups_of(name: str, value: Any) -> int | Sizes | Plan:
 
 def _bases_of(basis: Any) -> Iterable[tuple[str, Basis]]:
     """The bases of a Python call, by layer."""
-    for layer, told in (basis.items() if isinstance(basis, Mapping) else [] if basis is None else [("", basis)]):
+    for layer, told in basis.items() if isinstance(basis, Mapping) else [] if basis is None else [("", basis)]:
         if not isinstance(layer, str):
             raise wrong_type("a layer of basis", layer, "text")
         if not isinstance(told, (str, Basis)):
@@ -222,8 +223,8 @@ def check_named(plan: Plan, layers: Collection[str], where: object) -> None:
 class LayerGroups:
     """Groups of any layer by name: set by hand, else by the column whose pattern the name matches, else 1.
 
-    `rules` has the columns of each rule that layers are given by hand. Groups of given sizes are 1 here: they are not made
-    by `group`. Remembers which layers were asked for, since only the template knows all the layers of a network.
+    `rules` has the columns of each rule that layers are given by hand. Groups of given sizes are 1 here: they are not
+    made by `group`. Remembers which layers were asked for, since only the template knows all the layers of a network.
     """
 
     def __init__(

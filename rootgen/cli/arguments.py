@@ -51,7 +51,7 @@ def _whole(word: str, least: int) -> int:
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--root N`, `--column N`, `--tree N` (one of them), `--group LAYER=N` and `--basis SHAPES` (as often as wanted)."""
+    """`--root N`, `--column N`, `--tree N` (one of them); `--group LAYER=N`, `--basis SHAPES` (as often as wanted)."""
     rules = parser.add_argument_group("filter groups").add_mutually_exclusive_group()
     rules.add_argument("--root", type=int, metavar="N", help="N groups in the first stage, half as many in each next")
     rules.add_argument("--column", type=int, metavar="N", help="N groups in every stage")
@@ -61,16 +61,16 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LAYER=N",
-        help="groups of one layer, or of those that a pattern names ('*/5x5=4'), over any rule; N may be sizes of groups "
-        "by outputs (96+48+48) or inputs/outputs (48/96+48/96), or a rule (root-4); repeatable",
+        help="groups of one layer, or of those that a pattern names ('*/5x5=4'), over any rule; N may be the sizes of "
+        "groups by outputs (96+48+48) or inputs/outputs (48/96+48/96), or a rule (root-4); repeatable",
     )
     parser.add_argument(
         "--basis",
         action="append",
         default=[],
         metavar="[LAYER=]SHAPES",
-        help="kernels side by side in place of a spatial convolution's: 3x1+1x3, 3x1+1x3+3x3, or with k for its own size "
-        "kx1+1xk; for all behind the image, or those of a name or pattern; repeatable",
+        help="kernels side by side in place of a spatial convolution's: 3x1+1x3, 3x1+1x3+3x3, or with k for its own "
+        "size kx1+1xk; for all behind the image, or those of a name or pattern; repeatable",
     )
 
 

@@ -76,8 +76,8 @@ class SolverOptions:
 def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -> str:
     """Net of `arch` with the groups of `plan`, as prototxt. Divisibility is for a shape check to judge.
 
-    What takes several convolutions for one (plan.compound) needs the channels that a layer reads, so it is left plain here:
-    see paper/emit.py.
+    What takes several convolutions for one (plan.compound) needs to know the channels that a layer reads, and is left
+    plain here: see paper/emit.py.
     """
     table = arch.groups
     rules = [groups for _, groups in plan.by_hand if isinstance(groups, Plan)]

@@ -39,9 +39,10 @@ def emit(
 ) -> str:
     """A network of the paper as prototxt, checked: the options are those of `rootgen emit`.
 
-    `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name or pattern (4,
-    "96+48+48", "root-4"), `basis` the kernels that stand in for those of all spatial convolutions ("3x1+1x3") or of
-    single layers; a `plan` stands for all of them. `phase` is "train_val" or "deploy". What is None is the architecture's own.
+    `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name or pattern
+    (4, "96+48+48", "root-4"), `basis` the kernels that stand in for those of all spatial convolutions ("3x1+1x3") or of
+    single layers; a `plan` stands for all of them. `phase` is "train_val" or "deploy". What is None is
+    the architecture's own.
     """
     options = render.NetOptions(
         phase=errors.word("phase", phase, render.PHASES) or render.PHASES[0],
@@ -59,7 +60,7 @@ def emit(
     idle = [option for option in OF_DATA if getattr(options, option) is not None]
     if options.phase == "deploy" and idle:
         raise errors.RootgenError(f"{idle[0]} is for a train_val net", hint="drop it, or the phase")
-    return checked_net(_architecture(arch), chosen(plan, root, column, tree, group, basis), options)
+    return checked_net(_architecture(arch), chosen(plan, root, column, tree, group, basis=basis), options)
 
 
 def solver(
@@ -108,7 +109,7 @@ def solver(
         random_seed=None if seed is None else errors.integer("seed", seed),
         solver_mode=errors.word("solver_mode", solver_mode, ("CPU", "GPU")),
     )
-    return checked_solver(_architecture(arch), chosen(plan, root, column, tree, group, basis), options)
+    return checked_solver(_architecture(arch), chosen(plan, root, column, tree, group, basis=basis), options)
 
 
 def _architecture(arch: object) -> Arch:
@@ -140,7 +141,7 @@ def checked_net(arch: Arch, plan: Plan, options: render.NetOptions) -> str:
 
 
 def _several(text: str, plan: Plan, where: str, crop_size: int) -> str:
-    """The rendered net with several convolutions for one, where the plan wants that: as transform does it to any net."""
+    """The rendered net with several convolutions for one where the plan wants that, as in a net of the user's own."""
     from rootgen.transform.transform import TransformOptions, transform
 
     found = transform(text, plan, where, TransformOptions(input_shape=(3, crop_size, crop_size)))

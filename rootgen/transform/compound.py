@@ -1,8 +1,8 @@
 """A convolution of a prototxt made several side by side: filter groups of given sizes, or a basis of kernels.
 
 In plain Caffe: a Slice hands each group its input channels (a basis reads all of them), a Convolution each makes the
-outputs, and a Concat puts these side by side under the name of the layer's top, so that no other layer has to change. Each
-convolution is a copy of the layer's own text, with what differs changed in it: fillers, learning rates and rules stay.
+outputs, and a Concat puts these side by side under the name of the layer's top, so that no other layer has to change.
+Each convolution is a copy of the layer's own text with what differs changed: fillers, learning rates and rules stay.
 
 The kernels of a basis are filled by msra, for each counts its own inputs: all outputs have the variance that the whole
 kernel's would have, and so has the gradient that they send back. Behind a basis that nothing combines a 1x1 convolution
@@ -11,10 +11,10 @@ goes in without a ReLU before it, filled by xavier, which keeps the variance of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from rootgen.compound import Basis, Shaped
+from rootgen.compound import Basis, Shaped, Sizes
 from rootgen.errors import RootgenError
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.vision import conv_geometry
@@ -27,7 +27,7 @@ FILLER = 'weight_filler { type: "msra" }'
 
 
 class Part(NamedTuple):
-    """One of the convolutions: what its name and its top have behind the layer's, its outputs, its kernel in a basis."""
+    """One of the convolutions: what its name and top have behind the layer's, its outputs, its kernel in a basis."""
 
     suffix: str
     num_output: int
@@ -38,12 +38,16 @@ def parts_of(change: Change) -> list[Part]:
     """The convolutions that stand for a layer; none where it stays one."""
     if change.basis:
         return [Part(f"_{one.height}x{one.width}", one.num_output, one) for one in change.basis]
-    sizes = change.sizes.outputs if change.sizes else ()
-    return [Part(f"_group{i}", size) for i, size in enumerate(sizes, 1)]
+    return [Part(f"_group{i}", size) for i, size in enumerate(change.sizes.outputs, 1)] if change.sizes else []
+
+
+def names_of_groups(layer: str, sizes: Sizes) -> list[str]:
+    """The names of the convolutions that stand for a layer with groups of these sizes."""
+    return [f"{layer}_group{i}" for i, _ in enumerate(sizes.outputs, 1)]
 
 
 def kernels(layer: Layer, basis: Basis, group: int) -> tuple[Shaped, ...]:
-    """The kernels of `basis` for a layer in `group` groups; RootgenError where they cannot give the same output size."""
+    """The kernels of `basis` for a layer in `group` groups; RootgenError where the output size would be another."""
     if len(layer.shapes.bottoms[0]) != 4:
         raise RootgenError(f"a basis is for 2 spatial axes, and it has {len(layer.shapes.bottoms[0]) - 2}")
     height, width = conv_geometry(layer, 2).kernel
@@ -68,7 +72,7 @@ def pads(layer: Layer, kernel: Shaped) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def obstacle(change: Change, nets: dict[str, Net]) -> str:
+def obstacle(change: Change, nets: Mapping[str, Net]) -> str:
     """Why a layer cannot be made several; "" where it can."""
     layer = change.layer
     if len(layer.bottoms) != 1 or len(layer.tops) != 1 or layer.param.convolution_param.axis != 1:

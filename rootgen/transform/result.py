@@ -17,8 +17,8 @@ class Change:
     """The groups of one convolution before and after; `kept` says why a rule leaves it as it is, else "".
 
     `unmixed` is `Spatial.unmixed`, "" where nothing needs saying. `sizes` are those of groups that are not alike, with
-    their input channels; `basis` the kernels put in place of its own, each in `after` groups; `without_basis` says why a
-    basis for all leaves it out, else "".
+    their input channels; `basis` the kernels put in place of its own, each in `after` groups; `without_basis` says why
+    a basis for all leaves it out, else "".
     """
 
     layer: Layer

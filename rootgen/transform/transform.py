@@ -260,7 +260,7 @@ def _edited(text: str, changes: Sequence[Change], inserted: Sequence[Change], wh
         field = fields[change.layer.index]
         if compound.parts_of(change):
             if change.basis and compound.in_lists(field):
-                raise change.layer.error("its kernel stands in a list", "write kernel_size: 3, or kernel_h and kernel_w")
+                raise change.layer.error("its kernel or pad stands in a list", "write kernel_size: 3, pad: 1")
             edits.append(compound.edit_of(text, field, change, mixing=change in inserted))
             continue
         if change.after != change.before:
@@ -288,9 +288,7 @@ def _obstacle(change: Change, nets: Nets) -> str:
     return ""
 
 
-def _warnings(
-    changes: Sequence[Change], inserted: Sequence[Change], nets: Nets, inserting: bool
-) -> Iterator[str]:
+def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets, inserting: bool) -> Iterator[str]:
     """A line for the layers that lose groups, and one per layer whose groups nothing mixes."""
     fewer = [change for change in changes if change.after < change.before]
     if fewer:

@@ -66,7 +66,7 @@ def test_the_fit_is_numpys_least_squares(bias):
     text += layer("ReLU", "rb", "b", "b") + conv("e", "b", 4, 1)
     net, after = load_text(text), load_text(_grouped(text, {"b": 4}))
     blobs = blobs_of(net)
-    cut = {**blobs, "b": [regroup.cut(net.layer("b"), blobs["b"][0], 4), *blobs["b"][1:]]}
+    cut = {**blobs, **regroup.cut(net.layer("b"), blobs["b"], 4)}
     few = Few()
     before = Runner(net, blobs, SHAPE)
     found = fit(before, Runner(after, cut, SHAPE), ["b"], cut, images=few)

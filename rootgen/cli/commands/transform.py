@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     plan = arguments.plan(args)
     if plan == Plan():
-        raise UsageError("no groups asked for", hint="--root N, --column N, --tree N, --group LAYER=N or --basis SHAPES")
+        raise UsageError(
+            "no groups asked for", hint="--root N, --column N, --tree N, --group LAYER=N or --basis SHAPES"
+        )
     options = transform.TransformOptions(
         args.stage_by,
         args.phase,
