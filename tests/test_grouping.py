@@ -37,7 +37,10 @@ def test_groups_of_a_root_never_increase_with_depth(n):
         (lambda: Plan("column", -4), "column -4: the number of groups is a whole number from 1 to 65536"),
         (lambda: Plan("rot", 2), "no plan 'rot' (did you mean 'root'?)"),
         (lambda: Plan(by_hand=(("conv2a", 0),)), "conv2a=0: the number of groups is a whole number from 1 to 65536"),
-        (lambda: parse_by_hand(["conv2a"]), "--group conv2a: not of the form LAYER=N (for example --group conv2a=4, conv2a=96+48+48 or '*/5x5=root-4')"),
+        (
+            lambda: parse_by_hand(["conv2a"]),
+            "--group conv2a: not of the form LAYER=N (for example --group conv2a=4, conv2a=96+48+48 or '*/5x5=root-4')",
+        ),
         (
             lambda: parse_by_hand(["conv2a=x"]),
             "--group conv2a=x: not of the form LAYER=N (for example --group conv2a=4, conv2a=96+48+48 or '*/5x5=root-4')",
