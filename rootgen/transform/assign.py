@@ -45,9 +45,9 @@ def assign(
 ) -> Assignment:
     """The orders that keep the most of `importance` (outputs x inputs, not negative) inside `group` blocks.
 
-    The blocks are equal, or of the sizes given in place of their number. A side that may not move keeps its order; one of several parts (a Concat) moves inside each part that may. The first
-    start is the order as it is, so that nothing gets worse than slicing; the others are random, by `seed`. RootgenError
-    where the groups do not divide both sides.
+    The blocks are equal, or of the sizes given in place of their number. A side that may not move keeps its order; one
+    of several parts (a Concat) moves inside each part that may. The first start is the order as it is, so that nothing
+    gets worse than slicing; the others are random, by `seed`. RootgenError where the groups do not divide both sides.
     """
     outputs, inputs = importance.shape
     total = float(importance.sum()) or 1.0
