@@ -7,12 +7,14 @@ import pytest
 
 from rootgen import paths
 from rootgen.cli import main
+from rootgen.compound import Sizes
 from rootgen.deploy.check import largest_difference
 from rootgen.deploy.regroup import with_weights
 from rootgen.engine import open_network, weights
 from rootgen.errors import RootgenError
 from rootgen.net.load import load, load_text
 from rootgen.transform import regroup
+from rootgen.transform.compound import names_of_groups
 
 pytestmark = pytest.mark.torch
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 9 dim: 9 } } }\n'
@@ -82,6 +84,8 @@ NETS = {
         "inputs: in the order that suits 'b'; outputs: 'c' is an output of the net"),
     "residual": (RESIDUAL, {"c": 4, "e": 8}, ""),
     "concat": (MODULE, {"c": 8}, ""),
+    "groups of given sizes": (CHAIN, {"b": Sizes((4, 8, 3, 1), (3, 8, 1, 4))}, ""),
+    "sizes behind a concat": (MODULE, {"c": Sizes((2, 6))}, ""),
     "on the image's channels": (INPUT + conv("a", "data", 6) + conv("b", "a", 4, 1), {"a": 3},
         "inputs: 'data' makes them"),
 }  # fmt: skip
@@ -103,7 +107,8 @@ def test_orders_leave_the_outputs_and_blocks_are_those_of_the_order(name):
     cut = regroup.regrouped(found, blobs, groups)
     assert largest_difference(net, masked(net, ordered, groups), after, cut) < 1e-9
     for one in found["TEST"].kept:
-        kept = (cut[one.layer][0] ** 2).sum() / (blobs[one.layer][0].astype("f8") ** 2).sum()
+        names = [one.layer] if one.sizes is None else names_of_groups(one.layer, one.sizes)
+        kept = sum((cut[name][0] ** 2).sum() for name in names) / (blobs[one.layer][0].astype("f8") ** 2).sum()
         assert kept == pytest.approx(one.permuted)
 
 
@@ -138,23 +143,24 @@ def test_the_papers_nets_in_chosen_orders(row):
     assert largest_difference(net, blobs, net, moved) < 1e-5
 
 
-def test_what_was_hidden_is_found_and_nothing_is_lost(tmp_path):
+@pytest.mark.parametrize("groups", [4, Sizes((4, 4, 4, 4)), Sizes((8, 5, 3), (4, 8, 4))], ids=str)
+def test_what_was_hidden_is_found_and_nothing_is_lost(tmp_path, groups):
     """A grouped net whose channels were shuffled comes back with its groups, and with its outputs."""
     random = np.random.default_rng(1)
     net = load_text(CHAIN)
-    blobs = masked(net, blobs_of(net), {"b": 4})
+    blobs = masked(net, blobs_of(net), {"b": groups})
     rows, columns = random.permutation(16), random.permutation(16)
     hidden = {name: list(own) for name, own in blobs.items()}
     hidden["a"] = [blob[columns] for blob in blobs["a"]]
     hidden["b"] = [blobs["b"][0][rows][:, columns], blobs["b"][1][rows]]
     hidden["c"][0] = blobs["c"][0][:, rows]
     prototxt, model = saved(tmp_path, CHAIN, hidden)
-    found = with_weights(prototxt, model, group={"b": 4})
+    found = with_weights(prototxt, model, group={"b": groups})
     assert found.kept[0].permuted == pytest.approx(1.0)
-    assert found.kept[0].sliced < 0.5
+    assert found.kept[0].sliced < 0.6
     assert found.kept[0].control < 0.8
     assert largest_difference(net, weights.read(model), load_text(found.text), found.blobs) < 1e-6
-    plain = with_weights(prototxt, model, group={"b": 4}, permute=False)
+    plain = with_weights(prototxt, model, group={"b": groups}, permute=False)
     assert plain.kept[0].permuted == plain.kept[0].sliced == found.kept[0].sliced
     assert largest_difference(net, weights.read(model), load_text(plain.text), plain.blobs) > 1e-2
 
@@ -193,6 +199,24 @@ def test_groups_that_are_there_become_more_or_fewer(tmp_path, group):
     if group == 1:
         net = load(prototxt)
         assert largest_difference(net, weights.read(model), load_text(found.text), found.blobs) < 1e-9
+
+
+@pytest.mark.parametrize("groups", ["4/4+4/4+8/8", "6/2+10/14"])
+def test_groups_that_are_there_get_sizes(tmp_path, groups):
+    """Two groups of eight cut into one of eight and two of four, and across the groups that there were."""
+    text = CHAIN.replace("num_output: 16 kernel_size: 3 pad: 1 }  }\n" + 'layer { name: "c"',
+                         "num_output: 16 kernel_size: 3 pad: 1 group: 2 }  }\n" + 'layer { name: "c"')  # fmt: skip
+    prototxt, model = saved(tmp_path, text)
+    found = with_weights(prototxt, model, group={"b": groups})
+    assert "group:" not in found.text
+    sizes = Sizes.parse(groups)
+    assert found.rows[0]["sizes"] == groups
+    net, stored = load(prototxt), weights.read(model)
+    plain = load_text(text.replace(" group: 2", ""))
+    whole = masked(
+        plain, {**stored, "b": [regroup.dense(net.layer("b"), stored["b"][0]), stored["b"][1]]}, {"b": sizes}
+    )
+    assert largest_difference(plain, whole, load_text(found.text), found.blobs) < 1e-6
 
 
 @pytest.mark.parametrize("text", [TWO_HEADS, LOOKED_INTO])
@@ -246,6 +270,8 @@ def test_the_command_writes_what_an_engine_takes(tmp_path, engine, capsys):
         (["--group", "b=4", "--weights", "nan.caffemodel", "-o", "new"], 1, "'b' has blobs that hold"),
         (["--group", "b=4", "--weights", "net.caffemodel"], 2, "needs a place for the model"),
         (["--group", "b=4", "--weights", "net.caffemodel", "-o", "new", "--insert-1x1"], 2, "no weights for"),
+        (["--basis", "3x1+1x3", "--weights", "net.caffemodel", "-o", "new"], 2, "no weights for"),
+        (["--group", "b=8+7", "--weights", "net.caffemodel", "-o", "new"], 1, "8+7 makes 15 outputs, but it has 16"),
         (["--group", "b=4", "-w", "new"], 2, "--weights-out goes with --weights"),
         (["--group", "b=4", "--no-permute"], 2, "--no-permute goes with --weights"),
         (["--group", "b=4", "--weights", "net.caffemodel", "-o", "file/new"], 1, "file"),
