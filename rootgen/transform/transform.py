@@ -164,12 +164,13 @@ def _by_hand(layer: Layer, one: Spatial | None, groups: int | Sizes) -> Change:
 
 def _with_basis(layer: Layer, one: Spatial | None, change: Change | None, plan: Plan) -> Change | None:
     """The change of a layer with the basis that the plan has for it: one by name has to fit, one for all may not."""
+    bases = dict(plan.basis)
     named = of_layer([pair for pair in plan.basis if pair[0]], layer.name)
-    basis = named or dict(plan.basis).get("")
-    if basis is None or (one is None and not named):
-        return change
-    if one is None:
+    basis = named or bases.get("")
+    if one is None and layer.name in bases:
         raise layer.error("is no spatial convolution of known shape: a basis takes the place of its kernel")
+    if one is None or basis is None:
+        return change
     change = change or _changed(layer, one, one.group)
     why = "" if named else "on the image" if one.stage is None else "depthwise" if one.depthwise else ""
     if not why and change.sizes:

@@ -377,6 +377,8 @@ def test_a_basis_in_emit_is_that_of_transform(arch):
         (TWO, {"group": {"b": "7+17"}}, r"layer 'b': 7 of 24 outputs go with no whole number of its 12 input"),
         (TWO, {"group": {"b": "8+16"}, "basis": {"b": "3x1+1x3"}}, "layer 'b': cannot take a basis: it has groups of"),
         (TWO, {"basis": {"relu": "3x1+1x3"}}, "no convolution 'relu' to give groups to"),
+        (INPUT + FIRST + LAYER + POINT, {"basis": {"c": "3x1+1x3"}}, "layer 'c': is no spatial convolution"),
+        (INPUT + FIRST + LAYER + POINT, {"basis": {"[c]": "3x1+1x3"}}, "fits none of its spatial convolutions"),
         (
             TWO,
             {"basis": "5x1+1x5"},
