@@ -20,8 +20,8 @@ from rootgen.errors import RootgenError
 from rootgen.grouping import Plan, check_named, chosen, of_layer
 from rootgen.net.graph import Shape
 from rootgen.text import Shown, Table, percent_change, shape_text
+from rootgen.transform.planned import not_dividing
 from rootgen.transform.stages import STEPS
-from rootgen.transform.transform import not_dividing
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

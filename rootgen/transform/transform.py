@@ -1,31 +1,28 @@
 """Filter groups for any net: the text of its prototxt with other groups, and not a byte more changed.
 
-The rule (root, column, tree) gives groups to the spatial convolutions of successive stages (stages.py). The
-convolution on the image keeps what it has; so does one that is depthwise, or whose channels the groups do not
-divide. Layers set by hand come on top, and those have to fit. Groups of given sizes and a spatial basis make several
+What a plan means for each convolution is found in planned.py; groups of given sizes and a spatial basis make several
 convolutions of one (compound.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from rootgen.compound import Sizes
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.grouping import Plan, check_named, of_layer
+from rootgen.grouping import Plan, check_named
 from rootgen.net.forks import layer_fields
-from rootgen.net.graph import PHASES, Layer, Net, Shape
-from rootgen.net.layers.vision import DEPTHWISE, FORWARD_CONVOLUTIONS, conv_geometry
+from rootgen.net.graph import PHASES, Shape
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS
 from rootgen.net.load import LoadedNet, load_text
 from rootgen.proto.scanner import scan
 from rootgen.transform import compound, edit
+from rootgen.transform.planned import SETTLED, planned
 from rootgen.transform.result import Change, Transformed
-from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions
+from rootgen.transform.stages import STEPS
 
 STAGE_BY = tuple(STEPS)
-_SETTLED = ("on the image", "depthwise")  # why a layer is kept whatever the number of groups
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
         _check_whole(nets, where)
     changes: dict[int, Change] = {}
     for net in nets.values():
-        for change in _planned(net, plan, options.stage_by):
+        for change in planned(net, plan, options.stage_by):
             changes.setdefault(change.layer.index, change)
     ordered = tuple(changes[index] for index in sorted(changes))
     _check(ordered, plan, nets, where)
@@ -113,99 +110,6 @@ def read_phases(
     return nets, notes
 
 
-def _planned(net: Net, plan: Plan, stage_by: str) -> Iterator[Change]:
-    """What the plan means for each spatial convolution, and for others that it sets by hand."""
-    spatials = {one.layer.index: one for one in spatial_convolutions(net, stage_by)}
-    stages = max((one.stage + 1 for one in spatials.values() if one.stage is not None), default=0)
-    for layer in net.layers:
-        if layer.type not in FORWARD_CONVOLUTIONS:
-            continue
-        one, change = spatials.get(layer.index), None
-        hand = of_layer(plan.by_hand, layer.name)
-        rule = hand if isinstance(hand, Plan) else plan
-        if hand is not None and not isinstance(hand, Plan):
-            change = _by_hand(layer, one, hand)
-        elif one is not None and rule.kind != "original":
-            group = rule.stage_groups(stages)[one.stage] if one.stage is not None else 1
-            kept = _kept(one, group)
-            change = _changed(layer, one, one.group if kept else group, kept)
-        change = _with_basis(layer, one, change, plan)
-        if change is not None:
-            yield change
-
-
-def _changed(layer: Layer, one: Spatial | None, group: int, kept: str = "") -> Change:
-    """A convolution, spatial or not, with `group` groups."""
-    known, before = layer.shapes, one.group if one else layer.param.convolution_param.group
-    channels = one.channels if one else known.params[0][1] * before
-    stage, unmixed = (one.stage, one.unmixed) if one else (None, "")
-    return Change(layer, stage, known.tops[0], channels, before, group, kept, unmixed)
-
-
-def _by_hand(layer: Layer, one: Spatial | None, groups: int | Sizes) -> Change:
-    """The change of a layer whose groups were set by hand."""
-    if layer.type in DEPTHWISE:
-        raise layer.error(f"cannot take {groups} groups: a {layer.type} has one per channel")
-    if not layer.shapes.known:
-        raise layer.error("cannot take groups: its shapes are not known", "give the input with --input or --shape")
-    change = _changed(layer, one, groups if isinstance(groups, int) else len(groups))
-    num_output = layer.param.convolution_param.num_output
-    if isinstance(groups, Sizes):
-        try:
-            sizes = groups.of(change.channels, num_output)
-        except RootgenError as error:
-            raise layer.error(error.what, error.hint) from None
-        return replace(change, sizes=sizes if len(sizes) > 1 else None)
-    why = not_dividing(groups, change.channels, num_output)
-    if why:
-        raise layer.error(f"{why} (Caffe needs group to divide input and output channels)")
-    return change
-
-
-def _with_basis(layer: Layer, one: Spatial | None, change: Change | None, plan: Plan) -> Change | None:
-    """The change of a layer with the basis that the plan has for it: one by name has to fit, one for all may not."""
-    bases = dict(plan.basis)
-    named = of_layer([pair for pair in plan.basis if pair[0]], layer.name)
-    basis = named or bases.get("")
-    if one is None and layer.name in bases:
-        raise layer.error("is no spatial convolution of known shape: a basis takes the place of its kernel")
-    if one is None or basis is None:
-        return change
-    change = change or _changed(layer, one, one.group)
-    why = "" if named else "on the image" if one.stage is None else "depthwise" if one.depthwise else ""
-    if not why and change.sizes:
-        why = f"it has groups of {change.sizes}"
-    try:
-        if not why:
-            kernel = conv_geometry(layer, len(layer.shapes.tops[0]) - 2).kernel
-            if not named and basis.extent((kernel[0], kernel[-1])) != kernel:
-                why = f"{basis} is not as large as its kernel of {'x'.join(map(str, kernel))}"
-            else:
-                return replace(change, basis=compound.kernels(layer, basis, change.after))
-    except RootgenError as error:
-        why = error.what
-    if named:
-        raise layer.error(f"cannot take a basis: {why}")
-    return replace(change, without_basis=why)
-
-
-def _kept(one: Spatial, group: int) -> str:
-    """Why a rule leaves a spatial convolution's groups as they are; "" where it does not."""
-    if one.stage is None:
-        return "on the image"
-    if one.depthwise:
-        return "depthwise"
-    return not_dividing(group, one.channels, one.num_output)
-
-
-def not_dividing(group: int, channels: int, num_output: int) -> str:
-    """Why a convolution cannot have so many groups; "" where it can."""
-    for name, value in (("input channels", channels), ("outputs", num_output)):
-        if value % group:
-            return f"{group} groups do not divide its {value} {name}"
-    return ""
-
-
 def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> None:
     """Refuse a plan that no layer can follow, or that names a layer which is not there."""
     names = {layer.name for net in nets.values() for layer in net.layers if layer.type in FORWARD_CONVOLUTIONS}
@@ -214,7 +118,7 @@ def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> 
         if compound.parts_of(change) and (why := compound.obstacle(change, nets)):
             raise change.layer.error(f"cannot be made several convolutions: {why}")
     if plan.basis and not any(change.basis for change in changes):
-        why = next((change.without_basis for change in reversed(changes) if change.without_basis not in _SETTLED), "")
+        why = next((change.without_basis for change in reversed(changes) if change.without_basis not in SETTLED), "")
         raise RootgenError(f"{plan} fits none of its spatial convolutions" + (f": {why}" if why else ""), where=where)
     if plan.kind == "original" and not any(isinstance(groups, Plan) for _, groups in plan.by_hand):
         return
@@ -227,11 +131,11 @@ def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> 
             hint="say the size of the input with --input CxHxW, or of a blob with --shape" if unknown else None,
         )
     if all(change.kept for change in changes):
-        last = next((change for change in reversed(changes) if change.kept not in _SETTLED), changes[-1])
+        last = next((change for change in reversed(changes) if change.kept not in SETTLED), changes[-1])
         raise RootgenError(
             f"{plan} fits none of its spatial convolutions: '{last.layer.name}': {last.kept}",
             where=where,
-            hint=None if last.kept in _SETTLED else "choose a number of groups that divides the channels",
+            hint=None if last.kept in SETTLED else "choose a number of groups that divides the channels",
         )
 
 

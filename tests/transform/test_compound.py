@@ -376,6 +376,11 @@ def test_a_basis_in_emit_is_that_of_transform(arch):
         (TWO, {"group": {"b": (1,) * 24}}, r"layer 'b': .* is 24 groups, but it reads 12 channels$"),
         (TWO, {"group": {"b": "7+17"}}, r"layer 'b': 7 of 24 outputs go with no whole number of its 12 input"),
         (TWO, {"group": {"b": "8+16"}, "basis": {"b": "3x1+1x3"}}, "layer 'b': cannot take a basis: it has groups of"),
+        (
+            TWO.replace('"Convolution"\n', '"ConvolutionDepthwise"\n').replace("num_output: 24", "num_output: 12"),
+            {"basis": {"b": "3x1+1x3"}},
+            "layer 'b': cannot take a basis: a group per channel is its type",
+        ),
         (TWO, {"basis": {"relu": "3x1+1x3"}}, "no convolution 'relu' to give groups to"),
         (INPUT + FIRST + LAYER + POINT, {"basis": {"c": "3x1+1x3"}}, "layer 'c': is no spatial convolution"),
         (INPUT + FIRST + LAYER + POINT, {"basis": {"[c]": "3x1+1x3"}}, "fits none of its spatial convolutions"),
