@@ -183,12 +183,12 @@ def _groups_of(name: str, value: Any) -> int | Sizes | Plan:
     """The groups of a layer as a Python call may give them."""
     if isinstance(value, (Sizes, Plan)):
         return value
-    if isinstance(value, str):
+    if isinstance(value, str) and not _is_number(value):  # a number is given as one
         found = _parse_groups(value, name)
         if found is None:
-            raise RootgenError(f"{name} is '{value}': no groups", hint="4, '96+48+48' or 'root-4'")
+            raise RootgenError(f"{name} is '{value}': no groups", hint="a number, '96+48+48' or 'root-4'")
         return found
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return Sizes(tuple(value))
     return integer(name, value)
 
