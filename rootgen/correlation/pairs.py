@@ -24,8 +24,8 @@ class AdjacentPair:
     """Two convolutions with no other between them, the blobs of their responses, and how the later is grouped.
 
     The later convolution reads blob `input`; `before` are the blobs that a Concat puts ahead of the earlier
-    convolution's channels in it. No other pair of the net has this `name`. Convolutions between a Slice and a Concat are
-    the groups of one, which is called like its blob; `parts` are then the blobs that each of them reads and makes.
+    convolution's channels in it. No other pair of the net has this `name`. Convolutions between a Slice and a Concat
+    are the groups of one, which is called like its blob; `parts` are then the blobs that each of them reads and makes.
     """
 
     name: str

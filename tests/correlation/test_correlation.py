@@ -216,11 +216,15 @@ def test_block_score_by_hand() -> None:
         block_score(matrix, 3)
     unequal = np.ones((4, 4))
     unequal[:1, :3] = unequal[1:, 3:] = 5
-    assert block_score(unequal, [(1, 3), (3, 1)]) == 5
-    assert block_score(unequal[1:3], [(1, 3), (3, 1)], offset=1, channels=4) == 5
-    assert block_score(matrix, [(2, 2), (2, 2)]) == block_score(matrix, 2)
-    with pytest.raises(RootgenError, match="blocks of 4 x 5 for 4 input and 4 output channels"):
-        block_score(matrix, [(1, 3), (3, 2)])
+    assert block_score(unequal, 2, sizes="1/3+3/1") == 5
+    assert block_score(unequal[1:3], 2, offset=1, channels=4, sizes="1/3+3/1") == 5
+    assert block_score(matrix, 2, sizes="2/2+2/2") == block_score(matrix, 2)
+    for sizes, why in (
+        ("1/3+3/2", "makes 5 outputs, but it has 4"),
+        ("1/1+1/1+2/2", "is not the inputs and outputs of 2"),
+    ):
+        with pytest.raises(RootgenError, match=why):
+            block_score(matrix, 2, sizes=sizes)
 
 
 # Pairs
@@ -308,8 +312,8 @@ def test_convolutions_between_a_slice_and_a_concat_are_one() -> None:
     assert pairs["c-d"].blobs == ("c", "d")
     assert pairs["a-c"].group == 3
     sizes = {"x1": 1, "x2": 1, "x3": 6, "part1": 2, "part2": 1, "part3": 5}
-    assert pairs["a-c"].blocks(sizes) == [(1, 2), (1, 1), (6, 5)]
-    assert pairs["c-d"].blocks(sizes) == 1
+    assert pairs["a-c"].sizes(sizes) == "1/2+1/1+6/5"
+    assert pairs["c-d"].sizes(sizes) == ""
     for other in (
         text.replace('bottom: "part2" bottom: "part3"', 'bottom: "part3" bottom: "part2"'),  # in another order
         text + conv("e", "part1"),  # a part that somebody else reads

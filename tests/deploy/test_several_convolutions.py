@@ -1,5 +1,6 @@
 """Nets with several convolutions for one, end to end: trained by either engine, scored, deployed, folded, exported."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,14 @@ def test_trained_scored_deployed_folded_and_exported(folder, plan, engine, capsy
     assert told.out == "snaps/net_iter_12.caffemodel\n"
     model = told.out.strip()
     assert main(["test", "net.prototxt", "--weights", model, "--engine", engine]) == 0
+    assert main(["correlation", model, "--engine", engine, "--images", "10", "-o", "correlated"]) == 0
+    rows = {row["pair"]: row for row in csv.DictReader(Path("correlated/scores.csv").read_text().splitlines())}
+    pairs = {
+        "sizes": ("conv-second", ""),
+        "sizes and a 1x1": ("conv-second", "3/2+5/6"),
+        "basis": ("conv_3x1-conv_1x1", ""),
+    }
+    assert rows[pairs[plan][0]]["sizes"] == pairs[plan][1]
     assert main(["deploy", "net.prototxt", "--weights", model, "-o", "deploy.prototxt"]) == 0
     assert main(["fold", "deploy.prototxt", "--weights", "deploy.caffemodel", "-o", "f.prototxt"]) == 0
     folded = load("f.prototxt")
