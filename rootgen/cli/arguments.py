@@ -177,7 +177,7 @@ def model_out(args: argparse.Namespace) -> str:
     return model
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+def add_engine_arguments(parser: argparse._ActionsContainer) -> None:
     """--engine, --device and --threads."""
     from rootgen.engine.api import ENGINES
 

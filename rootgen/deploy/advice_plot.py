@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rootgen.deploy.advise import Advice
+from rootgen.deploy.advice import Advice
 from rootgen.figures.save import MAP, new
 
 if TYPE_CHECKING:

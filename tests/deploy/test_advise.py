@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from test_regroup import CHAIN, INPUT, blobs_of, conv, layer, saved
 
 from rootgen.cli import main
-from rootgen.deploy.advise import STEPS, Bearing, advise, best
+from rootgen.deploy.advice import Bearing
+from rootgen.deploy.advise import STEPS, advise, best
 from rootgen.grouping import Plan
 from rootgen.net.load import load, load_text
 from rootgen.transform.regroup import Kept
