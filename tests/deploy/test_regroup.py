@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rootgen import paths
 from rootgen.cli import main
@@ -12,6 +14,7 @@ from rootgen.deploy.check import largest_difference
 from rootgen.deploy.regroup import with_weights
 from rootgen.engine import open_network, weights
 from rootgen.errors import RootgenError
+from rootgen.generator.architectures import architectures
 from rootgen.net.load import load, load_text
 from rootgen.transform import regroup
 from rootgen.transform.compound import names_of_groups
@@ -302,3 +305,67 @@ def test_no_weights_of_a_model_that_lacks_the_layer(tmp_path):
     weights.write(tmp_path / "net.caffemodel", "x", "TEST", net.layers, blobs_of(net))
     with pytest.raises(RootgenError, match="'only': has no blobs in the model"):
         with_weights(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", group={"only": 4})
+
+
+def _one_layer(shape, name, bottom, outputs):
+    """A piece of a net named after its `shape`, from blob `bottom` to the blob that is given back; its text."""
+    text, tail = conv(name, bottom, outputs), name
+    if shape == "normalised":
+        text += layer("BatchNorm", f"{name}_bn", name, name)
+        text += layer("Scale", f"{name}_s", name, name, "scale_param { bias_term: true }")
+    elif shape == "prelu":
+        text += layer("PReLU", f"{name}_p", name, name)
+    elif shape == "pooled":
+        tail = f"{name}_pool"
+        text += layer("Pooling", tail, name, more="pooling_param { kernel_size: 3 stride: 1 pad: 1 }")
+    elif shape == "residual":
+        tail = f"{name}_sum"
+        text += conv(f"{name}_inner", name, 8, 1) + conv(f"{name}_wide", f"{name}_inner", 8)
+        text += conv(f"{name}_outer", f"{name}_wide", outputs, 1) + layer("Eltwise", tail, f"{name} {name}_outer")
+    elif shape == "inception":
+        tail = f"{name}_all"
+        text += conv(f"{name}_3x3", bottom, 8) + conv(f"{name}_1x1", bottom, 4, 1)
+        text += layer("Concat", tail, f"{name} {name}_3x3 {name}_1x1") + layer("Dropout", f"{name}_d", tail, tail)
+    return text, tail
+
+
+SHAPES = ("plain", "normalised", "prelu", "pooled", "residual", "inception")
+
+
+@settings(max_examples=25)
+@given(shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=5), seed=st.integers(0, 999), group=st.sampled_from([2, 4]))  # fmt: skip
+def test_any_net_in_chosen_orders_gives_its_outputs(shapes, seed, group):
+    """Group 1 in the orders that `group` groups would choose: chains, residual sums and modules as they come."""
+    text, bottom = INPUT, "data"
+    for i, shape in enumerate(shapes):
+        more, bottom = _one_layer(shape, f"l{i}", bottom, 8 if i % 2 else 16)
+        text += more
+    net = load_text(text + layer("InnerProduct", "fc", bottom, more="inner_product_param { num_output: 5 }"))
+    blobs = blobs_of(net, seed=seed)
+    groups = {
+        one.name: group
+        for one in net.layers
+        if one.type == "Convolution" and not any(size % group for size in one.shapes.params[0][:2])
+    }
+    worth = {name: regroup.squares(net.layer(name), blobs[name]) for name in groups}
+    found = regroup.choose({"TEST": net}, groups, worth, starts=2, seed=seed)
+    moved = found["TEST"].applied(blobs)
+    if groups:
+        assert any((a != b).any() for name in blobs for a, b in zip(blobs[name], moved[name], strict=True))
+    assert largest_difference(net, blobs, net, moved) < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", architectures())
+def test_every_architecture_in_chosen_orders(arch):
+    """The deepest rows take a minute; the paper's own are above."""
+    from rootgen.paper.emit import emit
+    from rootgen.transform.stages import spatial_convolutions
+
+    net = load_text(emit(arch, column=1, phase="deploy", batch_size=1))
+    blobs = blobs_of(net)
+    groups = {one.layer.name: 4 for one in spatial_convolutions(net) if one.stage is not None and one.group == 1}
+    worth = {name: regroup.squares(net.layer(name), blobs[name]) for name in groups}
+    found = regroup.choose({"TEST": net}, groups, worth, starts=1)
+    assert sum(one.permuted > one.sliced for one in found["TEST"].kept) > len(groups) / 2
+    assert largest_difference(net, blobs, net, found["TEST"].applied(blobs)) < 1e-5

@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> None:
         from rootgen.deploy.advice_plot import picture
         from rootgen.figures.save import write
 
-        write(picture(found, Path(where).name), args.plot)
+        of = "the variance that weights give outputs" if data else "the squared weights"
+        write(picture(found, f"{Path(where).name}: {budget} {share:g}", of), args.plot)
     if args.out:
         output.write_out(found.text, args.out)
     if args.out != "-":
