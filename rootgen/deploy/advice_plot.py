@@ -17,7 +17,7 @@ LONGEST = 28  # characters of such a name
 def picture(advice: Advice, title: str, of: str = "the squared weights") -> Figure:
     """Left a line per layer, dark near the input, over its groups; right a line per number of groups, over depth.
 
-    `of` is what shares are kept of. Dots are the groups chosen. Dashes, on the right, are what the same weights keep when they are shuffled.
+    `of` is what shares are kept of. Dots are the groups chosen; dashes are what the same weights keep when shuffled.
     """
     from matplotlib import colormaps
 

@@ -73,7 +73,7 @@ def advise(
     else:
         found = Counted(budget, net.cost())
     needed = _needed(found, share, candidates, where)
-    bearings = []
+    bearings: list[Bearing] = []
     for name, counts in candidates.items():
         report("layers", len(bearings), len(candidates))
         bearings.append(_bearing(judge, found, name, counts))

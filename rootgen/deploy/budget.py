@@ -19,7 +19,9 @@ NS = 1e6  # in a millisecond
 class Budget(Protocol):
     """Whole numbers of what is saved: multiply-adds of an image, parameters, nanoseconds of a pass."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """One of BUDGETS."""
 
     @property
     def total(self) -> int:

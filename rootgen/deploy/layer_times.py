@@ -185,9 +185,7 @@ def _opened(text: str, phase: str, watch: Stopwatch) -> Any:
     with scratch.folder("rootgen-times-") as folder:
         path = folder / "net.prototxt"
         write_text(path, text, durable=False)
-        return open_network(
-            path, phase=phase, engine=watch.engine, device=watch.device, read_data=False, lenient=True
-        )
+        return open_network(path, phase=phase, engine=watch.engine, device=watch.device, read_data=False, lenient=True)
 
 
 def _fed(net: Net) -> str:

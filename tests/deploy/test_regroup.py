@@ -333,7 +333,11 @@ SHAPES = ("plain", "normalised", "prelu", "pooled", "residual", "inception")
 
 
 @settings(max_examples=25)
-@given(shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=5), seed=st.integers(0, 999), group=st.sampled_from([2, 4]))  # fmt: skip
+@given(
+    shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=5),
+    seed=st.integers(0, 999),
+    group=st.sampled_from([2, 4]),
+)
 def test_any_net_in_chosen_orders_gives_its_outputs(shapes, seed, group):
     """Group 1 in the orders that `group` groups would choose: chains, residual sums and modules as they come."""
     text, bottom = INPUT, "data"
