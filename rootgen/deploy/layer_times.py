@@ -31,7 +31,7 @@ from rootgen.progress import Report, silent
 from rootgen.proto import prototxt, schema
 
 TURNS = 5
-TURN_MS = 400.0  # of one net in one turn, at the least a pass
+TURN_MS = 200.0  # of one net in one turn, at the least a pass
 MOST_PASSES = 20
 MAX_ENTRY = 2**24  # bytes of a file in the cache
 WHOLE = ""  # the whole net, among its layers
