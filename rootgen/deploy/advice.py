@@ -45,7 +45,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Checked:
+class PlanTimes:
     """Milliseconds of whole nets: by the layers' times, and measured, by the plan's name; ORIGINAL is the net as it is.
 
     Both as shares of the original's tell how far off the sum of the layers' times is, as the machine may have become
@@ -73,13 +73,13 @@ ADVISED, ORIGINAL = "advised", "original"
 class Advice(Shown):
     """What each layer can bear, the best plan within the budget, and the rules' plans of the same budget.
 
-    `checked` has the plans' times where the budget is one of time.
+    `times` has the plans' times where the budget is one of time.
     """
 
     bearings: tuple[Bearing, ...]
     groups: Mapping[str, int]
     plans: tuple[Planned, ...] = field(default=())
-    checked: Checked | None = None
+    times: PlanTimes | None = None
 
     @property
     def text(self) -> str:
@@ -113,11 +113,11 @@ class Advice(Shown):
         """Layers and what they keep by number of groups (and how long they take); plans and what they keep."""
         kept = [{own.group: f"{100 * own.permuted:.1f}%" for own in one.kept} for one in self.bearings]
         found = [self._by_groups("kept by groups", kept)]
-        if self.checked:
+        if self.times:
             taken = [
                 {own.group: f"{ms:.3f}" for own, ms in zip(one.kept, one.times, strict=True)} for one in self.bearings
             ]
-            found.append(self._by_groups("ms by groups", taken, f"each layer alone; {self.checked.about}"))
+            found.append(self._by_groups("ms by groups", taken, f"each layer alone; {self.times.about}"))
         return [*found, self._plans()]
 
     def _by_groups(self, title: str, cells: list[dict[int, str]], about: str | None = None) -> Table:
@@ -129,7 +129,7 @@ class Advice(Shown):
         return Table([title, *map(str, counts), "chosen"], rows, about)
 
     def _plans(self) -> Table:
-        timed = ["time by layers", "time measured", "off", "ms"] if self.checked else []
+        timed = ["time by layers", "time measured", "off", "ms"] if self.times else []
         rows = [
             [
                 plan.name,
@@ -140,13 +140,13 @@ class Advice(Shown):
             ]
             for plan in self.plans
         ]
-        if self.checked:
+        if self.times:
             rows.append([ORIGINAL, "100.0%", "100.0%", *("" for _ in COUNTED), *self._times(ORIGINAL)])
         return Table(["plan", "kept per layer", "least", *COUNTED, *timed], rows)
 
     def _times(self, plan: str) -> list[str]:
-        if self.checked is None:
+        if self.times is None:
             return []
-        shares = ["" if plan == ORIGINAL else f"{100 * (share - 1):+.1f}%" for share in self.checked.share(plan)]
-        off = "" if plan == ORIGINAL else f"{100 * self.checked.off(plan):+.1f}%"
-        return [*shares, off, f"{self.checked.measured[plan]:.3f}"]
+        shares = ["" if plan == ORIGINAL else f"{100 * (share - 1):+.1f}%" for share in self.times.share(plan)]
+        off = "" if plan == ORIGINAL else f"{100 * self.times.off(plan):+.1f}%"
+        return [*shares, off, f"{self.times.measured[plan]:.3f}"]

@@ -16,7 +16,7 @@ from math import log
 
 import numpy as np
 
-from rootgen.deploy.advice import ADVISED, LEAST, ORIGINAL, Advice, Bearing, Checked, Planned
+from rootgen.deploy.advice import ADVISED, LEAST, ORIGINAL, Advice, Bearing, Planned, PlanTimes
 from rootgen.deploy.budget import BUDGETS, NS, Budget, Counted, Timed
 from rootgen.deploy.layer_times import LayerTimes, Stopwatch
 from rootgen.deploy.regroup import Data, blobs_of, importance_of, judged, opened
@@ -83,8 +83,8 @@ def advise(
     mine = Plan.of(group=chosen)
     plans = [judge.planned(ADVISED, transform(text, mine, where, options))]
     plans += [judge.planned(str(plan), made) for plan, made in _fewest(rules, found, found.total - needed)]
-    checked = _checked(judge, found, plans) if isinstance(found, Timed) else None
-    return Advice(tuple(bearings), chosen, tuple(plans), checked)
+    times = _plan_times(judge, found, plans) if isinstance(found, Timed) else None
+    return Advice(tuple(bearings), chosen, tuple(plans), times)
 
 
 def _needed(budget: Budget, share: float, candidates: Mapping[str, Sequence[int]], where: object) -> int:
@@ -135,12 +135,12 @@ def _timed(
     return Timed(times)
 
 
-def _checked(judge: _Judge, budget: Timed, plans: Sequence[Planned]) -> Checked:
+def _plan_times(judge: _Judge, budget: Timed, plans: Sequence[Planned]) -> PlanTimes:
     """The whole nets of plans, timed, beside what the layers' times say of them."""
     batch = budget.times.watch.batch
     nets = {ORIGINAL: budget.times.net} | {plan.name: judge.loaded(plan.made.text, batch) for plan in plans}
     told = {ORIGINAL: budget.total / NS} | {plan.name: budget.left(plan.made) / NS for plan in plans}
-    return Checked(budget.times.about, told, budget.times.measured(nets))
+    return PlanTimes(budget.times.about, told, budget.times.measured(nets))
 
 
 def best(bearings: Sequence[Bearing], needed: int) -> dict[str, int]:

@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
-class Runner:
+class Environment:
     """What runs nets here: the engine and the device, in words, and all that times depend on besides the net."""
 
     engine: str
@@ -58,7 +58,7 @@ class Runner:
     facts: Mapping[str, str]
 
     @classmethod
-    def found(cls, watch: Stopwatch) -> Runner:
+    def found(cls, watch: Stopwatch) -> Environment:
         """Of the smallest net that there is."""
         net = schema.NetParameter(name="none")
         net.layer.add(name="data", type="Input", top=["data"]).input_param.shape.add(dim=[1, 1, 1, 1])
@@ -86,10 +86,10 @@ class LayerTimes:
     net: Net
     watch: Stopwatch
     report: Report = silent
-    runner: Runner = field(init=False)
+    environment: Environment = field(init=False)
 
     def __post_init__(self) -> None:
-        self.runner = Runner.found(self.watch)
+        self.environment = Environment.found(self.watch)
         self._alone: dict[str, dict[int, float]] = {}  # by the layer's name
 
     def prepare(self, wanted: Mapping[str, Collection[int]]) -> None:
@@ -115,7 +115,7 @@ class LayerTimes:
     def about(self) -> str:
         """What ran, and how times were taken, in words."""
         batch = images_per_batch([one for one in self.net.layers if of(one).fed], self.net.blobs, self.net.layers)
-        return f"{self.runner.engine}, {self.runner.device}; batch {batch}; medians of {TURNS} turns"
+        return f"{self.environment.engine}, {self.environment.device}; batch {batch}; medians of {TURNS} turns"
 
     def alone(self, layer: str, group: int) -> float:
         """Of a layer by itself, in `group` groups, as it was prepared."""
@@ -161,7 +161,7 @@ class LayerTimes:
         self, what: Mapping[str, str], names: Collection[str], measure: Callable[[], dict[str, float]]
     ) -> dict[str, float]:
         """Milliseconds of what is told by `what` from the cache, if it has all `names`; else measured and put there."""
-        key = {**self.runner.facts, **what, "phase": self.net.phase}
+        key = {**self.environment.facts, **what, "phase": self.net.phase}
         path = _place(key)
         found = None if path is None or self.watch.remeasure else _read(path, key)
         if found is not None and found.keys() >= set(names):

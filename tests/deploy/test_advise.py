@@ -217,7 +217,7 @@ def test_a_plan_within_a_budget_of_time(tmp_path, cache, monkeypatch):
     asked = slow_groups(monkeypatch)
     found = timed(tmp_path, 0.7)
     whole = sum(_costs(load_text(NET)).values()) - 1000  # the Input's
-    checked = found.checked
+    checked = found.times
     assert checked.told["original"] == pytest.approx(2 * 1.1 * whole / 1e6, rel=1e-3)  # batch 2
     told, measured = checked.share("advised")
     assert told <= 0.7
@@ -249,11 +249,11 @@ def test_layers_are_timed_once_and_kept(tmp_path, cache, monkeypatch):
     again = timed(tmp_path, 0.7)
     assert "alone" not in asked
     assert again.groups == first.groups
-    assert again.checked.told == first.checked.told
-    assert again.checked.measured["original"] == pytest.approx(3 * first.checked.measured["original"])
-    assert again.checked.off("advised") == pytest.approx(first.checked.off("advised"))
+    assert again.times.told == first.times.told
+    assert again.times.measured["original"] == pytest.approx(3 * first.times.measured["original"])
+    assert again.times.off("advised") == pytest.approx(first.times.off("advised"))
     asked.clear()
-    assert timed(tmp_path, 0.7, remeasure=True).checked.told["original"] > 2 * first.checked.told["original"]
+    assert timed(tmp_path, 0.7, remeasure=True).times.told["original"] > 2 * first.times.told["original"]
     assert "alone" in asked
     asked.clear()
     timed(tmp_path, 0.7, batch=7)  # other times
@@ -274,16 +274,16 @@ def test_a_damaged_cache_is_measured_again(tmp_path, cache, monkeypatch, damage)
 
 
 def test_another_thread_or_version_is_another_time(monkeypatch):
-    from rootgen.deploy.layer_times import Runner, Stopwatch
+    from rootgen.deploy.layer_times import Environment, Stopwatch
 
     watch = Stopwatch("torch", "cpu")
-    one = Runner.found(watch)
-    assert one.facts == Runner.found(watch).facts
+    one = Environment.found(watch)
+    assert one.facts == Environment.found(watch).facts
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
-    assert Runner.found(watch).facts != one.facts
+    assert Environment.found(watch).facts != one.facts
     monkeypatch.undo()
     monkeypatch.setattr("rootgen.engine.machine.versions", lambda engine: "other")
-    assert Runner.found(watch).facts != one.facts
+    assert Environment.found(watch).facts != one.facts
 
 
 def test_what_time_cannot_be_met_says_the_least(tmp_path, cache, monkeypatch, capsys):

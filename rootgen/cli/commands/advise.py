@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rootgen.cli import UsageError, arguments, output, refuse_idle
 
 if TYPE_CHECKING:
-    from rootgen.deploy.advice import Checked
+    from rootgen.deploy.advice import PlanTimes
 
 HELP = (
     "How many filter groups each layer of a trained net can bear: the plan that keeps the most of its weights within "
@@ -98,8 +98,8 @@ def run(args: argparse.Namespace) -> None:
     if args.out != "-":
         told = "" if args.format in ("csv", "json") else f"\n{found.options}\n"
         output.write_out(output.answer(args.format, found.tables(), found.rows) + told, None)
-    if found.checked:
-        _tell_times(found.checked)
+    if found.times:
+        _tell_times(found.times)
     net = quote(args.net) if args.net else "NET"
     log.info("rootgen transform %s --weights %s %s", net, quote(args.model), found.options)
 
@@ -112,11 +112,11 @@ def _refuse_stopwatch(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name} goes with --time")
 
 
-def _tell_times(checked: Checked) -> None:
+def _tell_times(times: PlanTimes) -> None:
     from rootgen.deploy.advice import ADVISED
 
-    told, measured = checked.share(ADVISED)
+    told, measured = times.share(ADVISED)
     log.info(
         "the advised plan takes %.1f%% of the time by the layers' times and %.1f%% measured (%+.1f%%); %s",
-        100 * told, 100 * measured, 100 * checked.off(ADVISED), checked.about,
+        100 * told, 100 * measured, 100 * times.off(ADVISED), times.about,
     )  # fmt: skip
