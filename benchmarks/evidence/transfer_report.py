@@ -43,7 +43,7 @@ def table(rows: list[Row]) -> Table:
 
 def curves(rows: list[Row]) -> Any:
     """A panel per plan: accuracy over epochs by way to the weights; and one over the number of layers with groups."""
-    plans = list(dict.fromkeys(row["plan"] for row in rows if row["plan"] != ORIGINAL)) or [ORIGINAL]
+    plans = sorted({row["plan"] for row in rows} - {ORIGINAL}, key=lambda plan: (len(plan), plan)) or [ORIGINAL]
     figure = new(4.2 * (len(plans) + 1), 4.2)
     *panels, by_layers = figure.subplots(1, len(plans) + 1, sharey=True)
     for axes, plan in zip(panels, plans, strict=True):
@@ -55,7 +55,7 @@ def curves(rows: list[Row]) -> Any:
                 _line(axes, own, "epochs", label=label, color=COLOURS[kind[2]])
         axes.set_title(plan, fontsize=10)
         axes.set_xlabel("epochs of training since")
-        axes.legend(fontsize=7, loc="lower right")
+        axes.legend(fontsize=7)
     panels[0].set_ylabel("accuracy")
     _layers(by_layers, rows, plans)
     figure.suptitle(_title(rows), fontsize=8)
@@ -73,7 +73,7 @@ def _layers(axes: Any, rows: list[Row], plans: list[str]) -> None:
     axes.set_title("fitted, by layers with groups, from the last on", fontsize=10)
     axes.set_xlabel("layers")
     axes.set_xticks(sorted({int(row["layers"]) for row in rows}))
-    axes.legend(fontsize=7, loc="lower left")
+    axes.legend(fontsize=7)
 
 
 def _line(axes: Any, rows: list[Row], over: str, **style: Any) -> None:
@@ -115,8 +115,9 @@ def _title(rows: list[Row]) -> str:
     if not rows:
         return "no run is done"
     seeds = len({row["seed"] for row in rows})
+    count = f"{seeds} seed{'s' if seeds > 1 else ''}"
     told = " and ".join(sorted({f"{row['dataset']}, {row['engine']} on {row['device']}" for row in rows}))
-    return f"NiN, {told}; {rows[0]['images']} test images, {seeds} seeds, mean ± one standard deviation (runs)"
+    return f"NiN, {told}; {rows[0]['images']} test images, {count}, mean ± one standard deviation (runs)"
 
 
 if __name__ == "__main__":
