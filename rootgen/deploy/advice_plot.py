@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rootgen.deploy.advice import Advice
-from rootgen.figures.save import new
+from rootgen.figures.save import MAP, new
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def picture(advice: Advice, title: str, of: str = "the squared weights") -> Figu
     layers = len(advice.bearings)
     figure = new(max(11, 7 + 0.2 * min(layers, NAMES)), 6)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, max(1.0, layers / 14)))
-    colours = [colormaps["viridis"](0.92 * i / max(layers - 1, 1)) for i in range(layers)]
+    colours = [colormaps[MAP](0.92 * i / max(layers - 1, 1)) for i in range(layers)]
     counts = sorted({kept.group for one in advice.bearings for kept in one.kept})
     _by_groups(left, advice, colours, counts)
     _by_depth(right, advice, colours, counts)

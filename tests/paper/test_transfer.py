@@ -83,7 +83,7 @@ def test_a_small_run_goes_on_after_a_kill(transfer: ModuleType, tmp_path: Path) 
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/result.json")}
     assert transfer.main(words) == 0
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
-    rows = list(csv.DictReader((out / "transfer.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((out / "transfer.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 8
     assert {(r["plan"], r["layers"], r["way"]) for r in rows} == {
         ("Orig.", "0", "trained"), ("root-8", "1", "fitted"), ("root-8", "2", "fitted"), ("root-8", "2", "scratch")
