@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rootgen.cli import UsageError
 from rootgen.errors import RootgenError
-from rootgen.grouping import Plan, parse_by_hand
+from rootgen.grouping import Plan, parse_bases, parse_by_hand
 from rootgen.net.graph import PHASES
 from rootgen.text import parse_shape
 
@@ -51,19 +51,33 @@ def _whole(word: str, least: int) -> int:
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--root N`, `--column N`, `--tree N` (one of them) and `--group LAYER=N` (as often as wanted)."""
+    """`--root N`, `--column N`, `--tree N` (one of them); `--group LAYER=N`, `--basis SHAPES` (as often as wanted)."""
     rules = parser.add_argument_group("filter groups").add_mutually_exclusive_group()
     rules.add_argument("--root", type=int, metavar="N", help="N groups in the first stage, half as many in each next")
     rules.add_argument("--column", type=int, metavar="N", help="N groups in every stage")
     rules.add_argument("--tree", type=int, metavar="N", help="N groups in the first stage, twice as many in each next")
     parser.add_argument(
-        "--group", action="append", default=[], metavar="LAYER=N", help="groups of one layer, over any rule; repeatable"
+        "--group",
+        action="append",
+        default=[],
+        metavar="LAYER=N",
+        help="groups of one layer, or of those that a pattern names ('*/5x5=4'), over any rule; N may be the sizes of "
+        "groups by outputs (96+48+48) or inputs/outputs (48/96+48/96), or a rule (root-4); repeatable",
+    )
+    parser.add_argument(
+        "--basis",
+        action="append",
+        default=[],
+        metavar="[LAYER=]SHAPES",
+        help="kernels side by side in place of a spatial convolution's: 3x1+1x3, 3x1+1x3+3x3, or with k for its own "
+        "size kx1+1xk; for all behind the image, or those of a name or pattern; repeatable",
     )
 
 
 def plan(args: argparse.Namespace) -> Plan:
     """The plan that the parsed options ask for; the original network where they ask for nothing."""
-    return Plan.of(root=args.root, column=args.column, tree=args.tree, group=dict(parse_by_hand(args.group)))
+    group, basis = parse_by_hand(args.group), parse_bases(args.basis)
+    return Plan.of(root=args.root, column=args.column, tree=args.tree, group=group, basis=basis)
 
 
 def add_net_arguments(parser: argparse.ArgumentParser, *, batch: bool = True, phase: bool = True) -> None:
@@ -163,7 +177,7 @@ def model_out(args: argparse.Namespace) -> str:
     return model
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+def add_engine_arguments(parser: argparse._ActionsContainer) -> None:
     """--engine, --device and --threads."""
     from rootgen.engine.api import ENGINES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rootgen.errors import UnknownNameError
@@ -24,7 +24,8 @@ class AdjacentPair:
     """Two convolutions with no other between them, the blobs of their responses, and how the later is grouped.
 
     The later convolution reads blob `input`; `before` are the blobs that a Concat puts ahead of the earlier
-    convolution's channels in it. No other pair of the net has this `name`.
+    convolution's channels in it. No other pair of the net has this `name`. Convolutions between a Slice and a Concat
+    are the groups of one, which is called like its blob; `parts` are then the blobs that each of them reads and makes.
     """
 
     name: str
@@ -33,6 +34,11 @@ class AdjacentPair:
     group: int
     input: str
     before: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
+
+    def sizes(self, channels: Mapping[str, int]) -> str:
+        """The inputs and outputs of the later convolution's groups, `48/96+48/96`, where they have blobs; else ""."""
+        return "+".join(f"{channels[bottom]}/{channels[top]}" for bottom, top in self.parts)
 
     def __str__(self) -> str:
         return self.name
@@ -46,18 +52,23 @@ def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
     sum joins the convolutions it adds, not those that only reach it through another sum.
     """
     found: dict[tuple[str, str], AdjacentPair] = {}
+    joined = {index: slicer for index in range(len(net.layers)) if (slicer := _slice_of(net, index)) is not None}
+    inside = {part for index in joined for part in net.makers[index]}
     for index, later in enumerate(net.layers):
-        if later.type not in FORWARD_CONVOLUTIONS or not net.makers[index]:
+        convolves = later.type in FORWARD_CONVOLUTIONS and net.makers[index] and index not in inside
+        if not convolves and index not in joined:
             continue
-        for source, before in _convolutions(net, net.makers[index][0]):
-            earlier = net.layers[source]
+        reader = joined.get(index, index)
+        parts = [net.layers[part] for part in net.makers[index]] if index in joined else []
+        for source, before in _convolutions(net, net.makers[reader][0]):
             pair = AdjacentPair(
                 name="",
-                layers=(earlier.name, later.name),
+                layers=(_name(net.layers[source]), _name(later)),
                 blobs=(_response(net, source), _response(net, index)),
-                group=groups(later),
-                input=later.bottoms[0],
+                group=len(parts) or groups(later),
+                input=net.layers[reader].bottoms[0],
                 before=before,
+                parts=tuple((part.bottoms[0], part.tops[0]) for part in parts),
             )
             found.setdefault(pair.layers, pair)
     names = pair_names(found)
@@ -79,6 +90,27 @@ def pair_names(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     return names
 
 
+def _slice_of(net: Net, index: int) -> int | None:
+    """The Slice whose tops are read by the convolutions that layer `index`, a Concat, joins; None without one."""
+    layer, makers = net.layers[index], net.makers[index]
+    if layer.type != "Concat" or joined_axis(layer, AXES) != CHANNELS:
+        return None
+    parts = [net.layers[maker] for maker in makers]
+    if any(part.type not in FORWARD_CONVOLUTIONS or groups(part) > 1 for part in parts):
+        return None
+    sources = {source for maker in makers for source in net.makers[maker]}
+    if len(sources) != 1 or any(net.readers[maker] != (index,) for maker in makers):
+        return None
+    slicer = net.layers[next(iter(sources))]
+    cut = slicer.type == "Slice" and joined_axis(slicer, AXES) == CHANNELS
+    return next(iter(sources)) if cut and slicer.tops == tuple(part.bottoms[0] for part in parts) else None
+
+
+def _name(layer: Layer) -> str:
+    """A convolution's name; that of the blob where a Concat joins its groups."""
+    return layer.tops[0] if layer.type == "Concat" else layer.name
+
+
 def choose_pairs(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[AdjacentPair, ...]:
     """The pairs called `names` (`conv2c-conv3a`), in that order."""
     known = {pair.name: pair for pair in pairs}
@@ -93,7 +125,7 @@ def _convolutions(
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The convolutions whose responses layer `index` hands on, each with the blobs concatenated ahead of it."""
     layer, sources = net.layers[index], net.makers[index]
-    if layer.type in FORWARD_CONVOLUTIONS:
+    if layer.type in FORWARD_CONVOLUTIONS or _slice_of(net, index) is not None:
         yield index, before
     elif layer.type == "Concat" and joined_axis(layer, AXES) == CHANNELS:
         for position, source in enumerate(sources):

@@ -37,7 +37,8 @@ TITLES = {
 class Score:
     """One row of scores.csv: a pair on a set of images, the blocks that it is scored by, and its score (see Blocks).
 
-    untrained_score: of the same net before training; nan where there is no such control.
+    untrained_score: of the same net before training; nan where there is no such control. sizes: of the groups, inputs
+    and outputs, where they are not alike.
     """
 
     images: str
@@ -52,11 +53,12 @@ class Score:
     offset: int = 0
     channels: int = 0
     untrained_score: float = math.nan
+    sizes: str = ""
 
     @property
     def blocks(self) -> Blocks:
         """What the score is by."""
-        return Blocks(self.rows, self.columns, self.group, self.offset, self.channels)
+        return Blocks(self.rows, self.columns, self.group, self.offset, self.channels, self.sizes)
 
 
 def shown_score(value: float) -> str:

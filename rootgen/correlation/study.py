@@ -124,7 +124,8 @@ def run(
                 networks = _open(net, model, (options.batch_size, *images.image_shape), options)
                 channels = {name: shape[1] for name, shape in networks[0].network.blobs.items() if len(shape) > 1}
                 for pair in pairs:  # what can be refused is, before all the images
-                    check_blocks(options.group or pair.group, channels[pair.input], channels[pair.blobs[1]])
+                    sizes = "" if options.group else pair.sizes(channels)
+                    check_blocks(options.group or pair.group, channels[pair.input], channels[pair.blobs[1]], sizes)
                 if out is not None:
                     check_writable(Path(out) / SCORES)
             moments = gather(networks, pairs, images, source.name, images=options.images, report=report)
@@ -167,7 +168,8 @@ def _correlated(
 ) -> CorrelatedPair:
     """One pair, of the trained net and where there is one of its control, by its own groups or by `group` blocks."""
     blocks = pair.group if group is None else group
-    place = {"offset": sum(channels[blob] for blob in pair.before), "channels": channels[pair.input]}
+    place: dict[str, Any] = {"offset": sum(channels[blob] for blob in pair.before), "channels": channels[pair.input]}
+    place["sizes"] = pair.sizes(channels) if group is None else ""
     made: CorrelatedPair | None = None
     for sums in reversed(moments):
         result = correlate(sums.covariance(pair.blobs))

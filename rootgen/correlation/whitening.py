@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rootgen.compound import Sizes
 from rootgen.correlation.moments import Covariance, Size
 from rootgen.errors import RootgenError
 
@@ -71,6 +72,7 @@ class Blocks:
     """The blocks of a matrix of `rows` x `columns`, of a convolution of `group` groups that makes the columns.
 
     The rows are those from `offset` on of its `channels` input channels; the rest comes from other layers, by a Concat.
+    `sizes` has the groups' inputs and outputs where they are not alike (compound.Sizes, as text).
     """
 
     rows: int
@@ -78,19 +80,26 @@ class Blocks:
     group: int
     offset: int = 0
     channels: int = 0  # as many as there are rows
+    sizes: str = ""
 
     def __post_init__(self) -> None:
-        check_blocks(self.group, self.channels or self.rows, self.columns)
+        check_blocks(self.group, self.channels or self.rows, self.columns, self.sizes)
+
+    @property
+    def _sizes(self) -> Sizes:
+        channels, group = self.channels or self.rows, self.group
+        alike = Sizes((self.columns // group,) * group, (channels // group,) * group)
+        return Sizes.parse(self.sizes) if self.sizes else alike
 
     @property
     def of_rows(self) -> np.ndarray:
         """The group that reads each row."""
-        return (self.offset + np.arange(self.rows)) // ((self.channels or self.rows) // self.group)
+        return np.repeat(np.arange(self.group), self._sizes.inputs)[self.offset : self.offset + self.rows]
 
     @property
     def of_columns(self) -> np.ndarray:
         """The group that makes each column."""
-        return np.arange(self.columns) // (self.columns // self.group)
+        return np.repeat(np.arange(self.group), self._sizes.outputs)
 
     @property
     def borders(self) -> tuple[list[int], list[int]]:
@@ -113,15 +122,19 @@ class Blocks:
         return sums / counts
 
 
-def block_score(matrix: np.ndarray, group: int, *, offset: int = 0, channels: int = 0) -> float:
+def block_score(matrix: np.ndarray, group: int, *, offset: int = 0, channels: int = 0, sizes: str = "") -> float:
     """The score of `matrix` by its Blocks."""
     rows, columns = matrix.shape
-    return Blocks(rows, columns, group, offset, channels).score(matrix)
+    return Blocks(rows, columns, group, offset, channels, sizes).score(matrix)
 
 
-def check_blocks(group: int, channels: int, columns: int) -> None:
-    """Refuse a number of groups that does not divide the input channels and the columns."""
-    if channels % group or columns % group:
+def check_blocks(group: int, channels: int, columns: int, sizes: str = "") -> None:
+    """Refuse a number of groups that does not divide the input channels and the columns, and sizes of other sums."""
+    if sizes:
+        told = Sizes.parse(sizes).of(channels, columns)
+        if len(told) != group or not Sizes.parse(sizes).inputs:
+            raise RootgenError(f"{sizes} is not the inputs and outputs of {group} groups")
+    elif channels % group or columns % group:
         raise RootgenError(f"group {group} does not divide {channels} input and {columns} output channels")
 
 

@@ -11,111 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from math import exp, log
-from shlex import quote
-from typing import Any
+from dataclasses import dataclass
+from math import log
 
 import numpy as np
 
+from rootgen.deploy.advice import ADVISED, LEAST, ORIGINAL, Advice, Bearing, Planned, PlanTimes
+from rootgen.deploy.budget import BUDGETS, NS, Budget, Counted, Timed
+from rootgen.deploy.layer_times import LayerTimes, Stopwatch
 from rootgen.deploy.regroup import Data, blobs_of, importance_of, judged, opened
 from rootgen.errors import RootgenError
 from rootgen.grouping import RULES, Plan
 from rootgen.net.graph import Net
+from rootgen.net.load import LoadedNet, load_text
 from rootgen.progress import Report, silent
-from rootgen.text import Shown, Table, percent_change
 from rootgen.transform import regroup
 from rootgen.transform.regroup import Kept
 from rootgen.transform.result import Transformed
 from rootgen.transform.stages import spatial_convolutions
 from rootgen.transform.transform import Nets, TransformOptions, read_phases, transform
 
-BUDGETS = ("macs", "params")
 MOST = 64  # groups, the paper's most
 STARTS = 4  # of the search for orders, for each layer and number of groups
 STEPS = 10_000
-LEAST = 1e-9  # a share that is not 0, for the product
-
-
-@dataclass(frozen=True)
-class Bearing:
-    """What one layer keeps, by number of groups, and what that saves; `kept` begins with the groups that it has."""
-
-    layer: str
-    kept: tuple[Kept, ...]
-    saved: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A plan, the net that it makes, and the layers' shares in it; `kept` is the product of those, per layer."""
-
-    name: str
-    made: Transformed
-    shares: Mapping[str, float]
-
-    @property
-    def kept(self) -> float:
-        """The geometric mean of the shares."""
-        return exp(sum(log(max(share, LEAST)) for share in self.shares.values()) / len(self.shares))
-
-
-@dataclass(frozen=True, repr=False)
-class Advice(Shown):
-    """What each layer can bear, the best plan within the budget, and the rules' plans of the same budget."""
-
-    bearings: tuple[Bearing, ...]
-    groups: Mapping[str, int]
-    plans: tuple[Planned, ...] = field(default=())
-
-    @property
-    def text(self) -> str:
-        """The prototxt of the best plan."""
-        return self.plans[0].made.text
-
-    @property
-    def options(self) -> str:
-        """The best plan as options of `rootgen transform`."""
-        return " ".join(f"--group {quote(f'{name}={group}')}" for name, group in self.groups.items())
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """A dict per layer and number of groups, for pandas.DataFrame."""
-        return [
-            {
-                "layer": one.layer,
-                "group": kept.group,
-                "sliced": kept.sliced,
-                "permuted": kept.permuted,
-                "shuffled": kept.control,
-                "saved": saved,
-                "chosen": self.groups.get(one.layer, one.kept[0].group) == kept.group,
-            }
-            for one in self.bearings
-            for kept, saved in zip(one.kept, one.saved, strict=True)
-        ]
-
-    def tables(self) -> list[Table]:
-        """Layers and what they keep by number of groups, the chosen one in brackets; plans and what they keep."""
-        counts = sorted({kept.group for one in self.bearings for kept in one.kept})
-        rows = []
-        for one in self.bearings:
-            cells = {kept.group: f"{100 * kept.permuted:.1f}%" for kept in one.kept}
-            group = self.groups.get(one.layer, one.kept[0].group)
-            rows.append([one.layer, *(cells.get(count, "") for count in counts), group])
-        plans = [
-            [
-                plan.name,
-                f"{100 * plan.kept:.1f}%",
-                f"{100 * min(plan.shares.values()):.1f}%",
-                *(percent_change(getattr(plan.made.before, one), getattr(plan.made.after, one)) for one in BUDGETS),
-            ]
-            for plan in self.plans
-        ]
-        return [
-            Table(["kept by groups", *map(str, counts), "chosen"], rows),
-            Table(["plan", "kept per layer", "least", *BUDGETS], plans),
-        ]
 
 
 def advise(
@@ -128,12 +46,15 @@ def advise(
     share: float = 0.5,
     seed: int = 0,
     data: Data | None = None,
+    watch: Stopwatch | None = None,
     report: Report = silent,
 ) -> Advice:
     """What the layers of the net `text`, trained to `weights`, can bear, and the plan of `share` of its `budget`.
 
-    `budget` is macs (multiply-adds an image) or params. With `data` weights are judged by what they do to its images,
-    as `transform --data` does. RootgenError where no groups make the net so small; it says what the least is.
+    `budget` is macs (multiply-adds an image), params, or time: of a forward pass of phase `options.phase`, by layer
+    times that `watch` takes or took; whole nets are then timed beside. With `data` weights are judged by what they do
+    to its images, as `transform --data` does. RootgenError where no groups make the net so small; it says what the
+    least is.
     """
     nets, _ = read_phases(text, where, options)
     learned = blobs_of(nets, weights)
@@ -145,31 +66,81 @@ def advise(
     with opened(data, nets, weights, options, where) as images:
         if images:
             worth |= judged(nets, candidates, learned, images, report)
-    cost = net.cost()
-    rows = {row.name: row for row in cost.layers}
-    total = getattr(cost, budget)
     judge = _Judge(text, where, options, nets, worth, seed)
+    rules = list(judge.rules())
+    if budget == Timed.name:
+        found: Budget = _timed(judge, candidates, [made for _, made in rules], watch or Stopwatch(), report)
+    else:
+        found = Counted(budget, net.cost())
+    needed = _needed(found, share, candidates, where)
     bearings: list[Bearing] = []
     for name, counts in candidates.items():
         report("layers", len(bearings), len(candidates))
-        kept = tuple(judge.alone(name, count) for count in counts)
-        saves = rows[name].macs if budget == "macs" else rows[name].weights
-        bearings.append(Bearing(name, kept, tuple(saves - saves * counts[0] // count for count in counts)))
+        bearings.append(_bearing(judge, found, name, counts))
     report("layers", len(bearings), len(candidates))
-    most = sum(one.saved[-1] for one in bearings)
-    needed = total - int(share * total)
-    if needed > most:
-        raise RootgenError(
-            f"groups cannot bring it to {share:g} of its {budget}: {(total - most) / total:.3f} is the least "
-            f"({total - most:,} of {total:,})",
-            where=where,
-            hint=f"--{budget} {np.ceil(1000 * (total - most) / total) / 1000:g} or more",
-        )
     groups = best(bearings, needed)
     chosen = {name: count for name, count in groups.items() if count != candidates[name][0]}
-    plans = [judge.planned(Plan.of(group=chosen), "advised")]
-    plans += [plan for kind in RULES for plan in judge.rule(kind, budget, total - needed)]
-    return Advice(tuple(bearings), chosen, tuple(plans))
+    mine = Plan.of(group=chosen)
+    plans = [judge.planned(ADVISED, transform(text, mine, where, options))]
+    plans += [judge.planned(str(plan), made) for plan, made in _fewest(rules, found, found.total - needed)]
+    times = _plan_times(judge, found, plans) if isinstance(found, Timed) else None
+    return Advice(tuple(bearings), chosen, tuple(plans), times)
+
+
+def _needed(budget: Budget, share: float, candidates: Mapping[str, Sequence[int]], where: object) -> int:
+    """What has to be saved; RootgenError where that is more than can be."""
+    needed = budget.total - int(share * budget.total)
+    least = budget.total - sum(max(budget.saved(name, counts)) for name, counts in candidates.items())
+    if budget.total - needed < least:
+        raise RootgenError(
+            f"groups cannot bring it to {share:g} of its {budget.name}: {least / budget.total:.3f} is the least "
+            f"({budget.told(least)} of {budget.told(budget.total)})",
+            where=where,
+            hint=f"--{budget.name} {np.ceil(1000 * least / budget.total) / 1000:g} or more",
+        )
+    return needed
+
+
+def _bearing(judge: _Judge, budget: Budget, name: str, counts: Sequence[int]) -> Bearing:
+    kept = tuple(judge.alone(name, count) for count in counts)
+    times = [budget.times.alone(name, count) for count in counts] if isinstance(budget, Timed) else []
+    return Bearing(name, kept, budget.saved(name, counts), tuple(times))
+
+
+def _fewest(
+    rules: Sequence[tuple[Plan, Transformed]], budget: Budget, limit: int
+) -> Iterator[tuple[Plan, Transformed]]:
+    """Of each rule the plan with the fewest groups that is within the budget, if one is."""
+    done = set()
+    for plan, made in rules:
+        if plan.kind not in done and budget.left(made) <= limit:
+            done.add(plan.kind)
+            yield plan, made
+
+
+def _timed(
+    judge: _Judge,
+    candidates: Mapping[str, Sequence[int]],
+    rules: Sequence[Transformed],
+    watch: Stopwatch,
+    report: Report,
+) -> Timed:
+    """The budget of time, with the times of all layers that a plan may change."""
+    wanted = {name: set(counts) for name, counts in candidates.items()}
+    for change in (change for made in rules for change in made.changes):
+        if change.before != change.after:
+            wanted.setdefault(change.layer.name, set()).update((change.before, change.after))
+    times = LayerTimes(judge.loaded(judge.text, watch.batch), watch, report)
+    times.prepare(wanted)
+    return Timed(times)
+
+
+def _plan_times(judge: _Judge, budget: Timed, plans: Sequence[Planned]) -> PlanTimes:
+    """The whole nets of plans, timed, beside what the layers' times say of them."""
+    batch = budget.times.watch.batch
+    nets = {ORIGINAL: budget.times.net} | {plan.name: judge.loaded(plan.made.text, batch) for plan in plans}
+    told = {ORIGINAL: budget.total / NS} | {plan.name: budget.left(plan.made) / NS for plan in plans}
+    return PlanTimes(budget.times.about, told, budget.times.measured(nets))
 
 
 def best(bearings: Sequence[Bearing], needed: int) -> dict[str, int]:
@@ -181,6 +152,8 @@ def best(bearings: Sequence[Bearing], needed: int) -> dict[str, int]:
         now = np.full_like(value, -np.inf)
         choice, origin = np.zeros(STEPS + 1, int), np.zeros(STEPS + 1, int)
         for i, (kept, saved) in enumerate(zip(one.kept, one.saved, strict=True)):
+            if saved < 0:  # groups that take longer
+                continue
             step = min(STEPS, saved * STEPS // needed)
             gain = value + log(max(kept.permuted, LEAST))
             enough = STEPS - step + int(np.argmax(gain[STEPS - step :]))  # whence the last place is reached best
@@ -192,7 +165,7 @@ def best(bearings: Sequence[Bearing], needed: int) -> dict[str, int]:
         value = now
         chosen.append((choice, origin))
     if not np.isfinite(value[STEPS]):  # by the rounding alone
-        return {one.layer: one.kept[-1].group for one in bearings}
+        return {one.layer: one.kept[int(np.argmax(one.saved))].group for one in bearings}
     at, found = STEPS, {}
     for one, (choice, origin) in zip(reversed(bearings), reversed(chosen), strict=True):
         found[one.layer] = one.kept[choice[at]].group
@@ -228,20 +201,32 @@ class _Judge:
         found = regroup.choose(self.nets, {name: count}, self.worth, starts=STARTS, seed=self.seed)
         return next(one for orders in found.values() for one in orders.kept)
 
-    def planned(self, plan: Plan, name: str = "") -> Planned:
-        """A plan and what the layers keep in it; those that it leaves as they are keep all."""
-        made = transform(self.text, plan, self.where, self.options)
+    def planned(self, name: str, made: Transformed) -> Planned:
+        """A plan by what it made, and what the layers keep in it; those that it leaves as they are keep all."""
         groups = {one.layer.name: one.after for one in made.changes if not one.kept and one.layer.name in self.worth}
         found = regroup.choose(self.nets, groups, self.worth, starts=STARTS, seed=self.seed)
         shares = dict.fromkeys(self.worth, 1.0)
         shares |= {one.layer: one.permuted for orders in found.values() for one in orders.kept}
-        return Planned(name or str(plan), made, shares)
+        return Planned(name, made, shares)
 
-    def rule(self, kind: str, budget: str, limit: float) -> Iterator[Planned]:
-        """The plan of a rule with the fewest groups that is within the budget, if one is."""
-        for n in (2**i for i in range(1, MOST.bit_length())):
-            plan = Plan(kind, n)
+    def rules(self) -> Iterator[tuple[Plan, Transformed]]:
+        """The plans of each rule that fit, those with the fewest groups first, and what they make."""
+        for plan in (Plan(kind, 2**i) for kind in RULES for i in range(1, MOST.bit_length())):
             with suppress(RootgenError):  # groups that divide nothing
-                if getattr(transform(self.text, plan, self.where, self.options).after, budget) <= limit:
-                    yield self.planned(plan)
-                    return
+                yield plan, transform(self.text, plan, self.where, self.options)
+
+    def loaded(self, text: str, batch: int | None) -> LoadedNet:
+        """A net as this one was read, in batches of another size where `batch` says one."""
+        options = self.options
+        return load_text(
+            text,
+            next(iter(self.nets)),
+            where=self.where,
+            beside=options.beside,
+            level=options.level,
+            stages=options.stages,
+            lenient=options.lenient,
+            input_shape=options.input_shape,
+            batch=batch,
+            given=options.given,
+        )

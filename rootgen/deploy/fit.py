@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,9 +55,16 @@ def worth_of(
     return found
 
 
+class Target(NamedTuple):
+    """What a layer has to give: outputs of a layer of the net before."""
+
+    layer: str
+    outputs: slice = slice(None)
+
+
 @dataclass
 class Fitted:
-    """Blobs of the layers that were fitted, and the share of the original outputs' variance that they give."""
+    """Blobs of the layers that were fitted, and per layer before the share of its outputs' variance that they give."""
 
     blobs: dict[str, list[np.ndarray]]
     shares: dict[str, float]
@@ -69,18 +77,22 @@ def fit(
     blobs: Mapping[str, Sequence[np.ndarray]],
     *,
     images: Images,
+    targets: Mapping[str, Target] = {},
     report: Report = silent,
 ) -> Fitted:
     """Fit the layers `names` of the net with groups, one after the other from the input on.
 
-    `before` is the net without those groups, its channels in the same order, and `blobs` what the new net holds.
+    `before` is the net without those groups, its channels in the same order, and `blobs` what the new net holds;
+    `targets` says what a layer has to give, where that is not all that the one of its name gave before.
     A small ridge keeps weights where they are in directions that the images say nothing about.
     """
     found = Fitted({}, {})
+    sums: dict[str, tuple[float, float]] = {}  # per layer of `before`: what is left, and all that was
     for done, name in enumerate(names):
-        layer = after.layers[name]
-        moments = _gathered(before, after, layer, images)
-        new, left, total = [np.array(blob, np.float64) for blob in blobs[name]], 0.0, 0.0
+        layer, target = after.layers[name], targets.get(name) or Target(name)
+        moments = _gathered(before, after, layer, target, images)
+        new = [np.array(blob, np.float64) for blob in blobs[name]]
+        left, total = sums.get(target.layer, (0.0, 0.0))
         for one, rows in zip(moments, np.split(np.arange(len(new[0])), len(moments)), strict=True):
             weight, bias, residual, variance = one.solve(new[0][rows].reshape(len(rows), -1), len(new) > 1)
             new[0][rows] = weight.reshape(new[0][rows].shape)
@@ -91,22 +103,24 @@ def fit(
             raise layer.error("cannot be fitted: its inputs on these images are singular", "use more images")
         after.set(name, new)
         found.blobs[name] = new
-        found.shares[name] = 1 - left / (total or 1.0)
+        sums[target.layer] = left, total
+        found.shares[target.layer] = 1 - left / (total or 1.0)
         report("layers fitted", done + 1, len(names))
     return found
 
 
-def _gathered(before: Runner, after: Runner, layer: Layer, images: Images) -> list[_Moments]:
-    """Per group of `layer`, moments of what it reads and of what the layer made before."""
+def _gathered(before: Runner, after: Runner, layer: Layer, target: Target, images: Images) -> list[_Moments]:
+    """Per group of `layer`, moments of what it reads and of what it has to give."""
     moments = [_Moments() for _ in range(layer.param.convolution_param.group)]
     for batch in images.batches():
-        x, y = after.inputs([layer.name], batch)[layer.name], before.outputs([layer.name], batch)[layer.name]
+        x = after.inputs([layer.name], batch)[layer.name]
+        y = before.outputs([target.layer], batch)[target.layer][:, target.outputs]
         wanted, start = y.transpose(0, 2, 3, 1).reshape(-1, y.shape[1]), 0
         for part in _patches(layer, x):
-            target = wanted[start : start + len(part)].astype(np.float64)
+            outputs = wanted[start : start + len(part)].astype(np.float64)
             start += len(part)
             for one, (rows, columns) in zip(moments, blocks(y.shape[1], x.shape[1], len(moments)), strict=True):
-                one.add(part[:, columns].reshape(len(part), -1), target[:, rows])
+                one.add(part[:, columns].reshape(len(part), -1), outputs[:, rows])
     return moments
 
 

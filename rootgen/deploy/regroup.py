@@ -23,6 +23,7 @@ from rootgen.net.open import check_keywords, net_of
 from rootgen.progress import Report, silent
 from rootgen.text import Shown, Table
 from rootgen.transform import regroup
+from rootgen.transform.compound import names_of_groups
 from rootgen.transform.regroup import Blobs, Kept
 from rootgen.transform.result import Transformed
 from rootgen.transform.transform import STAGE_BY, Nets, TransformOptions, read_phases, transform
@@ -47,7 +48,7 @@ class Regrouped(Shown):
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A dict per layer that got other groups, for pandas.DataFrame."""
-        return [dict(vars(one)) for one in self.kept]
+        return [{**vars(one), "sizes": one.sizes and str(one.sizes)} for one in self.kept]
 
     def tables(self) -> list[Table]:
         """What each layer keeps, and what the groups save."""
@@ -82,7 +83,7 @@ def kept_table(kept: Sequence[Kept]) -> Table:
     rows = []
     for one in kept:
         shares = [one.sliced, one.permuted, one.control, *([one.fitted] if fitted else [])]
-        group = one.group if one.before == one.group else f"{one.before} -> {one.group}"
+        group = one.groups if one.before == one.groups else f"{one.before} -> {one.groups}"
         percent = ["-" if share is None else f"{100 * share:.1f}%" for share in shares]
         rows.append([one.layer, group, *percent, one.why])
     more = ["fitted"] if fitted else []
@@ -96,7 +97,7 @@ def with_weights(
     root: int | None = None,
     column: int | None = None,
     tree: int | None = None,
-    group: Mapping[str, int] | None = None,
+    group: Mapping[str, Any] | None = None,
     plan: Plan | None = None,
     permute: bool = True,
     seed: int = 0,
@@ -148,10 +149,12 @@ def regrouped(
     """See with_weights; of the net that the prototxt `text` is, read as `options` say."""
     if options.insert_1x1:
         raise RootgenError("a 1x1 convolution put in has no weights in a model", where=where, hint="no --insert-1x1")
+    if plan.basis:
+        raise RootgenError("kernels of a basis have no weights in a model", where=where, hint="train them from scratch")
     changed = transform(text, plan, where, options)
     nets, _ = read_phases(text, where, options)
     learned = blobs_of(nets, weights)
-    groups = {change.layer.name: change.after for change in changed.changes if not change.kept}
+    groups = {change.layer.name: change.groups for change in changed.changes if not change.kept}
     importance = importance_of(nets, groups, learned)
     with opened(data, nets, weights, options, where) as images:
         if images:
@@ -212,14 +215,21 @@ def _fit(
 
     One that shares its weights by name stays as it is.
     """
-    from rootgen.deploy.fit import fit
+    from rootgen.deploy.fit import Target, fit
 
     orders = chosen[net.phase]
-    more = {one.layer for one in kept if one.group > one.before}
-    names = [x.name for x in net.layers if x.name in more and not any(spec.name for spec in x.param.param)]
+    targets: dict[str, Target] = {}
+    for one in kept:
+        if one.sizes:
+            rows = [outputs for outputs, _ in regroup.blocks(sum(one.sizes.outputs), sum(one.sizes.inputs), one.sizes)]
+            names = names_of_groups(one.layer, one.sizes)
+            targets |= {name: Target(one.layer, outputs) for name, outputs in zip(names, rows, strict=True)}
+        elif one.group > one.before:
+            targets[one.layer] = Target(one.layer)
+    fitted = [x.name for x in net.layers if x.name in targets and not any(spec.name for spec in x.param.param)]
     before = Runner(orders.spaces.net, orders.applied(learned), images.feed.image_shape)
     after = Runner(net, blobs, images.feed.image_shape)
-    found = fit(before, after, names, blobs, images=images, report=report)
+    found = fit(before, after, fitted, blobs, images=images, targets=targets, report=report)
     blobs.update(found.blobs)
     return [replace(one, fitted=found.shares.get(one.layer)) for one in kept]
 
@@ -248,7 +258,7 @@ def blobs_of(nets: Nets, weights: str | Path) -> Blobs:
     return found
 
 
-def importance_of(nets: Nets, groups: Mapping[str, int], learned: Blobs) -> dict[str, np.ndarray]:
+def importance_of(nets: Nets, groups: Iterable[str], learned: Blobs) -> dict[str, np.ndarray]:
     """Squared weights (outputs x inputs) of each layer of `groups`; RootgenError for one without weights."""
     found = {}
     for net in nets.values():

@@ -8,6 +8,7 @@ import subprocess
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -33,12 +34,22 @@ def memory() -> int:
 
 
 def versions(engine: str) -> str:
-    """Versions of the packages that the results of an engine, "caffe" or "torch", depend on."""
+    """Versions of the packages that the results of an engine ("caffe", "torch", "onnx") depend on."""
     told = ["caffe 1.0"] if engine == "caffe" else []
-    for package in ("rootgen", *(("torch",) if engine == "torch" else ()), "numpy"):
+    own = {"torch": ["torch"], "onnx": ["onnx", "onnxruntime"]}
+    for package in ("rootgen", *own.get(engine, ()), "numpy"):
         with suppress(PackageNotFoundError):
             told.append(f"{package} {version(package)}")
     return ", ".join(told)
+
+
+def library(engine: str) -> str:
+    """Which build an engine without versions is: for pycaffe its library's place and when that was written, else ""."""
+    found = find_spec("caffe") if engine == "caffe" else None
+    if found is None or found.origin is None:
+        return ""
+    path = Path(found.origin).resolve().with_name("_caffe.so")
+    return f"{path} {path.stat().st_mtime_ns}" if path.exists() else str(path)
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rootgen.errors import RootgenError
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, Recipe, recipe, row_folder
 from rootgen.generator.templates import environment
-from rootgen.grouping import ORIGINAL, LayerGroups, Plan
+from rootgen.grouping import ORIGINAL, LayerGroups, Plan, check_named
 
 if TYPE_CHECKING:
     pass
@@ -76,8 +76,18 @@ class SolverOptions:
 
 
 def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -> str:
-    """Net of `arch` with the groups of `plan`, as prototxt. Divisibility is for a shape check to judge."""
-    groups = LayerGroups(dict(zip(arch.groups.columns, row_groups(arch, plan), strict=True)), plan.by_hand)
+    """Net of `arch` with the groups of `plan`, as prototxt. Divisibility is for a shape check to judge.
+
+    What takes several convolutions for one (plan.compound) needs to know the channels that a layer reads, and is left
+    plain here: see paper/emit.py.
+    """
+    table = arch.groups
+    rules = [groups for _, groups in plan.by_hand if isinstance(groups, Plan)]
+    groups = LayerGroups(
+        dict(zip(table.columns, row_groups(arch, plan), strict=True)),
+        plan.by_hand,
+        {rule: dict(zip(table.columns, table.by_rule(rule), strict=True)) for rule in rules},
+    )
     template = environment().get_template(f"{arch.template}.prototxt.j2")
     text = template.render(
         banner=_banner(arch, plan, "deploy net" if options.phase == "deploy" else "train and test net"),
@@ -85,7 +95,7 @@ def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -
         blocks=_blocks(arch.blocks, "conv1" if is_small(arch, options.crop_size) else "pool1"),
         group=groups,
     )
-    groups.check_all_used(arch.name)
+    check_named(plan, groups.asked, arch.name)
     return text.lstrip()  # a template may leave lines between its macros
 
 
@@ -177,7 +187,7 @@ def row_groups(arch: Arch, plan: Plan) -> tuple[int, ...]:
 
 def row_name(arch: Arch, plan: Plan) -> str | None:
     """The row of the paper's table that `plan` amounts to; None where it is no row of it."""
-    return None if plan.by_hand else arch.groups.row_of(row_groups(arch, plan))
+    return None if plan.by_hand or plan.basis else arch.groups.row_of(row_groups(arch, plan))
 
 
 def _banner(arch: Arch, plan: Plan, what: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from os import PathLike
+from typing import Any
 
 from rootgen import errors
 from rootgen.generator import render
 from rootgen.generator.architectures import Arch, architecture
 from rootgen.grouping import Plan, chosen
 
+log = logging.getLogger("rootgen")
 OF_DATA = ("test_batch_size", "data", "train_source", "test_source", "mean")  # what a deploy net has not
 
 
@@ -19,7 +22,8 @@ def emit(
     root: int | None = None,
     column: int | None = None,
     tree: int | None = None,
-    group: Mapping[str, int] | None = None,
+    group: Mapping[str, Any] | None = None,
+    basis: str | Mapping[str, str] | None = None,
     plan: Plan | None = None,
     phase: str = render.PHASES[0],
     name: str | None = None,
@@ -35,8 +39,10 @@ def emit(
 ) -> str:
     """A network of the paper as prototxt, checked: the options are those of `rootgen emit`.
 
-    `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name; a `plan`
-    stands for all of them. `phase` is "train_val" or "deploy". What is None is the architecture's own.
+    `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name or pattern
+    (4, "96+48+48", "root-4"), `basis` the kernels that stand in for those of all spatial convolutions ("3x1+1x3") or of
+    single layers; a `plan` stands for all of them. `phase` is "train_val" or "deploy". What is None is
+    the architecture's own.
     """
     options = render.NetOptions(
         phase=errors.word("phase", phase, render.PHASES) or render.PHASES[0],
@@ -54,7 +60,7 @@ def emit(
     idle = [option for option in OF_DATA if getattr(options, option) is not None]
     if options.phase == "deploy" and idle:
         raise errors.RootgenError(f"{idle[0]} is for a train_val net", hint="drop it, or the phase")
-    return checked_net(_architecture(arch), chosen(plan, root, column, tree, group), options)
+    return checked_net(_architecture(arch), chosen(plan, root, column, tree, group, basis=basis), options)
 
 
 def solver(
@@ -63,7 +69,8 @@ def solver(
     root: int | None = None,
     column: int | None = None,
     tree: int | None = None,
-    group: Mapping[str, int] | None = None,
+    group: Mapping[str, Any] | None = None,
+    basis: str | Mapping[str, str] | None = None,
     plan: Plan | None = None,
     net: str | PathLike[str] = render.SolverOptions.net,
     snapshot_prefix: str | PathLike[str] | None = None,
@@ -102,7 +109,7 @@ def solver(
         random_seed=None if seed is None else errors.integer("seed", seed),
         solver_mode=errors.word("solver_mode", solver_mode, ("CPU", "GPU")),
     )
-    return checked_solver(_architecture(arch), chosen(plan, root, column, tree, group), options)
+    return checked_solver(_architecture(arch), chosen(plan, root, column, tree, group, basis=basis), options)
 
 
 def _architecture(arch: object) -> Arch:
@@ -122,13 +129,26 @@ def checked_net(arch: Arch, plan: Plan, options: render.NetOptions) -> str:
         raise errors.RootgenError(
             f"moving_average_fraction is {options.moving_average_fraction:g}, but at most 1 is kept"
         )
-    text = render.net(arch, plan, options)
     where = f"{arch.name} {plan}"
     crop_size = options.crop_size or arch.crop
+    text = render.net(arch, plan, options)
+    if plan.compound != Plan():
+        text = _several(text, plan.compound, where, crop_size)
     param = prototxt.parse(text, schema.NetParameter, where)
     for phase in ("TEST",) if options.phase == "deploy" else PHASES:
         infer(from_param(param, phase, where=where), input_shape=(3, crop_size, crop_size))
     return text
+
+
+def _several(text: str, plan: Plan, where: str, crop_size: int) -> str:
+    """The rendered net with several convolutions for one where the plan wants that, as in a net of the user's own."""
+    from rootgen.transform.transform import TransformOptions, transform
+
+    found = transform(text, plan, where, TransformOptions(input_shape=(3, crop_size, crop_size)))
+    for change in found.changes:
+        if change.without_basis not in ("", "on the image"):
+            log.warning("%s: layer '%s': no basis: %s", where, change.layer.name, change.without_basis)
+    return found.text
 
 
 def checked_solver(arch: Arch, plan: Plan, options: render.SolverOptions) -> str:
@@ -136,7 +156,7 @@ def checked_solver(arch: Arch, plan: Plan, options: render.SolverOptions) -> str
     from rootgen.proto import prototxt, schema
 
     _check_schedule(arch, options)
-    if plan.by_hand:
+    if plan.by_hand or plan.basis:
         render.net(arch, plan)
     text = render.solver(arch, plan, options)
     prototxt.parse(text, schema.SolverParameter, where=f"{arch.name} {plan} solver")

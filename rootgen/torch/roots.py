@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from rootgen import errors
 from rootgen.errors import RootgenError
-from rootgen.grouping import Plan, chosen, no_layer
+from rootgen.grouping import Plan, check_named, chosen, of_layer
 from rootgen.net.graph import Shape
 from rootgen.text import Shown, Table, percent_change, shape_text
+from rootgen.transform.planned import not_dividing
 from rootgen.transform.stages import STEPS
-from rootgen.transform.transform import not_dividing
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -93,7 +93,7 @@ def to_roots(
     *,
     column: int | None = None,
     tree: int | None = None,
-    group: Mapping[str, int] | None = None,
+    group: Mapping[str, int | str] | None = None,
     plan: Plan | None = None,
     example: Tensor | tuple[Any, ...] | None = None,
     stage_by: str = "resolution",
@@ -112,6 +112,10 @@ def to_roots(
     asked = chosen(plan, root, column, tree, group)
     if asked == Plan():
         raise RootgenError("no groups asked for", hint="root=8, column=4, tree=2 or group={'layer1.conv2': 4}")
+    if (several := asked.compound) != Plan():
+        raise RootgenError(
+            f"{several} takes several convolutions for one", hint="rootgen.transform does it to Caffe nets"
+        )
     errors.word("stage_by", stage_by, STEPS)
     where = type(model).__name__
     copied = copy.deepcopy(model)
@@ -179,20 +183,18 @@ def _planned(
     spatials = [one for one in seen if prod(one.module.kernel_size) > 1]
     _set_stages(spatials, step)
     stages = max((one.stage + 1 for one in spatials if one.stage is not None), default=0)
-    groups, by_hand = plan.stage_groups(stages), dict(plan.by_hand)
-    ran = {one.name for one in seen}
-    for name in by_hand:
-        if name not in ran:
-            raise no_layer(name, ran, where)
+    check_named(plan, {one.name for one in seen}, where)
     for one in seen:
         module = one.module
-        if one.name in by_hand:
-            why = not_dividing(by_hand[one.name], module.in_channels, module.out_channels)
+        hand = of_layer(plan.by_hand, one.name)
+        rule = hand if isinstance(hand, Plan) else plan
+        if isinstance(hand, int):
+            why = not_dividing(hand, module.in_channels, module.out_channels)
             if why:
                 raise RootgenError(f"{why} (PyTorch needs groups to divide both)", where=f"{where}: '{one.name}'")
-            yield _change(one, by_hand[one.name], "")
-        elif one in spatials and plan.kind != "original":
-            group = 1 if one.stage is None else groups[one.stage]
+            yield _change(one, hand, "")
+        elif one in spatials and rule.kind != "original":
+            group = 1 if one.stage is None else rule.stage_groups(stages)[one.stage]
             kept = _kept(one, group)
             yield _change(one, module.groups if kept else group, kept)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rootgen.compound import Sizes
 from rootgen.errors import RootgenError
 
 STARTS = 8
@@ -35,25 +36,23 @@ class Assignment:
 
 def assign(
     importance: np.ndarray,
-    group: int,
+    group: int | Sizes,
     *,
     move_outputs: Moves = True,
     move_inputs: Moves = True,
     starts: int = STARTS,
     seed: int = 0,
 ) -> Assignment:
-    """The orders that keep the most of `importance` (outputs x inputs, not negative) inside `group` equal blocks.
+    """The orders that keep the most of `importance` (outputs x inputs, not negative) inside `group` blocks.
 
-    A side that may not move keeps its order; one of several parts (a Concat) moves inside each part that may. The first
-    start is the order as it is, so that nothing gets worse than slicing; the others are random, by `seed`. RootgenError
-    where the groups do not divide both sides.
+    The blocks are equal, or of the sizes given in place of their number. A side that may not move keeps its order; one
+    of several parts (a Concat) moves inside each part that may. The first start is the order as it is, so that nothing
+    gets worse than slicing; the others are random, by `seed`. RootgenError where the groups do not divide both sides.
     """
     outputs, inputs = importance.shape
-    if group < 1 or outputs % group or inputs % group:
-        raise RootgenError(f"{group} groups do not divide {outputs} outputs and {inputs} inputs")
     total = float(importance.sum()) or 1.0
     parts = _movable(move_outputs, outputs), _movable(move_inputs, inputs)
-    plain = _blocks(outputs, group), _blocks(inputs, group)
+    plain, group = _blocks(outputs, inputs, group), group if isinstance(group, int) else len(group)
     sliced = _kept(importance, *plain) / total
     best, most = plain, -1.0
     random = np.random.default_rng(seed)
@@ -69,10 +68,10 @@ def assign(
     return Assignment(_order(best[0], parts[0]), _order(best[1], parts[1]), most / total, sliced)
 
 
-def share(importance: np.ndarray, group: int) -> float:
-    """What `group` equal blocks keep of `importance`, in the order as it is."""
+def share(importance: np.ndarray, group: int | Sizes) -> float:
+    """What `group` equal blocks, or blocks of given sizes, keep of `importance`, in the order as it is."""
     outputs, inputs = importance.shape
-    return _kept(importance, _blocks(outputs, group), _blocks(inputs, group)) / (float(importance.sum()) or 1.0)
+    return _kept(importance, *_blocks(outputs, inputs, group)) / (float(importance.sum()) or 1.0)
 
 
 def shuffled(importance: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -126,8 +125,14 @@ def _best(gain: np.ndarray, groups: np.ndarray, parts: Sequence[slice]) -> np.nd
     return found
 
 
-def _blocks(count: int, group: int) -> np.ndarray:
-    return np.arange(count) // (count // group)
+def _blocks(outputs: int, inputs: int, group: int | Sizes) -> tuple[np.ndarray, np.ndarray]:
+    """The group of each output and of each input in the order as it is."""
+    if isinstance(group, int):
+        if group < 1 or outputs % group or inputs % group:
+            raise RootgenError(f"{group} groups do not divide {outputs} outputs and {inputs} inputs")
+        group = Sizes((outputs // group,) * group)
+    sizes = group.of(inputs, outputs)
+    return np.repeat(np.arange(len(sizes)), sizes.outputs), np.repeat(np.arange(len(sizes)), sizes.inputs)
 
 
 def _kept(importance: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> float:

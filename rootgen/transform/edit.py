@@ -42,8 +42,7 @@ def set_group(text: str, layer: Field, group: int) -> Edit:
     (param,) = layer.inner("layer") or layer.inner("convolution_param")  # all settings stood in `layer` in the V0 form
     existing = param.inner("group")
     if existing:
-        start, end = _scalar(existing[0])
-        return Edit(start, end, str(group))
+        return set_scalar(existing[0], group)
     anchors = [field for field in _fields(param) if _GEOMETRY.fullmatch(field.name) and not field.listed]
     return _after(text, anchors[-1], f"group: {group}")
 
@@ -55,38 +54,61 @@ def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
     layer has to change, and the layer's own top becomes `between(param)`; it has as many outputs, and bias and
     `param` like the layer's.
     """
+    middle, bodies = mixing(text, layer, param)
     (top,) = layer.inner("top")
-    start, end = _scalar(top)
-    word = text[start:end]  # quotes, escapes and bytes of whatever encoding stay as they are
-    middle = f"{word[:-1]}{_BETWEEN}{word[-1]}"
-    if layer.inner("layer"):
-        blocks = _mixing_v0(param, middle, word)
-    else:
-        rules = [_written(text, field) for name in ("include", "exclude") for field in layer.inner(name)]
-        blocks = _mixing(param, middle, word, rules, old=layer.name == "layers")
-    bodies = ["\n".join(["{", *(f"  {line}" for line in block), "}"]) for block in blocks]
-    rename = Edit(start, end, middle)
+    rename = Edit(*_scalar(top), middle)
     if layer.listed:
         return [rename, Edit(layer.end, layer.end, "".join(f", {body}" for body in bodies))]
     return [rename, _after(text, layer, "\n".join(f"{layer.name} {body}" for body in bodies))]
 
 
-def _mixing(param: Any, middle: str, top: str, rules: list[str], *, old: bool) -> list[list[str]]:
+def mixing(text: str, layer: Field, param: Any, *, linear: bool = False) -> tuple[str, list[str]]:
+    """The blob that takes the place of a layer's top, as a word in quotes, and the bodies of what goes from there on.
+
+    These are a ReLU and a 1x1 convolution, or with `linear` that alone, which keeps the variance of what it combines.
+    """
+    word = word_of(text, layer, "top")  # quotes, escapes and bytes of whatever encoding stay as they are
+    middle = derived(word, _BETWEEN)
+    if layer.inner("layer"):
+        blocks = _mixing_v0(param, middle, word)
+    else:
+        blocks = _mixing(param, middle, word, rules_of(text, layer), old=layer.name == "layers", linear=linear)
+    return middle, [body(block) for block in blocks]
+
+
+def word_of(text: str, layer: Field, name: str) -> str:
+    """The value of a layer's only field `name` as it is written."""
+    (field,) = layer.inner(name)
+    start, end = _scalar(field)
+    return text[start:end]
+
+
+def derived(word: str, suffix: str) -> str:
+    """A word in quotes with a suffix before the closing one."""
+    return f"{word[:-1]}{suffix}{word[-1]}"
+
+
+def rules_of(text: str, layer: Field) -> list[str]:
+    """The include and exclude rules of a layer, as they are written."""
+    return [_written(text, field) for name in ("include", "exclude") for field in layer.inner(name)]
+
+
+def _mixing(param: Any, middle: str, top: str, rules: list[str], *, old: bool, linear: bool) -> list[list[str]]:
     """Lines inside a ReLU on the blob `middle` and a 1x1 convolution from there to `top`; both words are quoted."""
     names = names_of_mixing(param)
-    relu = [*_head(names[0], "RELU" if old else "ReLU", old, middle, middle), *rules]
+    relu = [*head(names[0], "ReLU", old, [middle], [middle]), *rules]
     convolution = [
-        *_head(names[1], "CONVOLUTION" if old else "Convolution", old, middle, top),
+        *head(names[1], "Convolution", old, [middle], [top]),
         *(_specs_v1(param) if old else _specs(param)),
         *rules,
         "convolution_param {",
         f"  num_output: {param.convolution_param.num_output}",
         "  kernel_size: 1",
         *(["  bias_term: false"] if not param.convolution_param.bias_term else []),
-        '  weight_filler { type: "msra" }',
+        f'  weight_filler {{ type: "{"xavier" if linear else "msra"}" }}',
         "}",
     ]
-    return [relu, convolution]
+    return [convolution] if linear else [relu, convolution]
 
 
 def _mixing_v0(param: Any, middle: str, top: str) -> list[list[str]]:
@@ -120,6 +142,40 @@ def set_string(field: Field, value: str) -> Edit:
     return Edit(start, end, quoted(value))
 
 
+def set_scalar(field: Field, value: object) -> Edit:
+    """Give a field another number or word."""
+    start, end = _scalar(field)
+    return Edit(start, end, str(value))
+
+
+def put_in_place(text: str, field: Field, parts: Sequence[str]) -> Edit:
+    """Put `parts` in place of `field`: on lines of their own, indented alike, where it begins one; else in a row."""
+    return Edit(field.start, field.end, _between_lines(text, field).join(parts))
+
+
+def laid_out(text: str, field: Field, new: str) -> str:
+    """The lines `new` as put_in_place puts them: indented as `field` is, or in a row."""
+    between = _between_lines(text, field)
+    if between != " " or "#" in new:
+        return new.replace("\r\n", "\n").replace("\n", between if between != " " else "\n")
+    return " ".join(line.strip() for line in new.split("\n"))
+
+
+def _between_lines(text: str, field: Field) -> str:
+    """A line break and the indent of `field` where it begins a line, else a space."""
+    begin = text.rfind("\n", 0, field.start) + 1
+    indent = text[begin : field.start]
+    if indent.strip():
+        return " "
+    return f"{_line_end(text, field.end)}{indent}"
+
+
+def _line_end(text: str, at: int) -> str:
+    """How lines end from `at` on, or in all of the text where nothing follows."""
+    after = text[at : at + text[at:].find("\n") + 1] or text
+    return "\r\n" if "\r\n" in after else "\n"
+
+
 def check_removable(fields: Sequence[Field], where: object) -> None:
     """RootgenError where the layers are written in a form that none can be taken out of, or replaced."""
     if any(field.name == "layers" and field.inner("layer") for field in fields):
@@ -148,7 +204,12 @@ def replace(text: str, field: Field, new: str) -> Edit:
 
 def block(name: str, lines: Iterable[str]) -> str:
     """A message of `lines`, indented by two."""
-    return "\n".join([f"{name} {{", *(f"  {line}" for line in lines), "}"])
+    return f"{name} {body(lines)}"
+
+
+def body(lines: Iterable[str]) -> str:
+    """The same without its name."""
+    return "\n".join(["{", *(f"  {line}" for line in lines), "}"])
 
 
 def between(param: Any) -> str:
@@ -166,10 +227,14 @@ def names_of_shared(param: Any) -> list[str]:
     return [f"{spec.name}{_MIXING}" for spec in param.param if spec.name]
 
 
-def _head(name: str, kind: str, old: bool, bottom: str, top: str) -> list[str]:
-    """The first lines of a layer; `bottom` and `top` are words in quotes."""
-    kind = kind if old else quoted(kind)
-    return [f"name: {quoted(name)}", f"type: {kind}", f"bottom: {bottom}", f"top: {top}"]
+def head(name: str, kind: str, old: bool, bottoms: Sequence[str], tops: Sequence[str]) -> list[str]:
+    """The first lines of a layer; bottoms and tops are words in quotes, `old` is the form of V1."""
+    return [
+        f"name: {quoted(name)}",
+        f"type: {kind.upper() if old else quoted(kind)}",
+        *(f"bottom: {word}" for word in bottoms),
+        *(f"top: {word}" for word in tops),
+    ]
 
 
 def _specs(param: Any) -> list[str]:
@@ -198,6 +263,12 @@ def _fields(message: Field) -> list[Field]:
     return [] if isinstance(message.value, Token) else message.value
 
 
+def within(text: str, field: Field, edits: Iterable[Edit]) -> str:
+    """The text of `field` with `edits` made, which are places in all of `text`."""
+    start = field.start
+    return apply(text[start : field.end], (Edit(one.start - start, one.end - start, one.new) for one in edits))
+
+
 def _scalar(field: Field) -> tuple[int, int]:
     """Place of a field's value."""
     if not isinstance(field.value, Token):
@@ -214,7 +285,6 @@ def _after(text: str, field: Field, new: str) -> Edit:
     if indent.strip() or not rest:
         beside = new if "#" in new else " ".join(line.strip() for line in new.split("\n"))
         return Edit(field.end, field.end, f" {beside}")
-    after = text[rest.end() : rest.end() + 2] or text
-    line_end = "\r\n" if "\r\n" in after else "\n"
+    line_end = _line_end(text, rest.end())
     lines = "".join(f"{line_end}{indent}{line}" for line in new.split("\n"))
     return Edit(rest.end(), rest.end(), lines)

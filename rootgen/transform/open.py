@@ -23,7 +23,8 @@ def transform(
     root: int | None = None,
     column: int | None = None,
     tree: int | None = None,
-    group: Mapping[str, int] | None = None,
+    group: Mapping[str, Any] | None = None,
+    basis: str | Mapping[str, str] | None = None,
     plan: Plan | None = None,
     stage_by: str = transformer.STAGE_BY[0],
     insert_1x1: bool = False,
@@ -32,16 +33,19 @@ def transform(
 ) -> Transformed:
     """`net` with other filter groups; all else of its text stays as it is, comments included.
 
-    `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name; a `plan`
-    stands for all of them. A stage begins where the output size changes, or with stage_by="block" at every spatial
-    convolution; `insert_1x1` puts a 1x1 convolution behind groups that nothing mixes; `partial` leaves convolutions
-    alone whose shapes are not known. A path is read with the keywords of `rootgen.read`. RootgenError where nothing can
-    take the groups.
+    `root`, `column` or `tree` gives the groups of the first stage, `group` those of single layers by name or pattern
+    (4, "96+48+48", "root-4"), `basis` the kernels that stand in for those of all spatial convolutions ("3x1+1x3") or of
+    single layers; a `plan` stands for all of them. A stage begins where the output size changes, or with
+    stage_by="block" at every spatial convolution; `insert_1x1` puts a 1x1 convolution behind groups that nothing mixes;
+    `partial` leaves convolutions alone whose shapes are not known. A path is read with the keywords of `rootgen.read`.
+    RootgenError where nothing can take the groups.
     """
     check_keywords(transform, reading)
-    wanted = chosen(plan, root, column, tree, group)
+    wanted = chosen(plan, root, column, tree, group, basis=basis)
     if wanted == Plan():
-        raise errors.RootgenError("no groups asked for", hint="root=N, column=N, tree=N or group={LAYER: N}")
+        raise errors.RootgenError(
+            "no groups asked for", hint="root=N, column=N, tree=N, group={LAYER: N} or basis=SHAPES"
+        )
     stages_by = errors.word("stage_by", stage_by, transformer.STAGE_BY) or transformer.STAGE_BY[0]
     inserting = errors.flag("insert_1x1", insert_1x1)
     loaded = net_of("net", net, **reading)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rootgen.compound import Sizes
 from rootgen.net.graph import Layer, Net
 from rootgen.transform import assign
+from rootgen.transform.compound import names_of_groups
 from rootgen.transform.spaces import Space, Spaces, order_of, permuted, spaces_of
 
 Blobs = dict[str, list[np.ndarray]]
@@ -37,6 +39,12 @@ class Kept:
     control: float
     why: str = ""
     fitted: float | None = None
+    sizes: Sizes | None = None
+
+    @property
+    def groups(self) -> int | Sizes:
+        """The groups that it got: how many, or their sizes where they are not alike."""
+        return self.sizes or self.group
 
 
 @dataclass(frozen=True)
@@ -68,29 +76,37 @@ def dense(layer: Layer, weight: np.ndarray) -> np.ndarray:
     return whole
 
 
-def cut(layer: Layer, weight: np.ndarray, group: int) -> np.ndarray:
-    """The weights of a convolution with `group` groups: the blocks of those that it has."""
-    whole = dense(layer, weight)
-    return np.concatenate([whole[rows, columns] for rows, columns in blocks(len(whole), whole.shape[1], group)])
+def cut(layer: Layer, blobs: list[np.ndarray], group: int | Sizes) -> Blobs:
+    """The blobs of a convolution with `group` groups, by layer: blocks of its weights, a layer for each given size."""
+    whole, rest = dense(layer, blobs[0]), blobs[1:]
+    found = list(blocks(len(whole), whole.shape[1], group))
+    if isinstance(group, int):
+        return {layer.name: [np.concatenate([whole[rows, columns] for rows, columns in found]), *rest]}
+    return {
+        name: [whole[rows, columns], *(blob[rows] for blob in rest)]
+        for name, (rows, columns) in zip(names_of_groups(layer.name, group), found, strict=True)
+    }
 
 
-def blocks(outputs: int, inputs: int, group: int) -> Iterator[tuple[slice, slice]]:
+def blocks(outputs: int, inputs: int, group: int | Sizes) -> Iterator[tuple[slice, slice]]:
     """Outputs and inputs of each group."""
-    rows, columns = outputs // group, inputs // group
-    for i in range(group):
-        yield slice(i * rows, (i + 1) * rows), slice(i * columns, (i + 1) * columns)
+    sizes = Sizes((outputs // group,) * group, (inputs // group,) * group) if isinstance(group, int) else group
+    row = column = 0
+    for rows, columns in zip(sizes.outputs, sizes.of(inputs, outputs).inputs, strict=True):
+        yield slice(row, row + rows), slice(column, column + columns)
+        row, column = row + rows, column + columns
 
 
 def choose(
     nets: Mapping[str, Net],
-    groups: Mapping[str, int],
+    groups: Mapping[str, int | Sizes],
     importance: Mapping[str, np.ndarray],
     *,
     permute: bool = True,
     starts: int = assign.STARTS,
     seed: int = 0,
 ) -> dict[str, Orders]:
-    """The orders of channels for the layers of `groups` (name -> groups wanted), per phase of `nets`.
+    """The orders of channels for the layers of `groups` (name -> groups wanted, or their sizes), per phase of `nets`.
 
     `importance` has what each connection of such a layer is worth (outputs x inputs, in the order as it was). An
     order that one phase's net does not allow is not chosen in the other; without `permute` none is.
@@ -118,7 +134,7 @@ def choose(
 
 
 def regrouped(
-    chosen: Mapping[str, Orders], learned: Mapping[str, list[np.ndarray]], groups: Mapping[str, int]
+    chosen: Mapping[str, Orders], learned: Mapping[str, list[np.ndarray]], groups: Mapping[str, int | Sizes]
 ) -> Blobs:
     """The blobs of the net with `groups`: in order, and cut; RootgenError where two phases want other blobs."""
     ordered: Blobs = dict(learned)
@@ -132,10 +148,10 @@ def regrouped(
             elif name in own:
                 ordered[name] = blobs
         layers.update(own)
-    return {
-        name: [cut(layers[name], blobs[0], groups[name]), *blobs[1:]] if name in groups else blobs
-        for name, blobs in ordered.items()
-    }
+    found: Blobs = {}
+    for name, blobs in ordered.items():
+        found |= cut(layers[name], blobs, groups[name]) if name in groups else {name: blobs}
+    return found
 
 
 def _agree(phases: list[Spaces]) -> None:
@@ -173,7 +189,7 @@ class _Chooser:
                     if (order := done[name]) is not None:
                         self.orders[i] = order
 
-    def choose(self, place: int, group: int, importance: np.ndarray) -> Kept:
+    def choose(self, place: int, group: int | Sizes, importance: np.ndarray) -> Kept:
         """Choose what is free of one layer's orders; what it keeps then."""
         layer = self.spaces.net.layers[place]
         before = layer.param.convolution_param.group
@@ -198,7 +214,9 @@ class _Chooser:
             f"{side}: {_told(ones, why)}" for side, ones in (("inputs", ins), ("outputs", outs)) if _told(ones, why)
         ]
         plain = assign.share(importance, group)
-        return Kept(layer.name, before, group, plain, found.kept, control.kept, "; ".join(told))
+        sizes = group if isinstance(group, Sizes) else None
+        count = len(group) if isinstance(group, Sizes) else group
+        return Kept(layer.name, before, count, plain, found.kept, control.kept, "; ".join(told), sizes=sizes)
 
     def _held(self, one: int, around: tuple[int, ...]) -> str:
         """Why a layer cannot choose the order of a space; "" where it can."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rootgen.compound import Shaped, Sizes
 from rootgen.net import cost
 from rootgen.net.graph import Layer, Shape
 from rootgen.net.load import LoadedNet
@@ -15,7 +16,9 @@ from rootgen.text import Shown, Table, shape_text
 class Change:
     """The groups of one convolution before and after; `kept` says why a rule leaves it as it is, else "".
 
-    `index` is `Layer.index`; `unmixed` is `Spatial.unmixed`, "" where nothing needs saying.
+    `unmixed` is `Spatial.unmixed`, "" where nothing needs saying. `sizes` are those of groups that are not alike, with
+    their input channels; `basis` the kernels put in place of its own, each in `after` groups; `without_basis` says why
+    a basis for all leaves it out, else "".
     """
 
     layer: Layer
@@ -26,11 +29,28 @@ class Change:
     after: int
     kept: str = ""
     unmixed: str = ""
+    sizes: Sizes | None = None
+    basis: tuple[Shaped, ...] = ()
+    without_basis: str = ""
 
     @property
     def needs_mixing(self) -> bool:
-        """Whether the layer gets groups whose outputs no later layer mixes in time."""
-        return self.after > 1 and bool(self.unmixed) and not self.kept
+        """Whether the layer gets groups, or a basis, whose outputs no later layer mixes in time."""
+        return bool(self.unmixed) and (bool(self.basis) or (self.after > 1 and not self.kept))
+
+    @property
+    def groups(self) -> int | Sizes:
+        """The groups that it gets: how many, or their sizes."""
+        return self.sizes or self.after
+
+    @property
+    def note(self) -> str:
+        """What else there is to say: why it is kept, the kernels put in place of its own, why there are none."""
+        basis = " + ".join(f"{one.num_output} of {one.height}x{one.width}" for one in self.basis)
+        notes = [f"kept: {self.kept}" if self.kept else "", basis]
+        if self.without_basis and self.without_basis != self.kept:
+            notes.append(f"no basis: {self.without_basis}")
+        return "; ".join(filter(None, notes))
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +78,8 @@ class Transformed(Shown):
                 "channels": change.channels,
                 "before": change.before,
                 "after": change.after,
+                "sizes": str(change.sizes) if change.sizes else None,
+                "basis": [tuple(one) for one in change.basis],
                 "kept": change.kept,
             }
             for change in self.changes
@@ -71,8 +93,8 @@ class Transformed(Shown):
                 "-" if change.stage is None else change.stage + 1,
                 shape_text(change.output[1:]),
                 change.channels,
-                change.before if change.before == change.after else f"{change.before} -> {change.after}",
-                f"kept: {change.kept}" if change.kept else "",
+                change.before if change.before == change.groups else f"{change.before} -> {change.groups}",
+                change.note,
             ]
             for change in self.changes
         ]

@@ -1,8 +1,7 @@
 """Filter groups for any net: the text of its prototxt with other groups, and not a byte more changed.
 
-The rule (root, column, tree) gives groups to the spatial convolutions of successive stages (stages.py). The
-convolution on the image keeps what it has; so does one that is depthwise, or whose channels the groups do not
-divide. Layers set by hand come on top, and those have to fit.
+What a plan means for each convolution is found in planned.py; groups of given sizes and a spatial basis make several
+convolutions of one (compound.py).
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rootgen.errors import RootgenError, did_you_mean
-from rootgen.grouping import Plan, no_layer
+from rootgen.grouping import Plan, check_named
 from rootgen.net.forks import layer_fields
-from rootgen.net.graph import PHASES, Layer, Net, Shape
-from rootgen.net.layers.vision import DEPTHWISE, FORWARD_CONVOLUTIONS
+from rootgen.net.graph import PHASES, Shape
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS
 from rootgen.net.load import LoadedNet, load_text
 from rootgen.proto.scanner import scan
-from rootgen.transform import edit
+from rootgen.transform import compound, edit
+from rootgen.transform.planned import SETTLED, planned
 from rootgen.transform.result import Change, Transformed
-from rootgen.transform.stages import STEPS, Spatial, spatial_convolutions
+from rootgen.transform.stages import STEPS
 
 STAGE_BY = tuple(STEPS)
-_SETTLED = ("on the image", "depthwise")  # why a layer is kept whatever the number of groups
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,19 @@ def transform(text: str, plan: Plan, where: object = "<text>", options: Transfor
         _check_whole(nets, where)
     changes: dict[int, Change] = {}
     for net in nets.values():
-        for change in _planned(net, plan, options.stage_by):
+        for change in planned(net, plan, options.stage_by):
             changes.setdefault(change.layer.index, change)
     ordered = tuple(changes[index] for index in sorted(changes))
     _check(ordered, plan, nets, where)
     inserted = [
-        change for change in ordered if options.insert_1x1 and change.needs_mixing and not _obstacle(change, nets)
+        change
+        for change in ordered
+        if (options.insert_1x1 or change.basis) and change.needs_mixing and not _obstacle(change, nets)
     ]
-    new = _edited(text, ordered, inserted)
+    new = _edited(text, ordered, inserted, where)
     changed, _ = read_phases(new, where, options, phases=tuple(nets))
     phase = next(iter(nets))
-    warnings = [*notes, *_warnings(ordered, inserted, nets if options.insert_1x1 else {})]
+    warnings = [*notes, *_warnings(ordered, inserted, nets, options.insert_1x1)]
     return Transformed(new, ordered, tuple(warnings), nets[phase].cost(), changed[phase].cost(), changed[phase])
 
 
@@ -109,73 +110,17 @@ def read_phases(
     return nets, notes
 
 
-def _planned(net: Net, plan: Plan, stage_by: str) -> Iterator[Change]:
-    """What the plan means for each spatial convolution, and for others that it sets by hand."""
-    by_hand = dict(plan.by_hand)
-    spatials = {one.layer.index: one for one in spatial_convolutions(net, stage_by)}
-    stages = max((one.stage + 1 for one in spatials.values() if one.stage is not None), default=0)
-    groups = plan.stage_groups(stages)
-    for layer in net.layers:
-        if layer.type not in FORWARD_CONVOLUTIONS:
-            continue
-        one = spatials.get(layer.index)
-        if layer.name in by_hand:
-            yield _by_hand(layer, one, by_hand[layer.name])
-        elif one is not None and plan.kind != "original":
-            group = groups[one.stage] if one.stage is not None else 1
-            kept = _kept(one, group)
-            yield Change(
-                layer,
-                one.stage,
-                layer.shapes.tops[0],
-                one.channels,
-                one.group,
-                one.group if kept else group,
-                kept,
-                one.unmixed,
-            )
-
-
-def _by_hand(layer: Layer, one: Spatial | None, group: int) -> Change:
-    """The change of a layer whose groups were set by hand."""
-    known = layer.shapes
-    if layer.type in DEPTHWISE:
-        raise layer.error(f"cannot take {group} groups: a {layer.type} has one per channel")
-    if not known.known:
-        raise layer.error("cannot take groups: its shapes are not known", "give the input with --input or --shape")
-    param = layer.param.convolution_param
-    channels = known.params[0][1] * param.group
-    why = not_dividing(group, channels, param.num_output)
-    if why:
-        raise layer.error(f"{why} (Caffe needs group to divide input and output channels)")
-    stage, unmixed = (one.stage, one.unmixed) if one else (None, "")
-    return Change(layer, stage, known.tops[0], channels, param.group, group, "", unmixed)
-
-
-def _kept(one: Spatial, group: int) -> str:
-    """Why a rule leaves a spatial convolution's groups as they are; "" where it does not."""
-    if one.stage is None:
-        return "on the image"
-    if one.depthwise:
-        return "depthwise"
-    return not_dividing(group, one.channels, one.num_output)
-
-
-def not_dividing(group: int, channels: int, num_output: int) -> str:
-    """Why a convolution cannot have so many groups; "" where it can."""
-    for name, value in (("input channels", channels), ("outputs", num_output)):
-        if value % group:
-            return f"{group} groups do not divide its {value} {name}"
-    return ""
-
-
 def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> None:
     """Refuse a plan that no layer can follow, or that names a layer which is not there."""
     names = {layer.name for net in nets.values() for layer in net.layers if layer.type in FORWARD_CONVOLUTIONS}
-    for name, _ in plan.by_hand:
-        if name not in names:
-            raise no_layer(name, names, where)
-    if plan.kind == "original":
+    check_named(plan, names, where)
+    for change in changes:
+        if compound.parts_of(change) and (why := compound.obstacle(change, nets)):
+            raise change.layer.error(f"cannot be made several convolutions: {why}")
+    if plan.basis and not any(change.basis for change in changes):
+        why = next((change.without_basis for change in reversed(changes) if change.without_basis not in SETTLED), "")
+        raise RootgenError(f"{plan} fits none of its spatial convolutions" + (f": {why}" if why else ""), where=where)
+    if plan.kind == "original" and not any(isinstance(groups, Plan) for _, groups in plan.by_hand):
         return
     if all(change.kept == "on the image" for change in changes):
         unknown = any(not layer.shapes.known for net in nets.values() for layer in net.layers)
@@ -186,11 +131,11 @@ def _check(changes: Sequence[Change], plan: Plan, nets: Nets, where: object) -> 
             hint="say the size of the input with --input CxHxW, or of a blob with --shape" if unknown else None,
         )
     if all(change.kept for change in changes):
-        last = next((change for change in reversed(changes) if change.kept not in _SETTLED), changes[-1])
+        last = next((change for change in reversed(changes) if change.kept not in SETTLED), changes[-1])
         raise RootgenError(
             f"{plan} fits none of its spatial convolutions: '{last.layer.name}': {last.kept}",
             where=where,
-            hint=None if last.kept in _SETTLED else "choose a number of groups that divides the channels",
+            hint=None if last.kept in SETTLED else "choose a number of groups that divides the channels",
         )
 
 
@@ -210,12 +155,19 @@ def _check_whole(nets: Nets, where: object) -> None:
         )
 
 
-def _edited(text: str, changes: Sequence[Change], inserted: Sequence[Change]) -> str:
+def _edited(text: str, changes: Sequence[Change], inserted: Sequence[Change], where: object) -> str:
     """`text` with the groups changed, and a 1x1 convolution behind each layer of `inserted`."""
     fields = layer_fields(scan(text))
     edits = []
+    if any(compound.parts_of(change) for change in changes):
+        edit.check_removable(fields, where)
     for change in changes:
         field = fields[change.layer.index]
+        if compound.parts_of(change):
+            if change.basis and compound.in_lists(field):
+                raise change.layer.error("its kernel or pad stands in a list", "write kernel_size: 3, pad: 1")
+            edits.append(compound.edit_of(text, field, change, mixing=change in inserted))
+            continue
         if change.after != change.before:
             edits.append(edit.set_group(text, field, change.after))
         if change in inserted:
@@ -241,7 +193,7 @@ def _obstacle(change: Change, nets: Nets) -> str:
     return ""
 
 
-def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets) -> Iterator[str]:
+def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets, inserting: bool) -> Iterator[str]:
     """A line for the layers that lose groups, and one per layer whose groups nothing mixes."""
     fewer = [change for change in changes if change.after < change.before]
     if fewer:
@@ -252,6 +204,7 @@ def _warnings(changes: Sequence[Change], inserted: Sequence[Change], nets: Nets)
         )
     for change in changes:
         if change.needs_mixing and change not in inserted:
-            obstacle = _obstacle(change, nets) if nets else ""
-            what = f"{change.layer.where}: no 1x1 convolution mixes its {change.after} groups before {change.unmixed}"
+            obstacle = _obstacle(change, nets) if inserting or change.basis else ""
+            groups = "basis" if change.basis else f"{change.after} groups"
+            what = f"{change.layer.where}: no 1x1 convolution mixes its {groups} before {change.unmixed}"
             yield f"{what} (none put in: {obstacle})" if obstacle else f"{what} (--insert-1x1 puts one in)"

@@ -103,6 +103,7 @@ def test_every_name_of_a_file_or_folder_is_known() -> None:
         "CxHxW",
         "BLOB=AxB...",
         "LAYER=N",
+        "[LAYER=]SHAPES",
         "PIXELS",
         "RATE",
         "HxW",

@@ -218,3 +218,48 @@ def test_list(capsys):
     assert "inception_4?/5x5" in capsys.readouterr().out
     assert main(["list", "alexnet", "--format", "csv"]) == 0
     assert "\nalexnet,column-4,conv5,4," in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--group", "conv2a=96+48+40"], 1, "layer 'conv2a': 96+48+40 makes 184 outputs, but it has 192"),
+        (["--group", "conv2a=96+0+96"], 1, "--group conv2a: 96+0+96: the size of a group is a whole number from 1"),
+        (["--group", "conv1a=48+48+48+48"], 1, "48+48+48+48 is 4 groups, but it reads 3 channels"),
+        (["--group", "conv2a=96+x"], 1, "--group conv2a: 96+x: no sizes of groups"),
+        (["--group", "conv?z=4"], 1, "no convolution 'conv?z' to give groups to"),
+        (["--group", "conv2a=root-3x"], 1, "not of the form LAYER=N"),
+        (
+            ["--basis", "7x1+1x7"],
+            1,
+            "fits none of its spatial convolutions: 7x1+1x7 is not as large as its kernel of 3x3",
+        ),
+        (["--basis", "conv1b=3x1+1x3"], 1, "layer 'conv1b': is no spatial convolution"),
+        (["--basis", "3by1"], 1, "3by1: no shapes of kernels"),
+    ],
+)
+def test_several_convolutions_for_one_that_cannot_be(words, code, message, tmp_path, capsys):
+    out = tmp_path / "net.prototxt"
+    assert main(["emit", "nin", *words, "-o", str(out)]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not out.exists()
+
+
+def test_names_of_nets_and_snapshots_say_what_was_asked_for(capsys):
+    words = ["nin", "--root", "8", "--group", "conv3a=64/96+128/96", "--basis", "conv2a=5x1+1x5"]
+    assert main(["emit", *words]) == 0
+    head = capsys.readouterr().out.splitlines()[:2]
+    assert head[1] == 'name: "NiN root-8 conv3a=64/96+128/96 basis conv2a=5x1+1x5"'
+    assert "root-8 conv3a=64/96+128/96 basis conv2a=5x1+1x5 (not a row of" in head[0]
+    assert main(["solver", *words]) == 0
+    assert 'snapshot_prefix: "nin_root-8_conv3a=64-96+128-96_basis_conv2a=5x1+1x5"' in capsys.readouterr().out
+    assert main(["solver", "nin", "--basis", "conv9=5x1+1x5"]) == 1
+    assert "no convolution 'conv9'" in capsys.readouterr().err
+
+
+def test_layers_that_a_basis_for_all_leaves_out_are_told(capsys):
+    assert main(["emit", "nin", "--basis", "3x1+1x3"]) == 0
+    assert capsys.readouterr().err == (
+        "rootgen: nin basis 3x1+1x3: layer 'conv2a': no basis: 3x1+1x3 is not as large as its kernel of 5x5\n"
+    )

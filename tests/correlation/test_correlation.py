@@ -214,6 +214,17 @@ def test_block_score_by_hand() -> None:
     assert later.score(matrix[1:3]) == pytest.approx(3 / (10 / 6))
     with pytest.raises(RootgenError, match="group 3 does not divide 4 input and 4 output channels"):
         block_score(matrix, 3)
+    unequal = np.ones((4, 4))
+    unequal[:1, :3] = unequal[1:, 3:] = 5
+    assert block_score(unequal, 2, sizes="1/3+3/1") == 5
+    assert block_score(unequal[1:3], 2, offset=1, channels=4, sizes="1/3+3/1") == 5
+    assert block_score(matrix, 2, sizes="2/2+2/2") == block_score(matrix, 2)
+    for sizes, why in (
+        ("1/3+3/2", "makes 5 outputs, but it has 4"),
+        ("1/1+1/1+2/2", "is not the inputs and outputs of 2"),
+    ):
+        with pytest.raises(RootgenError, match=why):
+            block_score(matrix, 2, sizes=sizes)
 
 
 # Pairs
@@ -278,6 +289,36 @@ def test_pairs_through_a_concat_know_their_channels() -> None:
     (first, second) = adjacent(net)
     assert (first.layers, first.before) == (("a", "c"), ())
     assert (second.layers, second.before) == (("b", "c"), ("a",))
+
+
+SLICED = 'top: "x2" top: "x3" slice_param { slice_point: 1 slice_point: 2 }'
+
+
+def test_convolutions_between_a_slice_and_a_concat_are_one() -> None:
+    text = (
+        INPUT
+        + conv("a", "data")
+        + conv("b", "data")
+        + layer("Concat", "both", "a", "b", top="both")
+        + layer("Slice", "cut", "both", top="x1").replace("}", f"{SLICED} }}")
+        + "".join(conv(f"part{i}", f"x{i}") for i in (1, 2, 3))
+        + layer("Concat", "join", "part1", "part2", "part3", top="c")
+        + layer("ReLU", "relu", "c")
+        + conv("d", "c")
+    )
+    pairs = {str(pair): pair for pair in adjacent(parse(text))}
+    assert list(pairs) == ["a-c", "b-c", "c-d"]
+    assert (pairs["b-c"].blobs, pairs["b-c"].input, pairs["b-c"].before) == (("b", "c"), "both", ("a",))
+    assert pairs["c-d"].blobs == ("c", "d")
+    assert pairs["a-c"].group == 3
+    sizes = {"x1": 1, "x2": 1, "x3": 6, "part1": 2, "part2": 1, "part3": 5}
+    assert pairs["a-c"].sizes(sizes) == "1/2+1/1+6/5"
+    assert pairs["c-d"].sizes(sizes) == ""
+    for other in (
+        text.replace('bottom: "part2" bottom: "part3"', 'bottom: "part3" bottom: "part2"'),  # in another order
+        text + conv("e", "part1"),  # a part that somebody else reads
+    ):
+        assert [str(pair) for pair in adjacent(parse(other))][:1] == ["part1-d"]
 
 
 def one(kind: str, name: str, *bottoms: str, param: str = "") -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from itertools import product
 from math import prod
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from test_regroup import CHAIN, INPUT, blobs_of, conv, layer, saved
 
 from rootgen.cli import main
-from rootgen.deploy.advise import STEPS, Bearing, advise, best
+from rootgen.deploy.advice import Bearing
+from rootgen.deploy.advise import STEPS, advise, best
 from rootgen.grouping import Plan
 from rootgen.net.load import load, load_text
 from rootgen.transform.regroup import Kept
@@ -121,6 +123,10 @@ def test_the_command_without_a_prototxt(tmp_path, capsys):
     [
         (["net.caffemodel", "--params", "0.01"], 1, "groups cannot bring it to 0.01 of its params: 0."),
         (["net.caffemodel", "--macs", "1.5"], 2, "--macs 1.5 is no saving"),
+        (["net.caffemodel", "--time", "1"], 2, "--time 1 is no saving"),
+        (["net.caffemodel", "--engine", "torch"], 2, "--engine goes with --time"),
+        (["net.caffemodel", "--params", "0.5", "--batch-size", "4"], 2, "--batch-size goes with --time"),
+        (["net.caffemodel", "--remeasure"], 2, "--remeasure goes with --time"),
         (["net.caffemodel", "--net", "other.prototxt"], 1, "a model of another net"),
         (["other.prototxt"], 1, "other.prototxt"),
         (["net.caffemodel", "--plot", "x.bmp"], 1, "cannot draw"),
@@ -150,3 +156,168 @@ def test_the_least_that_is_said_can_be_had(tmp_path, capsys):
     assert main(["advise", str(model), "--params", "0.01"]) == 1
     hint = capsys.readouterr().err.rpartition("(--params ")[2].split()[0]
     assert main(["advise", str(model), "--params", hint]) == 0
+
+
+def test_options_that_take_longer_are_not_taken():
+    shares = [bearing("a", [1.0, 0.9, 0.5], [0, -100, 100]), bearing("b", [1.0, 0.8], [0, 50])]
+    assert best(shares, 50) == {"a": 1, "b": 2}
+    assert best(shares, 120) == {"a": 4, "b": 2}
+    slow = [bearing("a", [1.0, 0.9, 0.8], [0, 100, 30])]
+    assert best(slow, 100) == {"a": 2}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROOTGEN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "times"
+
+
+def slow_groups(monkeypatch, scale=1.0):
+    """Have the engine's clock tell times that are known: what a layer computes, in ns; 5x5 is slow in 2 groups.
+
+    Whole nets take a tenth more than their layers, and all takes `scale` as long.
+    """
+    from rootgen.engine.api import LayerTime, NetTime
+    from rootgen.engine.torch.network import TorchNetwork
+
+    asked = []
+
+    def time(self, iterations, *, warmup=1, backward=True):
+        assert not backward
+        asked.append(self.net.name)
+        cost, layers = _costs(self.net), []
+        for one in self.net.layers:
+            if one.type != "Input":
+                ms = scale * cost[one.name] * self.batch_size / 1e6
+                param = one.param.convolution_param
+                slow = one.type == "Convolution" and param.group == 2 and one.shapes.params[0][2] == 5
+                layers.append(LayerTime(one.name, one.type, [ms * (4 if slow else 1)] * iterations, []))
+        whole = 1.1 * sum(layer.forward[0] for layer in layers)
+        return NetTime(self.batch_size, layers, [whole] * iterations, [])
+
+    monkeypatch.setattr(TorchNetwork, "time", time)
+    return asked
+
+
+def _costs(net):
+    from rootgen.net.cost import count
+
+    return {row.name: 1000 + row.macs for row in count(net).layers}
+
+
+def timed(tmp_path, share, **how):
+    from rootgen.deploy.layer_times import Stopwatch
+
+    prototxt, model = saved(tmp_path, NET)
+    watch = Stopwatch("torch", "cpu", **how)
+    return advise(NET, str(model), prototxt, TransformOptions(), budget="time", share=share, watch=watch)
+
+
+def test_a_plan_within_a_budget_of_time(tmp_path, cache, monkeypatch):
+    asked = slow_groups(monkeypatch)
+    found = timed(tmp_path, 0.7)
+    whole = sum(_costs(load_text(NET)).values()) - 1000  # the Input's
+    checked = found.times
+    assert checked.told["original"] == pytest.approx(2 * 1.1 * whole / 1e6, rel=1e-3)  # batch 2
+    told, measured = checked.share("advised")
+    assert told <= 0.7
+    after = sum(_costs(load_text(found.text)).values()) - 1000
+    assert measured == pytest.approx(after / whole, rel=1e-3)
+    assert checked.off("advised") == pytest.approx(measured / told - 1)
+    assert {plan.name.partition("-")[0] for plan in found.plans} == {"advised", "root", "column", "tree"}
+    by_layer = {
+        one.layer: {kept.group: saved for kept, saved in zip(one.kept, one.saved, strict=True)}
+        for one in found.bearings
+    }
+    assert by_layer["d"][2] < 0 < by_layer["d"][4]  # 5x5, four times as slow
+    assert found.groups["d"] != 2
+    assert by_layer["b"][4] == pytest.approx(2 * 0.75 * (_costs(load_text(NET))["b"] - 1000), rel=1e-3)
+    header = found.tables()[-1].header
+    assert list(header[-4:]) == ["time by layers", "time measured", "off", "ms"]
+    assert found.rows[0]["milliseconds"] > 0
+    assert "alone" in asked
+
+
+def test_layers_are_timed_once_and_kept(tmp_path, cache, monkeypatch):
+    asked = slow_groups(monkeypatch)
+    first = timed(tmp_path, 0.7)
+    kept = sorted(cache.iterdir())
+    assert len(kept) == 3  # the net, and two geometries
+    assert all(json.loads(path.read_text())["of"]["engine"] == "torch" for path in kept)
+    # the machine is slower now: shares of the time are what they were
+    asked = slow_groups(monkeypatch, scale=3.0)
+    again = timed(tmp_path, 0.7)
+    assert "alone" not in asked
+    assert again.groups == first.groups
+    assert again.times.told == first.times.told
+    assert again.times.measured["original"] == pytest.approx(3 * first.times.measured["original"])
+    assert again.times.off("advised") == pytest.approx(first.times.off("advised"))
+    asked.clear()
+    assert timed(tmp_path, 0.7, remeasure=True).times.told["original"] > 2 * first.times.told["original"]
+    assert "alone" in asked
+    asked.clear()
+    timed(tmp_path, 0.7, batch=7)  # other times
+    assert "alone" in asked
+    assert len(sorted(cache.iterdir())) == 6
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"null", b'{"of": 1, "milliseconds": {"": -1}}', b"\xff" * 9])
+def test_a_damaged_cache_is_measured_again(tmp_path, cache, monkeypatch, damage):
+    asked = slow_groups(monkeypatch)
+    first = timed(tmp_path, 0.7)
+    for path in cache.iterdir():
+        path.write_bytes(damage)
+    asked.clear()
+    assert timed(tmp_path, 0.7).groups == first.groups
+    assert "alone" in asked
+    assert all(path.read_bytes() != damage for path in cache.iterdir())
+
+
+def test_another_thread_or_version_is_another_time(monkeypatch):
+    from rootgen.deploy.layer_times import Environment, Stopwatch
+
+    watch = Stopwatch("torch", "cpu")
+    one = Environment.found(watch)
+    assert one.facts == Environment.found(watch).facts
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    assert Environment.found(watch).facts != one.facts
+    monkeypatch.undo()
+    monkeypatch.setattr("rootgen.engine.machine.versions", lambda engine: "other")
+    assert Environment.found(watch).facts != one.facts
+
+
+def test_what_time_cannot_be_met_says_the_least(tmp_path, cache, monkeypatch, capsys):
+    slow_groups(monkeypatch)
+    _, model = saved(tmp_path, NET)
+    words = ["advise", str(model), "--engine", "torch", "--device", "cpu", "--time"]
+    assert main([*words, "0.01"]) == 1
+    said = capsys.readouterr().err
+    assert "groups cannot bring it to 0.01 of its time: 0." in said
+    assert " ms of " in said
+    assert main([*words, said.rpartition("(--time ")[2].split()[0]]) == 0
+    said = capsys.readouterr()
+    assert "the advised plan takes " in said.err
+    assert "ms by groups" in said.out
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("caffe", marks=pytest.mark.caffe), "onnx"])
+def test_real_times_on_every_engine(tmp_path, cache, engine, capsys):
+    if engine == "onnx":
+        pytest.importorskip("onnxruntime")
+    _, model = saved(tmp_path, NET.replace("dim: 9 dim: 9", "dim: 24 dim: 24"))
+    words = ["advise", str(model), "--time", "0.999", "--engine", engine, "--device", "cpu", "--batch-size", "1"]
+    code = main([*words, "--format", "json"])
+    said = capsys.readouterr()
+    if code:  # groups are no faster on this machine, which is told
+        assert "groups cannot bring it to 0.999 of its time" in said.err
+        return
+    rows = json.loads(said.out)
+    assert all(row["milliseconds"] > 0 for row in rows)
+    assert f"{engine}, cpu (" in said.err
+
+
+def test_without_a_cache_times_are_taken_all_the_same(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("ROOTGEN_CACHE", "relative")
+    slow_groups(monkeypatch)
+    assert timed(tmp_path, 0.7).groups
+    assert "times are not kept: ROOTGEN_CACHE is 'relative'" in caplog.text

@@ -66,7 +66,7 @@ def test_the_fit_is_numpys_least_squares(bias):
     text += layer("ReLU", "rb", "b", "b") + conv("e", "b", 4, 1)
     net, after = load_text(text), load_text(_grouped(text, {"b": 4}))
     blobs = blobs_of(net)
-    cut = {**blobs, "b": [regroup.cut(net.layer("b"), blobs["b"][0], 4), *blobs["b"][1:]]}
+    cut = {**blobs, **regroup.cut(net.layer("b"), blobs["b"], 4)}
     few = Few()
     before = Runner(net, blobs, SHAPE)
     found = fit(before, Runner(after, cut, SHAPE), ["b"], cut, images=few)
@@ -93,6 +93,41 @@ def _grouped(text, groups):
     from rootgen.transform.transform import transform
 
     return transform(text, Plan.of(group=groups)).text
+
+
+def test_groups_of_given_sizes_are_fitted_like_those_of_the_field_group(folder, tmp_path):
+    """Equal sizes come to what `group` comes to; others to less than all, and to more than they gave before the fit."""
+    text = CHAIN.replace('bottom: "b" top: "c"', 'bottom: "r2" top: "c"') + layer("ReLU", "rc", "c", "c")
+    text = text.replace('layer { name: "c"', layer("ReLU", "r2", "b") + 'layer { name: "c"')
+    prototxt, model = saved(tmp_path, text)
+    shown = {"data": folder, "images": 16}
+    plain, equal, unequal = (
+        with_weights(prototxt, model, group={"b": told}, **shown) for told in (4, "4+4+4+4", "8+4+2+2")
+    )
+    assert equal.kept[0].fitted == pytest.approx(plain.kept[0].fitted, rel=1e-9)
+    for blob, parts in enumerate(zip(*(equal.blobs[f"b_group{i}"] for i in (1, 2, 3, 4)), strict=True)):
+        np.testing.assert_allclose(np.concatenate(parts), plain.blobs["b"][blob], rtol=1e-6, atol=1e-9)
+    images = with_images(folder, load_text(text), model)[:16]  # those that it was fitted to
+    wanted = Runner(load_text(text), weights.read(model), SHAPE).outputs(["b"], images)["b"]
+    cut = with_weights(prototxt, model, group={"b": "8+4+2+2"}, **shown, fit=False)
+
+    def left(found):
+        """The share of the variance of b's outputs, in the order of the new net, that is not given."""
+        net = found.transformed.net
+        got = Runner(net, found.blobs, SHAPE)
+        made = got._blobs({"b": "b"}, images)["b"]
+        order = _order(found, weights.read(model))
+        there = wanted[:, order]
+        return ((made - there) ** 2).sum() / ((there - there.mean((0, 2, 3), keepdims=True)) ** 2).sum()
+
+    assert 1 - unequal.kept[0].fitted == pytest.approx(left(unequal), rel=1e-3)
+    assert left(unequal) < left(cut)
+
+
+def _order(found, stored):
+    """The order of the outputs of `b`, by what its reader had and has for weights."""
+    was, now = (blobs["c"][0][:, :, 0, 0] for blobs in (stored, found.blobs))
+    return [int(np.abs(was - now[:, [i]]).sum(0).argmin()) for i in range(16)]
 
 
 def test_a_second_layer_is_fitted_to_what_the_first_gives_then(folder, tmp_path):

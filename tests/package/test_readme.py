@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n+)?```console\n(.*?)```", re.DOTALL)
 
 FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
-PAGES = ("README.md", "docs/your-own-net.md", "docs/weights.md")
+PAGES = ("README.md", "docs/your-own-net.md", "docs/weights.md", "docs/heterogeneous.md")
 
 
 def commands(page: str) -> list[tuple[str, str]]:

@@ -446,7 +446,7 @@ def test_the_command_refuses_in_one_line(words, message, capsys):
 
 def test_no_groups_at_all_is_wrong_usage(capsys):
     assert main(["transform", str(NIN)]) == 2
-    hint = "--root N, --column N, --tree N or --group LAYER=N"
+    hint = "--root N, --column N, --tree N, --group LAYER=N or --basis SHAPES"
     assert capsys.readouterr().err == f"rootgen transform: no groups asked for ({hint})\n"
 
 

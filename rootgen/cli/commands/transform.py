@@ -66,8 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     plan = arguments.plan(args)
-    if plan.kind == "original" and not plan.by_hand:
-        raise UsageError("no groups asked for", hint="--root N, --column N, --tree N or --group LAYER=N")
+    if plan == Plan():
+        raise UsageError(
+            "no groups asked for", hint="--root N, --column N, --tree N, --group LAYER=N or --basis SHAPES"
+        )
     options = transform.TransformOptions(
         args.stage_by,
         args.phase,
@@ -102,6 +104,8 @@ def _tell_kept(found: Transformed) -> None:
     for change in found.changes:
         if change.kept and change.kept != "on the image":
             log.info("%s: kept as it is: %s", change.layer.where, change.kept)
+        elif change.without_basis and change.without_basis != "on the image":
+            log.info("%s: no basis: %s", change.layer.where, change.without_basis)
 
 
 def _with_weights(args: argparse.Namespace, plan: Plan, where: str, options: transform.TransformOptions) -> None:
@@ -114,6 +118,8 @@ def _with_weights(args: argparse.Namespace, plan: Plan, where: str, options: tra
         refuse_idle(args, ("mean", "images", "no_fit"), "goes with --data")
     if args.insert_1x1:
         raise UsageError("--insert-1x1 puts in layers that --weights has no weights for")
+    if plan.basis:
+        raise UsageError("--basis puts in kernels that --weights has no weights for", hint="train them from scratch")
     model = None if args.dry_run else arguments.model_out(args)
     data = Data(args.data, args.mean, args.images or IMAGES, not args.no_fit) if args.data else None
     text = stdin.text_of(args.net)

@@ -1,0 +1,124 @@
+"""The table and the curves of transfer.py's runs, from its CSV alone: python transfer_report.py FOLDER/transfer.csv."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rootgen.figures.save import new
+from rootgen.figures.save import write as write_figure
+from rootgen.files import write_text
+from rootgen.text import Table
+
+ORIGINAL = "Orig."
+COLOURS = {"sliced": "C3", "permuted": "C1", "fitted": "C2", "scratch": "C0", "trained": "black"}
+Row = dict[str, str]
+
+
+def write(path: Path) -> None:
+    """transfer.md and transfer.png beside the CSV `path`."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    write_text(path.with_suffix(".md"), table(rows).markdown())
+    if rows:
+        write_figure(curves(rows), path.with_suffix(".png"))
+
+
+def table(rows: list[Row]) -> Table:
+    """A line per plan, number of its layers and way: accuracies by epochs, mean and deviation over seeds."""
+    epochs = sorted({float(row["epochs"]) for row in rows})
+    lines = []
+    for kind in _kinds(rows):
+        own = [row for row in rows if _kind(row) == kind]
+        cells = [_cell([float(row["accuracy"]) for row in own if float(row["epochs"]) == e]) for e in epochs]
+        shares = [_percent(row[name] for row in own) for name in ("kept", "fitted")]
+        lines.append([kind[0], own[0]["groups"] or "-", kind[2], f"{int(own[0]['macs']):,}", *shares, *cells])
+    header = ["plan", "groups", "weights", "MACs", "kept", "fitted", *(f"{e:g} epochs" for e in epochs)]
+    return Table(header, lines, _title(rows))
+
+
+def curves(rows: list[Row]) -> Any:
+    """A panel per plan: accuracy over epochs by way to the weights; and one over the number of layers with groups."""
+    plans = sorted({row["plan"] for row in rows} - {ORIGINAL}, key=lambda plan: (len(plan), plan)) or [ORIGINAL]
+    figure = new(4.2 * (len(plans) + 1), 4.2)
+    *panels, by_layers = figure.subplots(1, len(plans) + 1, sharey=True)
+    for axes, plan in zip(panels, plans, strict=True):
+        most = max((int(row["layers"]) for row in rows if row["plan"] == plan), default=0)
+        for kind in _kinds(rows):
+            if kind[0] == ORIGINAL or kind[:2] == (plan, most):
+                own = [row for row in rows if _kind(row) == kind]
+                label = f"Orig., {kind[2]}" if kind[0] == ORIGINAL else kind[2]
+                _line(axes, own, "epochs", label=label, color=COLOURS[kind[2]])
+        axes.set_title(plan, fontsize=10)
+        axes.set_xlabel("epochs of training since")
+        axes.legend(fontsize=7)
+    panels[0].set_ylabel("accuracy")
+    _layers(by_layers, rows, plans)
+    figure.suptitle(_title(rows), fontsize=8)
+    return figure
+
+
+def _layers(axes: Any, rows: list[Row], plans: list[str]) -> None:
+    """Accuracy by how many layers have groups, from the last on; dashes where nothing was trained since."""
+    for number, plan in enumerate(plans):
+        for epochs in sorted({row["epochs"] for row in rows}, key=float):
+            own = [row for row in rows if row["epochs"] == epochs and row["plan"] in (plan, ORIGINAL)]
+            own = [row for row in own if row["way"] in ("fitted", "trained")]
+            style = {"linestyle": "--" if float(epochs) == 0 else "-", "linewidth": 0.8 + float(epochs) / 3}
+            _line(axes, own, "layers", label=f"{plan}, {float(epochs):g} epochs", color=f"C{number}", **style)
+    axes.set_title("fitted, by layers with groups, from the last on", fontsize=10)
+    axes.set_xlabel("layers")
+    axes.set_xticks(sorted({int(row["layers"]) for row in rows}))
+    axes.legend(fontsize=7)
+
+
+def _line(axes: Any, rows: list[Row], over: str, **style: Any) -> None:
+    """Means over seeds, with their deviations, over a column of the CSV."""
+    by_place: dict[float, list[float]] = {}
+    for row in rows:
+        by_place.setdefault(float(row[over]), []).append(float(row["accuracy"]))
+    places = sorted(by_place)
+    values = [by_place[place] for place in places]
+    bars = [stdev(own) if len(own) > 1 else 0.0 for own in values]
+    middle = [mean(own) for own in values]
+    axes.errorbar(places, middle, bars, marker=".", capsize=2, **{"linewidth": 1.3, **style})
+
+
+def _kind(row: Row) -> tuple[str, int, str]:
+    return row["plan"], int(row["layers"]), row["way"]
+
+
+def _kinds(rows: Iterable[Row]) -> list[tuple[str, int, str]]:
+    """Plan, layers and way of all runs: the original first, then plan by plan."""
+    order = list(COLOURS)
+    found = {_kind(row) for row in rows}
+    return sorted(found, key=lambda kind: (kind[0] != ORIGINAL, len(kind[0]), kind[0], -kind[1], order.index(kind[2])))
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{mean(values):.4f}{spread} ({len(values)})"
+
+
+def _percent(shares: Iterable[str]) -> str:
+    found = [float(share) for share in shares if share]
+    return f"{100 * mean(found):.1f}%" if found else ""
+
+
+def _title(rows: list[Row]) -> str:
+    if not rows:
+        return "no run is done"
+    seeds = len({row["seed"] for row in rows})
+    count = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    told = " and ".join(sorted({f"{row['dataset']}, {row['engine']} on {row['device']}" for row in rows}))
+    return f"NiN, {told}; {rows[0]['images']} test images, {count}, mean ± one standard deviation (runs)"
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
