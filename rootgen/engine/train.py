@@ -41,7 +41,7 @@ log = logging.getLogger("rootgen")
 class TrainOutcome(Shown):
     """What a run did: the iterations it ended at and made, and where its model and state lie.
 
-    `tests` are the results of the last test, one dict per test net; `stopped` is whether it was asked to stop
+    `device` has the precision of the arithmetic too. `tests` are the results of the last test, one dict per test net; `stopped` is whether it was asked to stop
     before max_iter. `model` and `solver_state` are None where nothing was written in this run.
     """
 
@@ -74,8 +74,6 @@ class TrainOutcome(Shown):
         if self.seconds:
             rows.append(["images/s", f"{self.images / self.seconds:.1f}"])
             rows.append(["waiting for data", f"{self.data_seconds / self.seconds:.1%}"])
-        if self.device:
-            rows.append(["on", self.device])
         files = (("model", self.model), ("solver state", self.solver_state), ("log", self.log_file))
         rows += [[name, path] for name, path in files if path is not None]
         return [Table(["run", "stopped" if self.stopped else "done"], rows, f"iteration {self.iteration}")]
