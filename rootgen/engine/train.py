@@ -42,7 +42,8 @@ class TrainOutcome(Shown):
     """What a run did: the iterations it ended at and made, and where its model and state lie.
 
     `device` names the precision of the arithmetic too. `tests` are the results of the last test, one dict per test net;
-    `stopped` is whether it was asked to stop before max_iter. `model` and `solver_state` are None where nothing was written in this run.
+    `stopped` is whether it was asked to stop before max_iter. `model` and `solver_state` are None where nothing was
+    written in this run.
     """
 
     iteration: int = 0
