@@ -18,6 +18,7 @@ from rootgen.net.graph import Layer, Shape
 from rootgen.progress import Report, silent
 
 ENGINES = ("auto", "caffe", "torch", "onnx")
+PRECISIONS = ("fp32", "tf32", "bf16")  # of a training
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Trainer(Protocol):
 
     engine: str
     device: str
+    leads: bool  # False in a process that does what another says: see engine.train.follow
     iteration: int
     solver: Any  # schema.SolverParameter, with snapshot_prefix settled
     train_outputs: tuple[str, ...]

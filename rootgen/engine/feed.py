@@ -2,7 +2,8 @@
 
 Batch number i is a function of i alone: it starts at record i * batch_size, modulo the number of records,
 and draws its crops and mirrors from a generator seeded by i. So a run that goes on from iteration i reads
-what an unbroken one would have read, and no cursor has to be saved.
+what an unbroken one would have read, and no cursor has to be saved; and processes that train together read no
+record twice, where each takes the batches of its own numbers.
 """
 
 from __future__ import annotations
@@ -55,8 +56,12 @@ class Feed:
         *,
         batch_size: int | None = None,
         lanes: int | None = None,
+        stride: int = 1,
     ) -> None:
-        """`layer` is a Data layer; `beside` the folder to look in after the current one; `lanes` threads read."""
+        """`layer` is a Data layer; `beside` the folder to look in after the current one; `lanes` threads read.
+
+        They read ahead as if every `stride`-th batch were asked for.
+        """
         self.layer = layer
         param = layer.param.data_param
         if not param.source:
@@ -76,6 +81,7 @@ class Feed:
         where, datum = next(self.database.read(0))
         self.image_shape: Shape = self.transform.output_shape(image_of(datum, transform, where).shape)
         self.waited = 0.0
+        self._stride = stride
         self._lanes = [_Lane(f"feed-{layer.name}-{i}") for i in range(lanes or _lanes())]
         self._depth = max(param.prefetch, len(self._lanes))
         self._ahead: deque[tuple[int, Future[dict[str, np.ndarray]]]] = deque()
@@ -89,8 +95,8 @@ class Feed:
         """Top name -> array of batch `number`; time spent waiting for it is added to `waited` (seconds)."""
         while self._ahead and self._ahead[0][0] != number:
             self._ahead.popleft()[1].cancel()
-        for later in range(number + len(self._ahead), number + self._depth + 1):
-            lane = self._lanes[later % len(self._lanes)]
+        for later in range(number, number + (self._depth + 1) * self._stride, self._stride)[len(self._ahead) :]:
+            lane = self._lanes[later // self._stride % len(self._lanes)]
             self._ahead.append((later, lane.thread.submit(self._load, later, lane)))
         begun = time.perf_counter()
         tops = self._ahead.popleft()[1].result()
@@ -104,7 +110,7 @@ class Feed:
 
     def _load(self, number: int, lane: _Lane) -> dict[str, np.ndarray]:
         """Read and transform one batch; runs in the lane's own thread."""
-        size, others = self.batch_size, len(self._lanes) - 1
+        size, others = self.batch_size, len(self._lanes) * self._stride - 1
         if number != lane.batch or lane.records is None:
             lane.records = self.database.read(number * size, take=size, skip=size * others)
         lane.batch = -1  # until this batch is whole
@@ -127,13 +133,13 @@ class Feed:
 
 
 def open_feeds(
-    net: Net, phase: str, seed: int = 0, beside: Path | None = None, *, batch: int | None = None
+    net: Net, phase: str, seed: int = 0, beside: Path | None = None, *, batch: int | None = None, stride: int = 1
 ) -> dict[str, Feed]:
-    """Data layer name -> its feed, for those of `net` whose database is there."""
+    """Data layer name -> its feed, for those of `net` whose database is there; see Feed."""
     feeds = {}
     for layer in net.layers:
         if layer.type == "Data" and locate(layer.param.data_param.source, beside, layer.where).exists():
             if layer.param.data_param.rand_skip:  # a batch follows from its number alone
                 log.warning("%s: rand_skip is left out", layer.where)
-            feeds[layer.name] = Feed(layer, phase, seed, beside, batch_size=batch)
+            feeds[layer.name] = Feed(layer, phase, seed, beside, batch_size=batch, stride=stride)
     return feeds

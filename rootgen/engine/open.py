@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from rootgen import errors, scratch
 from rootgen.caffe_build.prefix import import_path
-from rootgen.engine.api import ENGINES, Network, Trainer
+from rootgen.engine.api import ENGINES, PRECISIONS, Network, Trainer
+from rootgen.engine.processes import ToldError, place
+from rootgen.engine.stop import Stop
 from rootgen.errors import RootgenError
 from rootgen.net.graph import PHASES
 
@@ -65,18 +70,60 @@ def open_trainer(
     device: str = "auto",
     seed: int | None = None,
     lenient: bool = False,
+    precision: str = "fp32",
 ) -> Trainer:
     """The solver of a solver.prototxt with fresh weights, at iteration 0.
 
-    `seed` goes over its random_seed; `lenient` as of open_network.
+    `seed` goes over its random_seed; `lenient` as of open_network. `precision` is "fp32", "tf32" (in a GPU's matrix
+    units) or "bf16" (convolutions and inner products; normalization, losses and weights stay float32).
     """
     path = errors.needed_path("solver_path", solver_path)
-    return _load(engine).open_trainer(
-        path,
-        device=errors.word("device", device) or "auto",
-        seed=errors.whole("seed", seed, 0),
-        lenient=errors.flag("lenient", lenient),
-    )
+    options: dict[str, Any] = {
+        "device": errors.word("device", device) or "auto",
+        "seed": errors.whole("seed", seed, 0),
+        "lenient": errors.flag("lenient", lenient),
+    }
+    if errors.word("precision", precision, PRECISIONS) not in (None, PRECISIONS[0]):
+        if engine == "caffe":
+            raise RootgenError(f"pycaffe computes in float32, not in {precision}", hint="--engine torch")
+        engine, options["precision"] = "torch", precision
+    return _load(engine).open_trainer(path, **options)
+
+
+@contextmanager
+def opened_together(
+    solver_path: str | Path,
+    stop: Stop,
+    *,
+    engine: str = "auto",
+    sync_bn: bool = False,
+    scale_lr: bool = False,
+    **options: Any,
+) -> Iterator[Trainer]:
+    """As open_trainer; where torchrun has started several processes, the trainer that they share (docs/distributed.md).
+
+    Process 0 has one that `leads`, and is used as any other; the others have to `follow` it (engine.train). `stop` is
+    asked of all when it is asked of one. `sync_bn` takes BatchNorm's statistics over the batches of all processes,
+    `scale_lr` multiplies the learning rate by their number.
+    """
+    where = place()
+    if where is None:
+        yield open_trainer(solver_path, engine=engine, **options)
+        return
+    reason = _missing("torch")
+    if engine not in ("auto", "torch") or reason:
+        if where.rank:
+            raise ToldError("no engine for several processes")
+        if reason:
+            raise RootgenError(f"engine 'torch' cannot run here: {reason}", hint=_INSTALL["torch"])
+        raise RootgenError(f"engine '{engine}' trains in one process, not in {where}", hint="--engine torch")
+    join, log = import_module("rootgen.engine.torch.join"), logging.getLogger("rootgen")
+    log.disabled = where.rank != 0  # one tells what all would
+    try:
+        with join.joined(solver_path, where, stop, sync_bn=sync_bn, scale_lr=scale_lr, **options) as trainer:
+            yield trainer
+    finally:
+        log.disabled = False
 
 
 def place_of(engine: str = "auto", device: str = "auto") -> tuple[str, str]:

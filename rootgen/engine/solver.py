@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ HISTORIES = {"SGD": 1, "Nesterov": 1, "AdaGrad": 1, "RMSProp": 1, "AdaDelta": 2,
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
-def read(path: str | Path, seed: int | None = None, *, lenient: bool = False) -> Any:
+def read(
+    path: str | Path, seed: int | None = None, *, lenient: bool = False, draw: Callable[[], int] = seeds.fresh
+) -> Any:
     """The SolverParameter of a solver.prototxt: old fields upgraded, values checked, prefix and random_seed settled.
 
-    `seed` goes over the solver's own random_seed; where neither says one, it is drawn, and told. `lenient` passes over
-    fields that Caffe does not have, with a warning.
+    `seed` goes over the solver's own random_seed; where neither says one, it is what `draw` gives, and told. `lenient`
+    passes over fields that Caffe does not have, with a warning.
     """
     solver = upgrade.upgrade_solver(forks.read_message(path, "SolverParameter", lenient=lenient), path)
     for name, least in (("iter_size", 1), ("average_loss", 1), ("snapshot", 0), ("test_interval", 0), ("max_iter", 0)):
@@ -40,7 +42,7 @@ def read(path: str | Path, seed: int | None = None, *, lenient: bool = False) ->
     if seed is not None:
         solver.random_seed = seed
     elif solver.random_seed < 0:
-        solver.random_seed = seeds.fresh()
+        solver.random_seed = draw()
         log.info("random_seed: %d (none given; --seed, or random_seed in the solver, repeats it)", solver.random_seed)
     for name in (solver.snapshot_prefix, *solver.weights):
         check_name(name, path)
@@ -73,6 +75,11 @@ def _check_update(solver: Any, where: object) -> None:
         )
     if solver.regularization_type not in ("L1", "L2"):
         raise RootgenError(f"unknown regularization_type '{solver.regularization_type}'", where=where, hint="L1 or L2")
+
+
+def weights(solver: Any) -> list[str]:
+    """The models that a solver's training starts from."""
+    return [name.strip() for field in solver.weights for name in field.split(",")]
 
 
 def train_net(solver: Any, path: str | Path, *, lenient: bool = False) -> Net:

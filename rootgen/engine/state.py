@@ -22,24 +22,33 @@ from rootgen.proto import schema
 class State:
     """How far a solver is: iterations done, the model's file, steps of the rate done, and the history blobs.
 
-    `history` goes by learnable blob in the net's order; AdaDelta and Adam append a second round.
+    `history` goes by learnable blob in the net's order; AdaDelta and Adam append a second round. `batches` were read
+    so far by all processes together; None stands for iteration x iter_size, which one process by itself reads. Files
+    have it in a field of our own, which Caffe passes over.
     """
 
     iteration: int
     learned_net: str
     current_step: int = 0
     history: list[np.ndarray] = field(default_factory=list)
+    batches: int | None = None
+
+    def first_batch(self, iter_size: int, processes: int = 1) -> int:
+        """The number of iteration 0's first batch, had all of them been read as those to come are."""
+        read = self.iteration * iter_size if self.batches is None else self.batches
+        return read - self.iteration * iter_size * processes
 
 
 def read(path: str | Path) -> State:
     """The state in a .solverstate or .solverstate.h5."""
     if str(path).endswith(HDF5_SUFFIXES):
         return _read_hdf5(path)
-    state = schema.read_binary(path, schema.SolverState)
+    state = schema.read_binary(path, _with_own())
     if not state.HasField("iter"):
         raise RootgenError("no iteration in this file", where=path, hint="a .solverstate is wanted")
     history = [blobs.to_array(blob, f"{path}: history {i}") for i, blob in enumerate(state.history)]
-    return State(state.iter, os.fsdecode(state.learned_net), state.current_step, history)  # a path: any bytes
+    batches = _checked(state.batches, path) if state.HasField("batches") else None
+    return State(state.iter, os.fsdecode(state.learned_net), state.current_step, history, batches)  # a path: any bytes
 
 
 def write(path: str | Path, state: State) -> None:
@@ -49,7 +58,8 @@ def write(path: str | Path, state: State) -> None:
         return
     message = schema.SolverState(iter=state.iteration, learned_net=state.learned_net, current_step=state.current_step)
     message.history.extend(blobs.from_array(values) for values in state.history)
-    write_bytes(path, schema.to_bytes(message))
+    own = b"" if state.batches is None else schema.to_bytes(_with_own()(batches=state.batches))
+    write_bytes(path, schema.to_bytes(message) + own)  # fields may stand in any order
 
 
 def check_history(state: State, sizes: Sequence[int], solver_type: str, path: str | Path) -> None:
@@ -81,6 +91,17 @@ def learned_net(state: State, path: str | Path) -> Path:
     )
 
 
+def _with_own() -> Any:
+    """The class of a state's binary form with the field of our own."""
+    return schema.message("SolverState", forks=True)
+
+
+def _checked(batches: int, path: str | Path) -> int:
+    if batches < 0:
+        raise RootgenError(f"{batches} batches read", where=path, hint="a damaged file: write it again")
+    return batches
+
+
 def _read_hdf5(path: str | Path) -> State:
     with hdf5.reading(path) as file:
         iteration, step = file.integer("iter"), file.integer("current_step")
@@ -89,13 +110,16 @@ def _read_hdf5(path: str | Path) -> State:
             raise RootgenError("no history, or not all of it, in this file", where=path, hint="write it again")
         history = [file.floats(f"history/{i}") for i in range(len(names))]
         name = file.string("learned_net")
-    return State(iteration, os.fsdecode(name), step, history)
+        batches = _checked(file.integer("batches"), path) if "batches" in file else None
+    return State(iteration, os.fsdecode(name), step, history, batches)
 
 
 def _write_hdf5(path: str | Path, state: State) -> None:
     with replacing(path) as beside, hdf5.open_file(beside, "w") as file:
         file["iter"] = np.array([state.iteration], np.int32)
         file["current_step"] = np.array([state.current_step], np.int32)
+        if state.batches is not None:
+            file["batches"] = np.array([state.batches], np.int64)
         _write_string(file, "learned_net", state.learned_net)
         group = file.create_group("history")
         for i, values in enumerate(state.history):

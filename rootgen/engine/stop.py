@@ -14,16 +14,17 @@ class Stop:
     """A request to stop, as a signal handler makes it: at the end of the iteration, or at once.
 
     The first one lets the current iteration end, the second raises KeyboardInterrupt, and so does the first
-    while `at_once` holds (in a test, which changes nothing).
+    while `at_once` holds (in a test, which changes nothing) unless the process has `others` to end with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, others: bool = False) -> None:
         self.signal = 0
         self.at_once = False
+        self.others = others
 
     def __call__(self, number: int, _frame: object = None) -> None:
         again, self.signal = bool(self.signal), number
-        if again or self.at_once:
+        if again or (self.at_once and not self.others):
             raise KeyboardInterrupt
         log.warning("%s: ending this iteration, then a snapshot (again: stop at once)", signal.Signals(number).name)
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from os import PathLike
@@ -20,15 +20,16 @@ from tempfile import mkdtemp
 from typing import Any
 
 from rootgen import errors
-from rootgen.engine.api import ENGINES, StepResult, Trainer
-from rootgen.engine.open import open_trainer
+from rootgen.engine.api import ENGINES, PRECISIONS, StepResult, Trainer
+from rootgen.engine.open import opened_together
+from rootgen.engine.processes import LostError, ToldError
 from rootgen.engine.stop import Stop, signals
 from rootgen.engine.tensorboard import ScalarLog
 from rootgen.engine.train_log import TrainLog, log_rows
 from rootgen.engine.trainer import DivergedError, restore_newest, snapshots
 from rootgen.errors import RootgenError
 from rootgen.files import check_writable, is_stream
-from rootgen.locks import locked
+from rootgen.locks import LockedError, locked
 from rootgen.text import Shown, Table
 
 __all__ = ["Stop", "TrainOutcome", "Watcher", "newest_snapshot", "restore_newest", "run", "signals", "train"]
@@ -40,8 +41,9 @@ log = logging.getLogger("rootgen")
 class TrainOutcome(Shown):
     """What a run did: the iterations it ended at and made, and where its model and state lie.
 
-    `tests` are the results of the last test, one dict per test net; `stopped` is whether it was asked to stop
-    before max_iter. `model` and `solver_state` are None where nothing was written in this run.
+    `device` names the precision of the arithmetic too. `tests` are the results of the last test, one dict per test net;
+    `stopped` is whether it was asked to stop before max_iter. `model` and `solver_state` are None where nothing was
+    written in this run.
     """
 
     iteration: int = 0
@@ -52,6 +54,7 @@ class TrainOutcome(Shown):
     loss: float = float("nan")
     tests: list[dict[str, float]] = field(default_factory=list)
     stopped: bool = False
+    device: str = ""
     model: Path | None = None
     solver_state: Path | None = None
     log_file: Path | None = None
@@ -105,15 +108,22 @@ def train(
     tensorboard: str | PathLike[str] | None = None,
     seed: int | None = None,
     lenient: bool = False,
+    precision: str = "fp32",
+    sync_bn: bool = False,
+    scale_lr: bool = False,
     watcher: Watcher | None = None,
 ) -> TrainOutcome:
     """Train the net of a solver.prototxt, as `rootgen train` does: see `run`.
 
     Starts from the weights of .caffemodel (or .h5) files, or goes on from the .solverstate `snapshot`; "auto" is the
     newest under the solver's snapshot_prefix, if there is one. `log` is the CSV's path, `tensorboard` a folder for
-    scalars; `seed` goes over the solver's random_seed; `lenient` passes over fields that Caffe 1.0 does not have.
-    `watcher` is told what happens. An interrupt (Ctrl-C,
-    a notebook's stop button) ends the iteration, writes a snapshot and returns an outcome that says `stopped`.
+    scalars; `seed` goes over the solver's random_seed; `lenient` passes over fields that Caffe 1.0 does not have;
+    `precision` is open_trainer's. `watcher` is told what happens. An interrupt (Ctrl-C, a notebook's stop button) ends
+    the iteration, writes a snapshot and returns an outcome that says `stopped`.
+
+    In a script that torchrun starts, its processes train together (docs/distributed.md). `sync_bn` takes BatchNorm's
+    statistics over the batches of all, `scale_lr` multiplies the learning rate by their number. Process 0 watches and
+    writes; in the others the outcome has the iteration alone, and ToldError stands for what process 0 raises.
     """
     files = errors.paths("weights", weights)
     state = errors.path("snapshot", snapshot)
@@ -124,23 +134,53 @@ def train(
         raise RootgenError("weights and a snapshot to go on from", hint="a snapshot has its own weights: keep one")
     if watcher is not None and not isinstance(watcher, Watcher):
         raise errors.wrong_type("watcher", watcher, "a rootgen.engine.train.Watcher")
-    trainer = open_trainer(
+    stop = Stop()
+    opened = opened_together(
         errors.needed_path("solver", solver),
+        stop,
         engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
         device=errors.word("device", device) or "auto",
         seed=errors.whole("seed", seed, 0),
         lenient=errors.flag("lenient", lenient),
+        precision=errors.word("precision", precision, PRECISIONS) or PRECISIONS[0],
+        sync_bn=errors.flag("sync_bn", sync_bn),
+        scale_lr=errors.flag("scale_lr", scale_lr),
     )
-    if state == "auto":
-        restore_newest(trainer)
-    elif state:
-        trainer.restore(state)
-    if files:
-        trainer.load_weights(files)
-    stop = Stop()
     main = threading.current_thread() is threading.main_thread()  # the only one that may take signals
-    with signals(stop) if main else nullcontext():
+    with opened as trainer, signals(stop) if main else nullcontext():
+        if not trainer.leads:
+            code = follow(trainer)
+            return TrainOutcome(trainer.iteration, stopped=code > 128, device=trainer.device)
+        if state == "auto":
+            restore_newest(trainer)
+        elif state:
+            trainer.restore(state)
+        if files:
+            trainer.load_weights(files)
         return run(trainer, watcher=watcher, stop=stop, log_file=log_file, max_iter=end, tensorboard=scalars)
+
+
+def follow(trainer: Any) -> int:
+    """Do what process 0 says, in a process whose trainer does not lead, to its end; the exit code that it gives.
+
+    ToldError where process 0 tells what went wrong. Where process 0 is gone itself, the first process that is left
+    saves what was learned and raises LostError.
+    """
+    try:
+        code: int = trainer.follow()
+        return code
+    except LostError as error:
+        if trainer.group.failure(0) or not trainer.group.is_first_left():
+            raise ToldError(str(error)) from error
+        log.disabled = False  # nobody else is there to tell
+        try:
+            with _alone(trainer.solver, os.devnull):
+                _save_what_is_new(trainer)
+        except LockedError:  # process 0 is there, in the midst of a long iteration
+            raise ToldError(str(error)) from error
+        raise
+    except RootgenError as error:
+        raise ToldError(str(error)) from error
 
 
 def run(
@@ -165,7 +205,10 @@ def run(
         run = _Run(trainer, watcher or Watcher(), stop or Stop(), logs, max_iter)
         try:
             run.loop()
-            return run.finish()
+            outcome = run.finish()
+            if not outcome.stopped:
+                run.stop.signal = 0  # it came too late to stop anything
+            return outcome
         except Exception as error:
             run.rescue(error)
             raise
@@ -219,7 +262,7 @@ class _Run:
                 hint="raise max_iter in the solver",
             )
         self.logs = logs
-        self.outcome = TrainOutcome(trainer.iteration, log_file=logs[0].path)
+        self.outcome = TrainOutcome(trainer.iteration, device=trainer.device, log_file=logs[0].path)
         self.saved_at = trainer.iteration  # what is there already needs no snapshot: a restored state, or nothing
 
     def loop(self) -> None:
@@ -246,20 +289,7 @@ class _Run:
         """A snapshot of what a failed run had learned, if that is worth anything."""
         if self.trainer.iteration == self.saved_at or isinstance(error, DivergedError):
             return
-        try:
-            self._snapshot()
-        except RootgenError:
-            folder, own = mkdtemp(prefix="rootgen-rescued-"), self.solver.snapshot_prefix
-            self.solver.snapshot_prefix = str(Path(folder) / self.trainer.engine)
-            try:
-                self._snapshot()
-            except RootgenError as failure:
-                shutil.rmtree(folder, ignore_errors=True)
-                log.warning("what was learned since the last snapshot is lost: %s", failure)
-                return
-            finally:
-                self.solver.snapshot_prefix = own
-        log.warning("rescued: iteration %d is in %s", self.trainer.iteration, self.outcome.solver_state)
+        _rescue(self.trainer, self._snapshot)
 
     def _test_due(self) -> bool:
         interval = self.solver.test_interval
@@ -292,12 +322,13 @@ class _Run:
             written.test(self.trainer.iteration, self.outcome.tests, time.perf_counter() - begun)
         self.watcher.tested(self.trainer.iteration, self.outcome.tests)
 
-    def _snapshot(self) -> None:
+    def _snapshot(self) -> tuple[Path, Path]:
         for written in self.logs:
             written.sync()
-        self.outcome.model, self.outcome.solver_state = self.trainer.snapshot()
+        self.outcome.model, self.outcome.solver_state = model, solver_state = self.trainer.snapshot()
         self.saved_at = self.trainer.iteration
-        self.watcher.saved(self.outcome.model, self.outcome.solver_state)
+        self.watcher.saved(model, solver_state)
+        return model, solver_state
 
     def _scheduled_snapshot(self) -> None:
         """A snapshot on schedule; where the disk refuses it, training goes on and the next one may succeed."""
@@ -307,6 +338,32 @@ class _Run:
             if not isinstance(error.__cause__, OSError):
                 raise
             log.warning("no snapshot at iteration %d: %s; training goes on", self.trainer.iteration, error)
+
+
+def _rescue(trainer: Trainer, snapshot: Callable[[], tuple[Path, Path]]) -> None:
+    """Make a `snapshot` of what a failed run had learned, in a temporary folder where it has to be."""
+    solver = trainer.solver
+    try:
+        _, solver_state = snapshot()
+    except RootgenError:
+        folder, own = mkdtemp(prefix="rootgen-rescued-"), solver.snapshot_prefix
+        solver.snapshot_prefix = str(Path(folder) / trainer.engine)
+        try:
+            _, solver_state = snapshot()
+        except RootgenError as failure:
+            shutil.rmtree(folder, ignore_errors=True)
+            log.warning("what was learned since the last snapshot is lost: %s", failure)
+            return
+        finally:
+            solver.snapshot_prefix = own
+    log.warning("rescued: iteration %d is in %s", trainer.iteration, solver_state)
+
+
+def _save_what_is_new(trainer: Trainer) -> None:
+    """Make a snapshot unless there is one of the iteration, or nothing was learned."""
+    saved = max((iteration for iteration, _ in snapshots(trainer.solver.snapshot_prefix)), default=0)
+    if trainer.iteration > saved:
+        _rescue(trainer, trainer.snapshot)
 
 
 def newest_snapshot(trainer: Trainer) -> Path | None:

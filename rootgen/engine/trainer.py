@@ -50,11 +50,16 @@ def write_snapshot(
     iteration: int,
     current_step: int,
     history: Iterable[np.ndarray],
+    batches: int,
 ) -> tuple[Path, Path]:
-    """Write the model of `net` and the state of `solver`, each whole or not at all; their paths."""
+    """Write the model of `net` and the state of `solver`, each whole or not at all; their paths.
+
+    `batches` were read so far.
+    """
     model, solver_state = snapshot_paths(solver, iteration)
     weights.write(model, net.name, "TRAIN", net.layers, learned)
-    state.write(solver_state, state.State(iteration, str(model), current_step, list(history)))
+    read = None if batches == iteration * solver.iter_size else batches
+    state.write(solver_state, state.State(iteration, str(model), current_step, list(history), read))
     return model, solver_state
 
 

@@ -55,7 +55,8 @@ class SolverOptions:
     to zero (lr_policy "poly", power 1), with a test at its end alone. The long schedules' tenfold drops would leave a
     run this short far from where it could end. In its first `warm_up` epochs the rate rises in a line instead. Caffe
     has no policy that rises and falls: `part` "warm-up" is the solver of the rise ("inv", power -1), and the default
-    part goes on from its last snapshot. `snapshot` is in iterations.
+    part goes on from its last snapshot. `snapshot` is in iterations. With `gpus`, each of so many devices takes
+    batch_size, and unless `iter_size` is given an update is of the recipe's images in all.
     """
 
     net: str = "train_val.prototxt"
@@ -65,6 +66,7 @@ class SolverOptions:
     batch_size: int | None = None
     test_batch_size: int | None = None
     iter_size: int | None = None
+    gpus: int | None = None
     base_lr: float | None = None
     max_iter: int | None = None
     epochs: float | None = None
@@ -102,10 +104,11 @@ def net(arch: Arch, plan: Plan = ORIGINAL, options: NetOptions = NetOptions()) -
 def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOptions()) -> str:
     """Solver of `arch` with the groups of `plan`, as prototxt: its recipe's schedule, in iterations."""
     its = recipe(arch.recipe)
-    iter_size = options.iter_size or its.iter_size
-    batch_size = options.batch_size or its.batch_size
-    batch = batch_size * iter_size
+    batch_size, iter_size = sizes(its, options)
+    batch = batch_size * iter_size * (options.gpus or 1)
     split = f" ({iter_size} of {batch_size}, by iter_size)" if iter_size > 1 else ""
+    if options.gpus:
+        split = f" ({options.gpus} devices x iter_size {iter_size} x the net's batch_size, {batch_size})"
     images = options.train_images or its.train_images
     epoch = -(-images // batch)
     short = options.epochs is not None
@@ -156,13 +159,32 @@ def solver(arch: Arch, plan: Plan = ORIGINAL, options: SolverOptions = SolverOpt
     )
 
 
+def sizes(its: Recipe, options: SolverOptions) -> tuple[int, int]:
+    """batch_size and iter_size of each device, by the options, else by the recipe.
+
+    RootgenError where `gpus` devices cannot share out the recipe's batch.
+    """
+    size, gpus = options.batch_size or its.batch_size, options.gpus
+    if not gpus or options.iter_size:
+        return size, options.iter_size or its.iter_size
+    whole = its.batch_size * its.iter_size
+    share = whole // gpus
+    size = options.batch_size or min(size, share)
+    if whole % gpus or share % size:
+        raise RootgenError(
+            f"{gpus} devices x batch_size {size} do not divide the recipe's batch of {whole}",
+            hint="another --batch-size, or say --iter-size for another batch",
+        )
+    return size, share // size
+
+
 def short_iterations(arch: Arch, options: SolverOptions) -> tuple[int, int]:
     """How many iterations a short run has, and in how many of them its rate rises; (0, 0) of the recipe's schedule."""
     if options.epochs is None:
         return 0, 0
     its = recipe(arch.recipe)
-    batch = (options.batch_size or its.batch_size) * (options.iter_size or its.iter_size)
-    epoch = (options.train_images or its.train_images) / batch
+    batch_size, iter_size = sizes(its, options)
+    epoch = (options.train_images or its.train_images) / (batch_size * iter_size * (options.gpus or 1))
     whole = max(1, round(options.epochs * epoch))
     return whole, min(round(options.warm_up * epoch), whole - 1)
 

@@ -264,6 +264,41 @@ def test_solver_of_resnet50_sees_256_images_a_step():
     assert (list(found.stepvalue), found.max_iter) == ([30 * epoch, 60 * epoch], 90 * epoch)
 
 
+@pytest.mark.parametrize(
+    ("arch", "options", "batch_size", "iter_size"),
+    [
+        ("resnet50", {"gpus": 1}, 32, 8),
+        ("resnet50", {"gpus": 4}, 32, 2),
+        ("resnet50", {"gpus": 8}, 32, 1),
+        ("resnet50", {"gpus": 16}, 16, 1),
+        ("resnet50", {"gpus": 2, "batch_size": 64}, 64, 2),
+        ("nin", {"gpus": 2}, 64, 1),
+        ("alexnet", {"gpus": 8, "batch_size": 8}, 8, 4),
+    ],
+)
+def test_devices_share_out_the_recipe_s_batch(arch, options, batch_size, iter_size):
+    alone, text = (render.solver(ARCHS[arch], options=SolverOptions(**given)) for given in ({}, options))
+    found, wanted = (prototxt.parse(one, schema.SolverParameter, where=arch) for one in (text, alone))
+    assert found.iter_size == iter_size
+    assert (found.max_iter, found.stepvalue, found.base_lr) == (wanted.max_iter, wanted.stepvalue, wanted.base_lr)
+    assert f"({options['gpus']} devices x iter_size {iter_size} x the net's batch_size, {batch_size})" in text
+
+
+def test_devices_with_an_iter_size_of_their_own_make_another_batch():
+    options = SolverOptions(gpus=8, batch_size=64, iter_size=2, train_images=10240)
+    assert "10240 training images in batches of 1024 (8" in render.solver(ARCHS["resnet50"], options=options)
+    short = SolverOptions(gpus=8, batch_size=64, iter_size=2, train_images=10240, epochs=3)
+    assert render.short_iterations(ARCHS["resnet50"], short) == (30, 0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"gpus": 3}, {"gpus": 512}, {"gpus": 8, "batch_size": 48}, {"gpus": 8, "batch_size": 64}]
+)
+def test_devices_that_cannot_share_out_the_batch(options):
+    with pytest.raises(RootgenError, match=r"devices x batch_size \d+ do not divide the recipe's batch of 256"):
+        render.solver(ARCHS["resnet50"], options=SolverOptions(**options))
+
+
 def test_options_of_the_solver():
     options = SolverOptions(
         net="a/b.prototxt",

@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_batch_size(size, help="as in the train_val net")
     size.add_argument("--test-batch-size", type=positive, metavar="N", help="as in the train_val net")
     size.add_argument("--iter-size", type=positive, metavar="N", help="batches accumulated in a step")
+    size.add_argument(
+        "--gpus",
+        type=positive,
+        metavar="N",
+        help="devices, of which each takes batch_size; iter_size is then what makes the recipe's batch",
+    )
     schedule = parser.add_argument_group("schedule")
     schedule.add_argument("--base-lr", type=positive_float, metavar="RATE")
     schedule.add_argument("--max-iter", type=positive, metavar="N", help="the drops in the rate move with it")
@@ -62,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         test_batch_size=args.test_batch_size,
         iter_size=args.iter_size,
+        gpus=args.gpus,
         base_lr=args.base_lr,
         max_iter=args.max_iter,
         epochs=args.epochs,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rootgen.cli.progress_bars import progress, say
+from rootgen.engine.api import PRECISIONS
 from rootgen.engine.train import Stop, Watcher
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Ctrl-C (or SIGTERM, or SIGHUP) ends the iteration, writes a snapshot and says how to go on from it.\n"
         "Beside the snapshots, SNAPSHOT_PREFIX_log.csv has a row per iteration and per test. The prefix is taken as\n"
-        "the solver gives it, as Caffe takes it: look at a stranger's solver before you run it."
+        "the solver gives it, as Caffe takes it: look at a stranger's solver before you run it.\n"
+        "Several processes, on one machine or many: torchrun --nproc-per-node N -m rootgen train SOLVER ..."
     )
     parser.add_argument("solver", metavar="SOLVER", help="solver.prototxt")
     start = parser.add_mutually_exclusive_group()
@@ -51,17 +53,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorboard", metavar="DIR", help=said)
     add_lenient_argument(parser)
     add_engine_arguments(parser)
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="of the arithmetic (default: fp32); tf32 on GPUs; bf16: convolutions and inner products, the rest fp32",
+    )
+    together = parser.add_argument_group("for several processes, as torchrun starts them")
+    together.add_argument("--scale-lr", action="store_true", help="multiply the learning rate by their number")
+    together.add_argument("--sync-bn", action="store_true", help="BatchNorm's statistics over the batches of all")
 
 
 def run(args: argparse.Namespace) -> int:
     from rootgen.cli.arguments import limit_threads
-    from rootgen.engine import open_trainer, train
+    from rootgen.engine import open, processes, train
 
     limit_threads(args.threads)
-    trainer = open_trainer(args.solver, engine=args.engine, device=args.device, seed=args.seed, lenient=args.lenient)
+    where, stop = processes.place(), Stop()
+    opened = open.opened_together(
+        args.solver,
+        stop,
+        engine=args.engine,
+        device=args.device,
+        seed=args.seed,
+        lenient=args.lenient,
+        precision=args.precision,
+        sync_bn=args.sync_bn,
+        scale_lr=args.scale_lr,
+    )
+    if where is None or where.rank == 0:
+        with opened as trainer:
+            return _lead(trainer, stop, args)
+    try:
+        with opened as trainer, train.signals(stop):
+            return train.follow(trainer)
+    except processes.ToldError:
+        return 1
+
+
+def _lead(trainer: Trainer, stop: Stop, args: argparse.Namespace) -> int:
+    """Train, and tell of it; the exit code."""
+    from rootgen.engine import train
+
     end = trainer.solver.max_iter if args.max_iter is None else args.max_iter
     _begin(trainer, args, end)
-    stop = Stop()
     try:
         with progress(fields=("loss", "accuracy", "speed")) as bar, train.signals(stop):
             watcher = _Teller(trainer, bar, end)
@@ -86,16 +121,29 @@ def _say_how_to_go_on(args: argparse.Namespace, trainer: Trainer, snapshot: Path
         return
     from rootgen.net import forks
 
-    words = ["rootgen", "train", args.solver, "--snapshot", str(snapshot)]
-    for name in ("max_iter", "log", "tensorboard", "engine", "device", "threads"):
+    words = [*_started_by(args), "train", args.solver, "--snapshot", str(snapshot)]
+    for name in ("max_iter", "log", "tensorboard", "engine", "device", "threads", "precision"):
         value = getattr(args, name)
-        if value not in (None, "auto"):
+        if value not in (None, "auto", "fp32"):
             words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--lenient"] if args.lenient else []
+    words += [f"--{name.replace('_', '-')}" for name in ("lenient", "scale_lr", "sync_bn") if getattr(args, name)]
     written = forks.read_message(args.solver, "SolverParameter", lenient=args.lenient, told=True)
     if trainer.solver.random_seed != written.random_seed:
         words += ["--seed", str(trainer.solver.random_seed)]
     say(f"to go on: {shlex.join(words)}")
+
+
+def _started_by(args: argparse.Namespace) -> list[str]:
+    """The words before the verb that start as many processes as there are."""
+    from rootgen.engine.processes import place
+
+    where = place()
+    if where is None:
+        return ["rootgen"]
+    machines = -(-where.world // where.local_world)
+    apart = ["--"] if args.log else []  # torchrun takes --log for one of its own
+    nodes = ["--nnodes", str(machines)] if machines > 1 else []
+    return ["torchrun", *nodes, "--nproc-per-node", str(where.local_world), "-m", *apart, "rootgen"]
 
 
 def _begin(trainer: Trainer, args: argparse.Namespace, end: int) -> None:

@@ -77,7 +77,7 @@ def open_trainer(
     caffe_nets = [caffe_solver.net, *caffe_solver.test_nets]
     networks = [CaffeNetwork(net, checked, words) for net, checked in zip(caffe_nets, (train, *tests), strict=True)]
     trainer = CaffeTrainer(solver, solver_path, caffe_solver, folder, networks)
-    trainer.load_weights([name.strip() for field in solver.weights for name in field.split(",")])
+    trainer.load_weights(solvers.weights(solver))
     return trainer
 
 

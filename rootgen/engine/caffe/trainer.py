@@ -31,6 +31,7 @@ class CaffeTrainer:
     """A pycaffe solver at some iteration; see engine.Trainer."""
 
     engine = "caffe"
+    leads = True
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class CaffeTrainer:
         self.test_outputs = tuple(net.scalars() for net in tests)
         self._solver, self._scratch = caffe_solver, scratch
         self._losses: deque[float] = deque(maxlen=solver.average_loss)
+        self._first_batch = 0  # of iteration 0; another where several processes made those before a restored state
         for net in tests:
             self._check_shared(net)
 
@@ -67,7 +69,7 @@ class CaffeTrainer:
         loss, outputs = 0.0, dict.fromkeys(self.train_outputs, 0.0)
         self.train.caffe_net.clear_param_diffs()
         for part in range(passes):
-            loss += self._finite(self.train.pass_forward(iteration * passes + part)) / passes
+            loss += self._finite(self.train.pass_forward(self._first_batch + iteration * passes + part)) / passes
             for name in outputs:
                 outputs[name] += self.train.scalar(name) / passes
             self.train.pass_backward()
@@ -117,6 +119,7 @@ class CaffeTrainer:
             iteration=self.iteration,
             current_step=found.current_step,
             history=found.history,
+            batches=self._first_batch + self.iteration * self.solver.iter_size,
         )
 
     def restore(self, path: str | Path) -> None:
@@ -134,6 +137,7 @@ class CaffeTrainer:
         shaped = [values.reshape(shape) for values, shape in zip(found.history, self._history_shapes(), strict=True)]
         state.write(copy, state.State(found.iteration, str(model), found.current_step, shaped))
         self._solver.restore(str(copy))
+        self._first_batch = found.first_batch(self.solver.iter_size)
         self._losses.clear()
         for layer in self.train.begins_anew:
             log.warning("%s: a %s layer cannot go on in its data; it begins anew", layer.where, layer.type)

@@ -52,12 +52,12 @@ def _keep_memory() -> None:
             mallopt(option, value)
 
 
-def describe(device: torch.device) -> str:
-    """A device in words: its kind, its name, the threads or the precision of its arithmetic."""
+def describe(device: torch.device, mixed: bool = False) -> str:
+    """A device in words: its kind, its name, the threads and the precision of its arithmetic, `mixed` or not."""
     if device.type == "cuda":
-        precision = "TF32" if torch.backends.cudnn.allow_tf32 else "FP32"
+        precision = "BF16" if mixed else "TF32" if torch.backends.cudnn.allow_tf32 else "FP32"
         return f"gpu ({torch.cuda.get_device_name(device)}, {precision} convolutions)"
-    return f"cpu ({processor()}, {torch.get_num_threads()} threads)"
+    return f"cpu ({processor()}, {torch.get_num_threads()} threads{', BF16 convolutions' if mixed else ''})"
 
 
 def wait(device: torch.device) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,14 @@ FILLERS: dict[str, Callable[[Any], list[Any]]] = {}
 FREE_OUTPUT: set[str] = set()
 
 
+class Processes(Protocol):
+    """`size` processes with batches of one size; `average` gives the mean of theirs values, for gradients too."""
+
+    size: int
+
+    def average(self, values: Tensor) -> Tensor: ...
+
+
 @dataclass
 class Unit:
     """A layer of a net.
@@ -31,13 +39,14 @@ class Unit:
     `bottoms` and `tops` are the shapes that the last pass had, at first those that the net says. `blobs` are its
     learnable blobs in Caffe's order and shapes; a test net's units hold the train net's, and a module's may change, so
     a run function looks them up when it runs. `generator` is the net's, seeded anew for every pass; None is PyTorch's
-    own.
+    own. `group` are the processes whose batches together a batch's statistics are of; None is this process alone.
     """
 
     layer: Layer
     phase: str
     generator: torch.Generator | None = None
     blobs: LayerBlobs = field(default_factory=LayerBlobs)
+    group: Processes | None = field(default=None, init=False)
     bottoms: tuple[Shape, ...] = field(init=False)
     tops: tuple[Shape, ...] = field(init=False)
     run: Run = field(init=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rootgen.engine import seeds
 from rootgen.engine.api import NetTime, images_per_batch
 from rootgen.engine.feed import Feed, open_feeds
 from rootgen.engine.torch import device as devices
-from rootgen.engine.torch import timing
+from rootgen.engine.torch import precision, timing
 from rootgen.engine.torch.blobs import LayerBlobs, from_numpy, to_numpy
 from rootgen.engine.torch.layer import Unit
 from rootgen.engine.torch.layers.loss import find_matrices
@@ -26,13 +27,16 @@ from rootgen.net.shapes import infer
 
 log = logging.getLogger("rootgen")
 
+Through = Callable[[Mapping[str, Tensor], Iterable[str] | None], tuple[dict[str, Tensor], Tensor]]
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
     """How to run a net: phase, device, the seed of all that is random, the precision of its arithmetic.
 
     `beside` is the folder to look for data in after the current one, `batch` replaces the batch size of every
-    blob that comes from outside, and without `read_data` no database is opened.
+    blob that comes from outside, and without `read_data` no database is opened. `stride`: every such batch is asked
+    for, as where several processes share them out. `mixed`: convolutions and inner products in bfloat16.
     """
 
     phase: str
@@ -42,6 +46,8 @@ class NetworkOptions:
     dtype: torch.dtype = torch.float32
     batch: int | None = None
     read_data: bool = True
+    stride: int = 1
+    mixed: bool = False
 
 
 class TorchNetwork:
@@ -56,10 +62,10 @@ class TorchNetwork:
         """`source` is a net to share the blobs of layers of the same name with."""
         self.phase, self.seed, self.dtype = options.phase, options.seed, options.dtype
         self.torch_device = options.device
-        self.device = devices.describe(options.device)
+        self.device = devices.describe(options.device, options.mixed)
         self.generator = torch.Generator(options.device)
         where = options.phase, options.seed, options.beside
-        self.feeds = open_feeds(net, *where, batch=options.batch) if options.read_data else {}
+        self.feeds = open_feeds(net, *where, batch=options.batch, stride=options.stride) if options.read_data else {}
         net = find_matrices(_with_shapes(net, self.feeds, options.batch), options.beside)
         self.module = NetModule(
             net,
@@ -70,6 +76,10 @@ class TorchNetwork:
             generator=self.generator,
             source=source.module if source else None,
         )
+        self.mixed = options.mixed
+        if self.mixed:
+            precision.keep_float32(self.module.units)
+        self.through: Through = self.module.run  # what takes the inputs through the net
         self.net, self.feeders, self.learnable = net, self.module.feeders, self.module.learnable
         self.blobs: dict[str, Shape] = net.blobs
         self.outputs = net.outputs
@@ -105,7 +115,14 @@ class TorchNetwork:
         """
         self.generator.manual_seed(seeds.derive(self.seed, "pass", batch))
         values = self._inputs(batch, inputs, self.module.needed(None if wanted is None else tuple(wanted)))
-        return self.module.run(values, wanted)
+        with precision.mixed(self.torch_device) if self.mixed else nullcontext():
+            return self.through(values, wanted)
+
+    def refuse_unfed(self) -> None:
+        """RootgenError where a database that the net reads is not there."""
+        for layer in self.feeders:
+            if layer.name not in self.feeds:
+                raise _no_input(layer, layer.tops[0])
 
     def named(self) -> dict[str, LayerBlobs]:
         """See NetModule.named."""

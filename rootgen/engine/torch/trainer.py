@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,15 @@ from rootgen.progress import Report, silent
 log = logging.getLogger("rootgen")
 
 
+@dataclass
+class Sums:
+    """What the passes of an iteration have come to: means of the loss and of outputs, seconds waited for data."""
+
+    outputs: dict[str, float]
+    loss: float = 0.0
+    waited: float = 0.0
+
+
 class TorchTrainer:
     """A solver at some iteration; see engine.Trainer.
 
@@ -35,6 +46,8 @@ class TorchTrainer:
     """
 
     engine = "torch"
+    leads = True
+    processes = 1  # that share out the batches of an iteration
 
     def __init__(self, solver: Any, where: object, train: TorchNetwork, tests: Sequence[TorchNetwork]) -> None:
         """`solver` is checked; `where` is its file; `tests` share the blobs of `train`."""
@@ -51,39 +64,33 @@ class TorchTrainer:
             learnable.blob.requires_grad_(learnable.lr_mult != 0)
         rounds = range(solvers.HISTORIES[solver.type])
         self._history = [[torch.zeros_like(learnable.blob) for learnable in train.learnable] for _ in rounds]
+        self._statistics = [blob for blob in train.module.buffers() if blob is not train.module._kind]
+        self._kept = [torch.empty_like(blob) for blob in self._statistics]
+        self._first_batch = 0  # of iteration 0, see State.first_batch
         self._losses: list[float] = []
         self._smoothed = 0.0
         self._begun_at = 0
 
     def step(self) -> StepResult:
-        """One iteration; RootgenError, and no update, where the loss is not finite."""
-        begun, waited = time.perf_counter(), self.train.data_seconds
-        iteration, passes = self.iteration, self.solver.iter_size
-        loss, outputs = 0.0, dict.fromkeys(self.train_outputs, 0.0)
-        with devices.told():
+        """One iteration; RootgenError, and nothing changed, where it fails, or the loss is not finite."""
+        begun, iteration = time.perf_counter(), self.iteration
+        with devices.told(), self._unchanged_by_failure():
             for learnable in self.train.learnable:
                 learnable.blob.grad = None
-            for part in range(passes):
-                values, partial = self.train.run(iteration * passes + part)
-                loss += self._finite(values, partial) / passes
-                for name in outputs:
-                    outputs[name] += values[name].item() / passes
-                if partial.requires_grad:
-                    partial.backward()
-                del values
+            sums = self._accumulate()
             rate = learning_rate(self.solver, iteration)
             self._apply(rate)
-        self._smooth(loss)
+        self._smooth(sums.loss)
         self.iteration += 1
         return StepResult(
             iteration,
-            loss,
+            sums.loss,
             self._smoothed,
             rate,
-            outputs,
-            self.train.batch_size * passes,
+            sums.outputs,
+            self.train.batch_size * self._batches_per_iteration,
             time.perf_counter() - begun,
-            self.train.data_seconds - waited,
+            sums.waited,
         )
 
     def test(self, report: Report = silent) -> list[dict[str, float]]:
@@ -96,10 +103,9 @@ class TorchTrainer:
             sums = dict.fromkeys((*names, "loss") if self.solver.test_compute_loss else names, 0.0)
             first = tests_before(self.solver, self.iteration) * count
             with torch.inference_mode(), devices.told():
-                for batch in range(first, first + count):
-                    values, loss = net.run(batch)
-                    for name in sums:
-                        sums[name] += (values[name] if name in names else loss).item() / count
+                for scores in self._scores(net, list(sums), range(first, first + count)):
+                    for name, score in zip(sums, scores, strict=True):
+                        sums[name] += score / count
                     done += 1
                     report("test", done, sum(self.solver.test_iter))
             means.append(sums)
@@ -119,6 +125,7 @@ class TorchTrainer:
             iteration=self.iteration,
             current_step=steps,
             history=history,
+            batches=self._first_batch + self.iteration * self._batches_per_iteration,
         )
 
     def restore(self, path: str | Path) -> None:
@@ -130,12 +137,58 @@ class TorchTrainer:
         for blob, array in zip(blobs, found.history, strict=True):
             blob.copy_(from_numpy(array.reshape(tuple(blob.shape))))
         self.iteration = self._begun_at = found.iteration
+        self._first_batch = found.first_batch(self.solver.iter_size, self.processes)
         self._losses, self._smoothed = [], 0.0
 
     def load_weights(self, paths: Sequence[str | Path]) -> None:
         """Copy blobs from models into the layers of the same name, each over the ones before."""
         for path in paths:
             self.train.load(path)
+
+    @property
+    def _batches_per_iteration(self) -> int:
+        return int(self.solver.iter_size) * self.processes
+
+    def _accumulate(self) -> Sums:
+        """Add the gradients of iter_size passes up."""
+        sums = Sums(dict.fromkeys(self.train_outputs, 0.0))
+        first = self._first_batch + self.iteration * self._batches_per_iteration
+        for batch in range(first, first + self.solver.iter_size):
+            self._backward(self._forward(batch, sums))
+        return sums
+
+    def _forward(self, batch: int, sums: Sums) -> Tensor:
+        """The loss of a pass over `batch`, to go backward from; its share of the means goes into `sums`."""
+        passes, waited = self.solver.iter_size, self.train.data_seconds
+        values, loss = self.train.run(batch)
+        sums.waited += self.train.data_seconds - waited
+        sums.loss += self._finite(values, loss) / passes
+        for name in sums.outputs:
+            sums.outputs[name] += values[name].item() / passes
+        return loss
+
+    def _backward(self, loss: Tensor) -> None:
+        if loss.requires_grad:
+            loss.backward()
+
+    def _scores(self, net: TorchNetwork, names: Sequence[str], batches: range) -> Iterator[list[float]]:
+        """The values of the outputs `names` of a test net, one list per batch, in their order."""
+        outputs = _scalars(net)
+        for batch in batches:
+            values, loss = net.run(batch)
+            yield [(values[name] if name in outputs else loss).item() for name in names]
+
+    @contextmanager
+    def _unchanged_by_failure(self) -> Iterator[None]:
+        """Put statistics, which a pass changes by itself, back where an iteration does not come to its update."""
+        if self._statistics:
+            torch._foreach_copy_(self._kept, self._statistics)
+        try:
+            yield
+        except Exception:
+            if self._statistics:
+                torch._foreach_copy_(self._statistics, self._kept)
+            raise
 
     def _finite(self, values: dict[str, Tensor], loss: Tensor) -> float:
         """The loss as a number; RootgenError that says where the first bad value is, if it is not finite."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rootgen.engine.torch.layer import Run, Unit, builds
+from rootgen.engine.torch.layer import Processes, Run, Unit, builds
 from rootgen.net.layers.normalization import is_segnets_bn
 from rootgen.text import shape_text
 
@@ -42,7 +42,9 @@ def _batch_statistics(unit: Unit, param: Any) -> Run:
         if not x.shape[0]:
             raise unit.error(f"has no image in this batch to take statistics of: {shape_text(x.shape)}")
         mean, variance = torch.zeros_like(unit.blobs[0]), torch.zeros_like(unit.blobs[1])
-        if x.numel() == x.shape[1]:  # one value per channel, which PyTorch refuses
+        if unit.group is not None:
+            mean, variance, out = _by_all(x, unit.group, param.eps)
+        elif x.numel() == x.shape[1]:  # one value per channel, which PyTorch refuses
             mean, out = x.detach().flatten(), x * 0
         else:  # with momentum 1 the running statistics become the batch's: mean and unbiased variance, as Caffe's
             out = F.batch_norm(x, mean, variance, None, None, True, 1.0, param.eps)
@@ -52,6 +54,23 @@ def _batch_statistics(unit: Unit, param: Any) -> Run:
         return out
 
     return run
+
+
+def _by_all(x: Tensor, group: Processes, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and unbiased variance per channel of the batches of all processes, and `x` normalized by them."""
+    mean, variance = _moments(x, group)
+    out = (x - _per_channel(mean, x)) / (_per_channel(variance, x) + eps).sqrt()
+    count = x.numel() // x.shape[1] * group.size
+    return mean.detach(), variance.detach() * (count / max(count - 1, 1)), out
+
+
+def _moments(x: Tensor, group: Processes | None) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance per channel of a batch, or of the batches of all processes."""
+    axes = (0, *range(2, x.dim()))
+    if group is None:
+        return x.mean(axes), x.var(axes, unbiased=False)
+    mean = group.average(x.mean(axes))
+    return mean, group.average((x - _per_channel(mean, x)).square().mean(axes))
 
 
 def _bn_fillers(param: Any) -> list[Any]:
@@ -97,8 +116,7 @@ def _by_batch(unit: Unit, eps: float, momentum: float | None = None) -> Run:
     """Normalized by the batch's mean and (biased) variance, of which running averages are kept with `momentum`."""
 
     def run(x: Tensor) -> Tensor:
-        axes = (0, *range(2, x.dim()))
-        mean, variance = x.mean(axes), x.var(axes, unbiased=False)
+        mean, variance = _moments(x, unit.group)
         if momentum is not None:
             with torch.no_grad():
                 for blob, value in zip(unit.blobs[2:], (mean, variance), strict=True):
