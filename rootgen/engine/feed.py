@@ -41,7 +41,9 @@ class _Lane:
 
 def _lanes() -> int:
     """Threads per feed: one keeps a few cores fed, a GPU beside many cores wants more (JPEG: 800 images/s each)."""
-    return max(1, min(4, (os.cpu_count() or 1) // 4))
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")  # torchrun's, of this machine
+    cores = (os.cpu_count() or 1) // max(1, int(processes) if processes.isdecimal() else 1)
+    return max(1, min(4, cores // 4))
 
 
 class Feed:

@@ -29,7 +29,7 @@ from rootgen.grouping import Plan
 from rootgen.locks import locked
 from rootgen.net import read as net
 from rootgen.paper import experiment as reproduce
-from rootgen.paper import results, run, timed
+from rootgen.paper import results, run, summary, timed
 from rootgen.paper.run import Settings
 from rootgen.progress import Report
 from rootgen.proto import prototxt, schema
@@ -354,14 +354,12 @@ def test_a_folder_of_an_earlier_release_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_table_says_of_replicates(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from rootgen.cli.commands import reproduce as command
-
     found = [
         results.RunResult("nin", model, "cifar10", 9, 2, 9, 9, accuracy + shift, 2.0, "CPU", "torch", seed=seed)
         for model, accuracy in (("Orig.", 0.81), ("root-8", 0.8095), ("column-8", 0.79))
         for seed, shift in ((1, 0.001), (2, -0.001), (3, 0.0))
     ]
-    table = command._table(experiment(Settings(), tmp_path / "out"), results.replicates(found))
+    table = summary.table(tables.architecture("nin"), results.replicates(found))
     cells = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     assert [row["this run's"] for row in cells] == ["0.8100 ± 0.0010 (3)", "0.8095 ± 0.0010 (3)", "0.7900 ± 0.0010 (3)"]
     assert [row["to Orig."] for row in cells] == ["-", "-0.0005, within", "-0.0200"]

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rootgen.engine.train import Stop
     from rootgen.paper.experiment import Experiment
-    from rootgen.paper.results import Replicates
     from rootgen.paper.run import Settings
-    from rootgen.text import Table
 
 log = logging.getLogger("rootgen")
 MOST_SEEDS = 1000
@@ -81,6 +79,7 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.cli.progress_bars import bars
     from rootgen.engine.train import Stop, signals
     from rootgen.generator.architectures import architecture
+    from rootgen.paper import summary
     from rootgen.paper.experiment import ROWS, SEEDS, Experiment
     from rootgen.paper.results import IMAGE_SETS, replicates
     from rootgen.paper.timed import ROUNDS
@@ -105,7 +104,8 @@ def run(args: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         log.warning("%s: stopped; the same command goes on from here", experiment.out)
         raise
-    write_out(answer(args.format, [_table(experiment, found)], _records(experiment, found)), None)
+    arch = experiment.arch
+    write_out(answer(args.format, [summary.table(arch, found)], summary.records(arch, found)), None)
     if args.format == "table":
         write_out(f"\n{_places(experiment)}\n", None)
     else:
@@ -252,100 +252,6 @@ def _images(args: argparse.Namespace) -> tuple[str | None, str | None]:
     return (Path(args.data).resolve().name if run_folder.is_made(args.data) else "folder"), args.data
 
 
-def _records(experiment: Experiment, found: list[Replicates]) -> list[dict[str, Any]]:
-    """A row of the table each: what it costs, how well it does (means over the seeds), what its filters show."""
-    from rootgen.paper import results, tables
-    from rootgen.paper.statistics import welch
-
-    base = results.original(found)
-    records = []
-    for row in found:
-        paper, source = tables.top1(experiment.arch.name, row.model)
-        difference, within = (None, None) if base is None else results.difference(row, base)
-        records.append(
-            {
-                "model": row.model,
-                "params": row.runs[0].params,
-                "macs": row.runs[0].macs,
-                "accuracy_paper": paper,
-                "accuracy": row.accuracy,
-                "time_ms": row.time_ms,
-                "block_score": row.mean("block_score"),
-                "control_score": row.mean("control_score"),
-                "source_paper": source,
-                "runs": len(row.runs),
-                "deviation": row.deviation,
-                "difference": difference,
-                "within_deviation": within,
-                "untrained_score": row.mean("untrained_score"),
-                "welch_p": None if base in (None, row) else welch(row, base),
-            }
-        )
-    return records
-
-
-def _table(experiment: Experiment, found: list[Replicates]) -> Table:
-    """The same for people."""
-    from rootgen.generator.architectures import recipe
-    from rootgen.paper import results, tables
-    from rootgen.text import Table
-
-    header = [
-        "model",
-        "params",
-        "MACs",
-        "paper's accuracy",
-        "this run's",
-        "time",
-        "block score",
-        "untrained",
-        "Orig.'s",
-    ]
-    records = _records(experiment, found)
-    several = any(row["runs"] > 1 for row in records)
-    base = results.original(found) or found[0]
-    rows = [
-        (
-            row["model"],
-            f"{row['params']:,}",
-            f"{row['macs'] / 1e6:.1f}M",
-            f"{row['accuracy_paper'] or '-'}{'*' * (row['source_paper'] == tables.AUTHOR)}",
-            _accuracy(row, several),
-            *([_difference(row)] if several else []),
-            _score(row["time_ms"] / base.time_ms),
-            _score(row["block_score"]),
-            _score(row["untrained_score"]),
-            _score(row["control_score"]),
-        )
-        for row in records
-    ]
-    if several:
-        header.insert(5, "to Orig.")
-    first = found[0].runs[0]
-    ran = f"{first.dataset}, {first.epochs:.1f} epochs, {first.engine} on {first.device}"
-    images = recipe(experiment.arch.recipe).images
-    notes = f"the paper's accuracies are on {images}; time is forward, relative to {base.model}"
-    if any(row["source_paper"] == tables.AUTHOR for row in records):
-        notes += f"; *: {tables.AUTHOR}"
-    if several:
-        notes += "; ± one standard deviation over (n) seeds, within: no more than the larger of the two"
-    return Table(header, rows, f"{experiment.arch.title}: {ran}; {notes}")
-
-
-def _accuracy(row: dict[str, Any], several: bool) -> str:
-    """The mean accuracy, where there are replicates with its spread and their number."""
-    spread = "" if math.isnan(row["deviation"]) else f" ± {row['deviation']:.4f}"
-    return f"{row['accuracy']:.4f}{spread}" + (f" ({row['runs']})" if several else "")
-
-
-def _difference(row: dict[str, Any]) -> str:
-    from rootgen.generator.architectures import ORIGINAL_ROW
-
-    if row["difference"] is None or row["model"] == ORIGINAL_ROW:
-        return "-"
-    return f"{row['difference']:+.4f}" + (", within" if row["within_deviation"] else "")
-
-
 def _places(experiment: Experiment) -> str:
     """Where the files lie."""
     from rootgen.paper.comparison import TABLE
@@ -360,10 +266,6 @@ def _places(experiment: Experiment) -> str:
         f"times:        {experiment.out / FOLDER / TABLE}",
     ]
     return "\n".join(lines)
-
-
-def _score(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _epochs(text: str) -> float:
