@@ -47,6 +47,20 @@ def test_batches_go_round_and_any_can_be_had_first(database):
     assert feed.waited > 0
 
 
+@pytest.mark.parametrize(
+    ("cores", "processes", "threads"),
+    [(1, None, 1), (16, None, 4), (96, None, 4), (96, "8", 3), (16, "8", 1), (2, "8", 1), (16, "x", 4), (16, "0", 4)],
+)
+def test_processes_of_one_machine_share_its_cores(database, monkeypatch, cores, processes, threads):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if processes is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    feed = feed_of(database)
+    assert len(feed._lanes) == threads
+    feed.close()
+
+
 @pytest.mark.parametrize("lanes", [2, 3])
 def test_several_threads_give_the_same_batches(database, lanes):
     layer = feed_of(database, "crop_size: 7 mirror: true", "TRAIN").layer
