@@ -93,7 +93,7 @@ def test_processes_learn_what_one_learns_by_iter_size(folder, net, solver, proce
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("solver_type", "rate"), [('"SGD"', 0.01), ('"Adam"', 0.0005)])
+@pytest.mark.parametrize(("solver_type", "rate"), [('"SGD"', 0.01), ('"Adam"', 0.01)])
 @pytest.mark.parametrize("processes", [2, 4])
 def test_nin_learns_the_same_in_processes(folder, processes, solver_type, rate):
     """The paper's net, of which only BatchNorm's statistics are each process's own."""
@@ -109,10 +109,10 @@ def test_nin_learns_the_same_in_processes(folder, processes, solver_type, rate):
         if (
             "Adam" in solver_type
         ):  # biases before a BatchNorm have gradients of rounding alone, which it would divide by
-            fields["delta"] = 1e-3
+            fields["delta"] = 0.1
         set_up(net, solver, snapshot_prefix=f'"{prefix}/net"', **fields)
         trained(count, "solver.prototxt")
-    assert_same("one/net", "all/net", range(1, 4), within=2e-3)
+    assert_same("one/net", "all/net", range(1, 4), within=2e-3 if "SGD" in solver_type else 1e-2)
 
 
 def test_statistics_of_all_batches_are_those_of_one_large_batch(folder):
