@@ -79,7 +79,7 @@ class Transformed(Shown):
                 "before": change.before,
                 "after": change.after,
                 "sizes": str(change.sizes) if change.sizes else None,
-                "basis": [tuple(one) for one in change.basis],
+                "basis": tuple(tuple(one) for one in change.basis) or None,
                 "kept": change.kept,
             }
             for change in self.changes

@@ -407,11 +407,12 @@ def test_a_stop_of_one_is_a_stop_of_all(folder, rank, number):
     )
 
 
-def test_a_stop_during_a_test_ends_it(folder):
+@pytest.mark.parametrize("later", [0, 0.3], ids=["at once", "in the test"])
+def test_a_stop_during_a_test_ends_it(folder, later):
     set_up(PLAIN, SOLVER, test_iter=100000)
     processes = Processes(2, "train", "solver.prototxt")
     wait_for(lambda: list(Path("said").glob("*.err")) and "from iteration 0" in processes.said(0), processes)
-    time.sleep(0.3)
+    time.sleep(later)
     os.kill(processes.all[1].pid, signal.SIGTERM)
     assert refused(processes, code=128 + signal.SIGTERM)[-1] == "nothing to go on from: no snapshot was written"
 

@@ -332,7 +332,7 @@ def test_groups_of_given_sizes_need_mixing_like_others():
 def test_the_table_says_what_becomes_of_a_layer():
     found = grouped(INPUT + FIRST + LAYER + POINT, root=2, basis="3x1+1x3")
     assert "12 of 3x1 + 12 of 1x3" in str(found)
-    assert found.rows[1]["basis"] == [(3, 1, 12), (1, 3, 12)]
+    assert found.rows[1]["basis"] == ((3, 1, 12), (1, 3, 12))
     found = sizes(INPUT + FIRST + LAYER + POINT, "8+16")
     assert "1 -> 4/8+8/16" in str(found)
     assert (found.rows[0]["sizes"], found.rows[0]["after"]) == ("4/8+8/16", 2)

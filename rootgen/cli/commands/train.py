@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         with opened as trainer:
             return _lead(trainer, stop, args)
     try:
-        with opened as trainer, train.signals(stop):
+        with train.signals(stop), opened as trainer:  # a stop that comes early is kept for the first iteration
             return train.follow(trainer)
     except processes.ToldError:
         return 1

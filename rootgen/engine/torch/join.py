@@ -72,6 +72,7 @@ def joined(
         code = 128 + stop.signal if stop.signal else 0
     except KeyboardInterrupt:
         code = 130
+        group.in_step = group.in_step and trainer.leads  # process 0 tells the others, who are waiting for it
         raise
     except (LostError, ToldError):
         raise
