@@ -227,9 +227,9 @@ TIMES = """
 ## Times
 
 Milliseconds from an image to `prob`, batch 1: the median and, in brackets, the best of {passes} passes in {rounds}
-rounds, the engines in turns in one process. The machine was not idle: up to eight other processes shared its cores, so
-that the medians are far above what it can do and differ from net to net by chance; compare along a row, and the best
-rather than the medians. PyTorch and ONNX Runtime have the folded net; Caffe is patched (caffe_patches/).
+rounds, the engines in turns in one process, while the load was {load:.1f} (1: one core busy). Where median and best
+are far apart, something else took the machine's time. PyTorch and ONNX Runtime have the folded net; Caffe is patched
+(caffe_patches/).
 """
 
 
@@ -254,7 +254,7 @@ def report() -> None:
         table(["net", *columns], [[net, *(f"{row[one]:.0e}" for one in columns)] for net, row in found.items()])
         print(SCORES.format(trained=TRAINED, tested=TESTED), flush=True)
         table(*scored(Path(name)))
-        print(TIMES.format(passes=ROUNDS * PASSES, rounds=ROUNDS))
+        print(TIMES.format(passes=ROUNDS * PASSES, rounds=ROUNDS, load=os.getloadavg()[0]))
         times = {(net, threads): in_own_process(folders[net], threads) for net in folders for threads in (1, 2)}
         rows = [
             [n, str(t), *(f"{median(row[one]):.1f} ({min(row[one]):.1f})" for one in ENGINES)]
