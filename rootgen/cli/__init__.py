@@ -32,7 +32,7 @@ COMMANDS = {
     "cost": "count parameters and multiply-adds of a prototxt or caffemodel",
     "diff": "compare two networks layer by layer",
     "tables": "count every FLOPs and params cell of the paper's tables",
-    "data": "make LMDB and mean of Fashion-MNIST, CIFAR-10 or an image folder",
+    "data": "make LMDBs of Fashion-MNIST, CIFAR-10, ImageNet or an image folder",
     "train": "train a solver.prototxt, with PyTorch or pycaffe",
     "export": "write a network with its weights as ONNX, checked against our own engine",
     "time": "time networks layer by layer",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rootgen")
 
-HELP = "Make train_lmdb, test_lmdb and mean.binaryproto of an image set, as Caffe's own tools make them."
+HELP = "Make train_lmdb, test_lmdb and their mean of an image set, as Caffe's own tools make them."
 PADDING = """\
 Images are padded with zeros, and the mean is taken over the padded images, so it is zero on the border too: once
 it is subtracted, the padding is exactly zero. Fashion-MNIST's 28x28 become 32x32 before --pad; its grey is copied
