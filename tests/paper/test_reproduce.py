@@ -23,6 +23,7 @@ from rootgen.engine.learning_rate import learning_rate
 from rootgen.engine.train import Stop
 from rootgen.engine.train_log import log_rows
 from rootgen.errors import RootgenError
+from rootgen.figures import save as figures
 from rootgen.generator import architectures as tables
 from rootgen.generator import render
 from rootgen.grouping import Plan
@@ -45,6 +46,18 @@ def small() -> Iterator[None]:
         patch.setattr(timed, "BATCH", 1)
         patch.setattr(timed, "PASSES", 1)
         yield
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asked for by tests that look at the pictures which they have made."""
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn for `unbroken` and where `drawn` is asked for; elsewhere their files stay empty."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(figures, "rendered", lambda *_: b"")
 
 
 @pytest.fixture(scope="module")
@@ -441,7 +454,7 @@ def test_a_rise_and_a_fall_are_two_solvers_and_meet_at_the_peak() -> None:
 @pytest.mark.torch
 def test_a_rise_that_was_interrupted_goes_on_and_both_parts_make_one_run(tmp_path: Path, settings: Settings) -> None:
     longer = replace(settings, epochs=4, warm_up=0.5)  # 12 iterations, 6 of them rising
-    unbroken = reproduce.Experiment(longer, tmp_path / "unbroken", rows=("root-16",)).run(Stop())
+    unbroken = reproduce.Experiment(longer, tmp_path / "unbroken", rows=("root-16",), rounds=1).run(Stop())
     stop = Stop()
 
     def interrupt(what: str, done: int, total: int) -> None:
@@ -450,8 +463,8 @@ def test_a_rise_that_was_interrupted_goes_on_and_both_parts_make_one_run(tmp_pat
 
     broken = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
-        reproduce.Experiment(longer, broken, interrupt, rows=("root-16",)).run(stop)
-    found = reproduce.Experiment(longer, broken, rows=("root-16",)).run(Stop())
+        reproduce.Experiment(longer, broken, interrupt, rows=("root-16",), rounds=1).run(stop)
+    found = reproduce.Experiment(longer, broken, rows=("root-16",), rounds=1).run(Stop())
     assert [untimed(result) for result in found] == [untimed(result) for result in unbroken]
     rows = log_rows(broken / "root-16/seed-1/nin_log.csv")
     rates = [row["learning_rate"] for row in rows if row["phase"] == "train"]
@@ -512,7 +525,7 @@ def given(settings: Settings, arch: str, **more: object) -> Settings:
 
 
 @pytest.mark.torch
-def test_a_root_resnet_50_is_trained_on_small_images(settings: Settings, tmp_path: Path) -> None:
+def test_a_root_resnet_50_is_trained_on_small_images(settings: Settings, tmp_path: Path, drawn: None) -> None:
     out = tmp_path / "out"
     resnet = given(settings, "resnet50", engine="torch", device="cpu")
     found = reproduce.Experiment(resnet, out, rows=("root-64",), rounds=1).run(Stop())
