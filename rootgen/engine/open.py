@@ -160,11 +160,11 @@ def _choose() -> str:
         try:
             import_module("rootgen.engine.caffe.runtime").pycaffe()
         except Exception as error:  # pycaffe fails in many ways: a lost library, another NumPy, another Python
-            log.warning("pycaffe is there but does not import (%s); using PyTorch", error)
+            log.warning("pycaffe is there but does not import (%s); using PyTorch", error, extra={"once": True})
         else:
-            log.info("engine: pycaffe")
+            log.info("engine: pycaffe", extra={"once": True})
             return "caffe"
     if _missing("torch"):
         raise RootgenError("neither pycaffe nor PyTorch is installed", hint=f"{_INSTALL['torch']}; {_INSTALL['caffe']}")
-    log.info("engine: PyTorch")
+    log.info("engine: PyTorch", extra={"once": True})
     return "torch"

@@ -596,3 +596,10 @@ def test_training_in_a_thread_leaves_signals_alone(folder):
     with ThreadPoolExecutor(1) as pool:
         outcome = pool.submit(rootgen.train, "solver.prototxt", engine="torch", max_iter=2).result()
     assert outcome.iteration == 2
+
+
+@pytest.mark.parametrize("option", ["--sync-bn", "--scale-lr"])
+def test_what_is_for_several_processes_does_nothing_in_one(folder, capsys, option):
+    assert run_cli(option) == 2
+    assert f"{option} is for several processes (torchrun starts them)" in capsys.readouterr().err
+    assert not Path("snaps").exists()

@@ -317,3 +317,22 @@ def test_a_figure_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RootgenError, match="cannot write"):
         figures.save(figures.new(1, 1), tmp_path / "file", "nin")
+
+
+def test_one_figure_goes_into_the_file_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "nin", "--out", str(tmp_path / "own.svg")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.csv", "own.svg"]
+    assert "<svg" in (tmp_path / "own.svg").read_text()
+    (tmp_path / "v2.png").mkdir()  # a folder, whatever it is called
+    assert main(["plot", "nin", "--out", str(tmp_path / "v2.png"), "--format", "svg"]) == 0
+    assert (tmp_path / "v2.png" / "nin.svg").is_file()
+    capsys.readouterr()
+    for words, code, message in (
+        (["nin", "--out", str(tmp_path / "x.gif")], 1, "cannot draw '.gif' (use .svg, .png or .pdf)"),
+        (["nin", "resnet50", "--out", str(tmp_path / "x.png")], 2, "is one file, for one FAMILY"),
+        (["--out", str(tmp_path / "x.png")], 2, "is one file, for one FAMILY"),
+        (["nin", "--out", str(tmp_path / "x.png"), "--format", "svg", "pdf"], 2, "is a png"),
+    ):
+        assert main(["plot", *words]) == code
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("x.*"))

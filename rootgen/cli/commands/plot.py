@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from mimetypes import guess_type
 from pathlib import Path
 
 HELP = (
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         default="plots",
         metavar="DIR|FILE",
-        help="where the figures go (default: plots); of logs also the name of a .png, .pdf or .svg",
+        help="folder of the figures (default: plots), or the name of one .png, .pdf or .svg",
     )
     parser.add_argument(
         "--format", nargs="+", choices=FORMATS, default=None, help=f"formats to write (default: {' '.join(FORMATS)})"
@@ -51,10 +52,14 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.measured and len(chosen) != 1:
         raise UsageError("--measured needs a FAMILY to stand beside", hint="rootgen plot nin --measured results.csv")
+    file = _file(args.out, args.format)
+    if file and len(chosen) != 1:
+        raise UsageError(f"-o {args.out} is one file, for one FAMILY", hint="name a folder, for several")
     for family in chosen or plot.families():
         rows = [plot.reported(family)]
         rows += [plot.measured(family, results.load(path), path) for path in args.measured]
-        for path in plot.draw(rows, args.out, family, args.format or plot.FORMATS):
+        folder, name, formats = file or (args.out, family, args.format or plot.FORMATS)
+        for path in plot.draw(rows, folder, name, formats):
             write_out(f"{path}\n", None)
 
 
@@ -65,21 +70,31 @@ def _is_file(word: str) -> bool:
     return word not in families() and (Path(word).exists() or "/" in word or bool(Path(word).suffix))
 
 
+def _file(out: str, formats: list[str] | None) -> tuple[Path, str, list[str]] | None:
+    """Folder, name and format of the figure that `out` names as a file; None where `out` is a folder of figures."""
+    from rootgen.cli import UsageError
+    from rootgen.figures.save import kind_of
+
+    if Path(out).is_dir() or not (guess_type(out)[0] or "").startswith(("image/", "application/pdf")):
+        return None
+    kind = kind_of(out, None)
+    if formats not in (None, [kind]):
+        raise UsageError(f"-o {out} is a {kind}", hint="name a folder, for several formats")
+    return Path(out).parent, Path(out).stem, [kind]
+
+
 def _draw_logs(paths: list[str], out: str, formats: list[str] | None) -> list[Path]:
     """The curves of all logs as one figure; its files."""
-    from rootgen.cli import UsageError
     from rootgen.engine.read_log import read_log
     from rootgen.figures import save
     from rootgen.figures.curves import draw_curves
     from rootgen.paper import curves
     from rootgen.paper.plot import FORMATS
 
-    kind = Path(out).suffix[1:].lower()
-    if kind in FORMATS and formats not in (None, [kind]):
-        raise UsageError(f"-o {out} is a {kind}", hint="name a folder, for several formats")
+    file = _file(out, formats)
     logs = {name: [curves.history(read_log(path))] for path, name in _names(paths).items()}
     drawing = draw_curves(curves.panels(logs), columns=2)
-    if kind in FORMATS:
+    if file:
         drawing.save(out)
         return [Path(out)]
     return save.save(drawing.figure, out, CURVES, formats or FORMATS)

@@ -65,11 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from rootgen.cli import refuse_idle
     from rootgen.cli.arguments import limit_threads
     from rootgen.engine import open, processes, train
 
     limit_threads(args.threads)
     where, stop = processes.place(), Stop()
+    if where is None:
+        refuse_idle(args, ("scale_lr", "sync_bn"), "is for several processes", hint="torchrun starts them")
     opened = open.opened_together(
         args.solver,
         stop,
