@@ -127,7 +127,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     double, single = rate(np.float64), rate(np.float32)
-    print("What `rootgen correlation` of all adjacent pairs does: CPU time on one thread, best of several rounds\n")
+    print("# Where the time of a correlation goes\n")
+    print("`python benchmarks/correlation.py`: all adjacent pairs, CPU time on one thread, best of several rounds.\n")
     print(f"{describe('torch', 'numpy', 'matplotlib')}\n")
     print(
         f"Matrix products of {SIDE} x {SIDE}: {double / 1e9:.1f} GFLOP/s in float64, {single / 1e9:.1f} in float32.\n"
