@@ -113,7 +113,9 @@ class Basis:
         """The basis that `text` says, heights before widths."""
         found = [_SHAPE.fullmatch(word) for word in text.split("+")]
         if not all(found):
-            raise RootgenError(f"{text or repr(text)}: no shapes of kernels", hint="3x1+1x3, or with the full kernel kx1+1xk+kxk")
+            raise RootgenError(
+                f"{text or repr(text)}: no shapes of kernels", hint="3x1+1x3, or with the full kernel kx1+1xk+kxk"
+            )
         sizes = [tuple(None if word == "k" else int(word) for word in match.groups()) for match in found if match]
         return cls(tuple((height, width) for height, width in sizes))
 
