@@ -9,7 +9,7 @@ the time that it has in the whole net, times the ratio of what both take alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -82,6 +82,7 @@ class LayerTimes:
 
     def __post_init__(self) -> None:
         self.environment = Environment.found(self.watch)
+        self.watch = replace(self.watch, engine=self.environment.engine)  # "auto" is settled, and told, once
         self._kept = KeptTimes()
         self._alone: dict[str, dict[int, float]] = {}  # by the layer's name
 

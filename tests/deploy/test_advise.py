@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import suppress
 from itertools import product
 from math import prod
 
@@ -15,6 +16,7 @@ from test_regroup import CHAIN, INPUT, blobs_of, conv, layer, saved
 from rootgen.cli import main
 from rootgen.deploy.advice import Bearing
 from rootgen.deploy.advise import STEPS, advise, best
+from rootgen.errors import RootgenError
 from rootgen.grouping import Plan
 from rootgen.net.load import load, load_text
 from rootgen.transform.regroup import Kept
@@ -236,6 +238,14 @@ def test_a_plan_within_a_budget_of_time(tmp_path, cache, monkeypatch):
     assert list(header[-4:]) == ["time by layers", "time measured", "off", "ms"]
     assert found.rows[0]["milliseconds"] > 0
     assert "alone" in asked
+
+
+def test_the_engine_that_times_is_told_once(tmp_path, cache, caplog):
+    caplog.set_level("INFO", "rootgen")
+    prototxt, model = saved(tmp_path, NET)
+    with suppress(RootgenError):  # groups may be no faster here
+        advise(NET, str(model), prototxt, TransformOptions(), budget="time", share=0.99)
+    assert caplog.text.count("engine: ") == 1
 
 
 def test_layers_are_timed_once_and_kept(tmp_path, cache, monkeypatch):
