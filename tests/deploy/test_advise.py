@@ -329,7 +329,7 @@ def test_an_engine_that_cannot_run_the_net_says_so_of_the_net(tmp_path, cache, c
     words = ["--net", str(prototxt), "--time", "0.5", "--engine", "torch", "--device", "cpu"]
     assert main(["advise", str(model), *words]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert f"{prototxt}: layer 'own'" in said or f"{prototxt}" in said
+    assert str(prototxt) in said
     assert "rootgen-times-" not in said
 
 
