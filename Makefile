@@ -18,6 +18,8 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 MEASURED := benchmarks/evidence/results.csv
 READY := $(VENV)/.ready
+# two processes at a time, of one thread each: threads that share the cores would wait for each other
+PYTEST_2 := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: test test-fast test-slow lint reproduce caffe prototxt plots clean help
@@ -45,10 +47,10 @@ lint: $(READY)
 
 test: lint
 	$(MAKE) caffe || echo "make: no Caffe here; the tests that need it are skipped, and say so" >&2
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST_2)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not caffe"
+	$(PYTEST_2) -m "not caffe"
 
 test-slow: caffe
 	if command -v nvcc; then $(BIN)/python -m pip install --quiet $(PIP_ARGS) -r requirements-cuda.txt; fi

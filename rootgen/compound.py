@@ -36,7 +36,9 @@ class Sizes:
             for size in sizes:
                 if not 1 <= integer(f"a size in {name}", size) <= MOST:
                     raise RootgenError(f"{self}: the size of a group is a whole number from 1 to {MOST}")
-        if not self.outputs or (self.inputs and len(self.inputs) != len(self.outputs)):
+        if not self.outputs:
+            raise RootgenError("groups of given sizes, and no size", hint="96+48+48")
+        if self.inputs and len(self.inputs) != len(self.outputs):
             raise RootgenError(f"{len(self.inputs)} sizes of inputs for {len(self.outputs)} of outputs")
 
     @classmethod
@@ -93,9 +95,17 @@ class Basis:
     shapes: tuple[tuple[int | None, int | None], ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shapes, tuple):
+            raise wrong_type("shapes", self.shapes, "a tuple of (height, width)")
+        for shape in self.shapes:
+            if not (isinstance(shape, tuple) and len(shape) == 2):
+                raise wrong_type("a shape of a basis", shape, "a tuple (height, width)")
+            for side in shape:
+                if side is not None and not 1 <= integer("a side of a kernel", side) <= MOST:
+                    raise RootgenError(f"{self}: the side of a kernel is a whole number from 1 to {MOST}")
         if len(set(self.shapes)) < max(2, len(self.shapes)):
             raise RootgenError(f"{self}: a basis has two shapes or more, each once", hint="3x1+1x3")
-        if any(0 in shape or shape == (1, 1) for shape in self.shapes):
+        if (1, 1) in self.shapes:
             raise RootgenError(f"{self}: its kernels are larger than 1x1", hint="3x1+1x3")
 
     @classmethod
@@ -103,7 +113,9 @@ class Basis:
         """The basis that `text` says, heights before widths."""
         found = [_SHAPE.fullmatch(word) for word in text.split("+")]
         if not all(found):
-            raise RootgenError(f"{text}: no shapes of kernels", hint="3x1+1x3, or with the full kernel kx1+1xk+kxk")
+            raise RootgenError(
+                f"{text or repr(text)}: no shapes of kernels", hint="3x1+1x3, or with the full kernel kx1+1xk+kxk"
+            )
         sizes = [tuple(None if word == "k" else int(word) for word in match.groups()) for match in found if match]
         return cls(tuple((height, width) for height, width in sizes))
 

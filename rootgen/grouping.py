@@ -154,7 +154,7 @@ def parse_bases(settings: Iterable[str]) -> dict[str, Basis]:
     found: dict[str, Basis] = {}
     for setting in settings:
         layer, _, shapes = setting.rpartition("=")
-        basis = Basis.parse(shapes)
+        basis = _parse_basis(shapes, f"--basis {layer}" if layer else "--basis")
         if found.setdefault(layer, basis) != basis:
             raise RootgenError(
                 f"--basis sets '{layer or 'all'}' to {found[layer]} and to {basis}", hint="keep one of them"
@@ -175,6 +175,13 @@ def _parse_groups(told: str, what: str) -> int | Sizes | Plan | None:
     return int(told) if _is_number(told) else None
 
 
+def _parse_basis(told: str, what: str) -> Basis:
+    try:
+        return Basis.parse(told)
+    except RootgenError as error:
+        raise RootgenError(f"{what}: {error.what}", hint=error.hint) from None
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
 
@@ -188,7 +195,7 @@ def _groups_of(name: str, value: Any) -> int | Sizes | Plan:
         if found is None:
             raise RootgenError(f"{name} is '{value}': no groups", hint="a number, '96+48+48' or 'root-4'")
         return found
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return Sizes(tuple(value))
     return integer(name, value)
 
@@ -198,9 +205,10 @@ def _bases_of(basis: Any) -> Iterable[tuple[str, Basis]]:
     for layer, told in basis.items() if isinstance(basis, Mapping) else [] if basis is None else [("", basis)]:
         if not isinstance(layer, str):
             raise wrong_type("a layer of basis", layer, "text")
+        name = f"basis['{layer}']" if layer else "basis"
         if not isinstance(told, (str, Basis)):
-            raise wrong_type(f"basis['{layer}']" if layer else "basis", told, "text such as '3x1+1x3'")
-        yield layer, Basis.parse(told) if isinstance(told, str) else told
+            raise wrong_type(name, told, "text such as '3x1+1x3'")
+        yield layer, _parse_basis(told, name) if isinstance(told, str) else told
 
 
 Setting = TypeVar("Setting")

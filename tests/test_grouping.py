@@ -9,6 +9,14 @@ from rootgen.errors import RootgenError
 from rootgen.grouping import LayerGroups, Plan, check_named, of_layer, parse_bases, parse_by_hand
 
 FORMS = "for example --group conv2a=4, conv2a=96+48+48 or '*/5x5=root-4'"
+BASES = [
+    ("", "''", "no shapes of kernels (3x1+1x3, or with the full kernel kx1+1xk+kxk)"),
+    ("3x", "3x", "no shapes of kernels (3x1+1x3, or with the full kernel kx1+1xk+kxk)"),
+    ("3x1", "3x1", "a basis has two shapes or more, each once (3x1+1x3)"),
+    ("3x1+3x1", "3x1+3x1", "a basis has two shapes or more, each once (3x1+1x3)"),
+    ("1x1+1x3", "1x1+1x3", "its kernels are larger than 1x1 (3x1+1x3)"),
+    ("0x1+1x3", "0x1+1x3", "the side of a kernel is a whole number from 1 to 2147483647"),
+]
 
 
 @pytest.mark.parametrize(
@@ -60,11 +68,18 @@ def test_groups_of_a_root_never_increase_with_depth(n):
             "--group a: 4/8+8: no sizes of groups (96+48+48, or with input channels 48/96+48/96)",
         ),
         (lambda: Plan(by_hand=(("a", Plan()),)), "a=original: no rule (root-N, column-N or tree-N)"),
-        (lambda: parse_bases(["3x"]), "3x: no shapes of kernels (3x1+1x3, or with the full kernel kx1+1xk+kxk)"),
-        (lambda: parse_bases(["3x1"]), "3x1: a basis has two shapes or more, each once (3x1+1x3)"),
-        (lambda: parse_bases(["3x1+3x1"]), "3x1+3x1: a basis has two shapes or more, each once (3x1+1x3)"),
-        (lambda: parse_bases(["1x1+1x3"]), "1x1+1x3: its kernels are larger than 1x1 (3x1+1x3)"),
-        (lambda: parse_bases(["0x1+1x3"]), "0x1+1x3: its kernels are larger than 1x1 (3x1+1x3)"),
+        (lambda: Plan.of(group={"a": []}), "groups of given sizes, and no size (96+48+48)"),
+        *(
+            (partial(parse_bases, [f"{layer}={told}"] if layer else [told]), f"{option}: {shown}: {why}")
+            for layer, option in (("", "--basis"), ("a", "--basis a"))
+            for told, shown, why in BASES
+        ),
+        *(
+            (partial(Plan.of, basis={layer: told} if layer else told), f"{name}: {shown}: {why}")
+            for layer, name in (("", "basis"), ("a", "basis['a']"))
+            for told, shown, why in BASES
+        ),
+        (lambda: Basis(((-3, 1), (1, 3))), "-3x1+1x3: the side of a kernel is a whole number from 1 to 2147483647"),
         (
             lambda: parse_bases(["3x1+1x3", "kx1+1xk"]),
             "--basis sets 'all' to 3x1+1x3 and to kx1+1xk (keep one of them)",
@@ -123,6 +138,10 @@ def test_python_says_the_same_as_the_command_line():
     [
         (lambda: Plan.of(group={"a": 2.5}), "group['a'] is a float, not a whole number"),
         (lambda: Plan.of(group={"a": (96, "48")}), "a size in outputs is a str, not a whole number"),
+        (lambda: Plan.of(group={"a": b"4"}), "group['a'] is a bytes, not a whole number"),
+        (lambda: Basis([(3, 1), (1, 3)]), "shapes is a list, not a tuple of (height, width)"),
+        (lambda: Basis(((3, 1, 1), (1, 3))), "a shape of a basis is a tuple, not a tuple (height, width)"),
+        (lambda: Basis((("k", 1), (1, 3))), "a side of a kernel is a str, not a whole number"),
         (lambda: Plan.of(basis=3), "basis is an int, not text such as '3x1+1x3'"),
         (lambda: Plan.of(basis={"a": 3}), "basis['a'] is an int, not text such as '3x1+1x3'"),
         (lambda: Plan(basis=(("a", "3x1"),)), "basis of 'a' is a str, not a Basis"),

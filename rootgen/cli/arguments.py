@@ -202,7 +202,9 @@ def limit_threads(count: int | None) -> None:
     """Have every engine compute with `count` threads; before one is loaded, as OpenMP and BLAS read it then."""
     if count is None:
         return
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    from rootgen.engine.machine import THREADS
+
+    for name in THREADS:
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)

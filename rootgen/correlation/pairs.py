@@ -25,7 +25,8 @@ class AdjacentPair:
 
     The later convolution reads blob `input`; `before` are the blobs that a Concat puts ahead of the earlier
     convolution's channels in it. No other pair of the net has this `name`. Convolutions between a Slice and a Concat
-    are the groups of one, which is called like its blob; `parts` are then the blobs that each of them reads and makes.
+    are the groups of one, which is called like its blob (like the Concat where a layer has that name); `parts` are then
+    the blobs that each of them reads and makes.
     """
 
     name: str
@@ -63,7 +64,7 @@ def adjacent(net: Net) -> tuple[AdjacentPair, ...]:
         for source, before in _convolutions(net, net.makers[reader][0]):
             pair = AdjacentPair(
                 name="",
-                layers=(_name(net.layers[source]), _name(later)),
+                layers=(_name(net, source), _name(net, index)),
                 blobs=(_response(net, source), _response(net, index)),
                 group=len(parts) or groups(later),
                 input=net.layers[reader].bottoms[0],
@@ -106,9 +107,11 @@ def _slice_of(net: Net, index: int) -> int | None:
     return next(iter(sources)) if cut and slicer.tops == tuple(part.bottoms[0] for part in parts) else None
 
 
-def _name(layer: Layer) -> str:
-    """A convolution's name; that of the blob where a Concat joins its groups."""
-    return layer.tops[0] if layer.type == "Concat" else layer.name
+def _name(net: Net, index: int) -> str:
+    """A convolution's name; that of the blob where a Concat joins its groups, unless another layer is called so."""
+    layer = net.layers[index]
+    blob = layer.tops[0]
+    return blob if layer.type == "Concat" and all(blob != other.name for other in net.layers) else layer.name
 
 
 def choose_pairs(pairs: Sequence[AdjacentPair], names: Sequence[str]) -> tuple[AdjacentPair, ...]:

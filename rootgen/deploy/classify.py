@@ -26,6 +26,7 @@ from rootgen.text import shape_text
 from rootgen.transform.deploy import DeployOptions, deploy
 
 DEFAULT_K = 5
+MOST_PIXELS = 2**26  # of an image that is resized: 8192x8192
 LABELS = "labels.txt"  # as `rootgen data` writes it, beside the databases
 
 log = logging.getLogger("rootgen")
@@ -167,10 +168,10 @@ class _Preparation:
 
     def __call__(self, path: str | Path) -> np.ndarray:
         """C x H x W, float32."""
-        image = self._resized(decoded(read_bytes(path), self.decoding, path))
+        image = self._resized(decoded(read_bytes(path), self.decoding, path), path)
         return (_centre(image, self.size).astype(np.float32) - self.mean) * np.float32(self.scale)
 
-    def _resized(self, image: np.ndarray) -> np.ndarray:
+    def _resized(self, image: np.ndarray, path: str | Path) -> np.ndarray:
         """The image, C x H x W, in the size before the crop."""
         from PIL import Image
 
@@ -181,6 +182,9 @@ class _Preparation:
             target = (max(round(height * ratio), self.size[0]), max(round(width * ratio), self.size[1]))
         if target == (height, width):
             return image
+        if target[0] * target[1] > MOST_PIXELS:
+            told = f"{shape_text((height, width))} would become {shape_text(target)}, of more than {MOST_PIXELS} pixels"
+            raise RootgenError(told, where=path, hint="--resize HxW says another size")
         planes = [Image.fromarray(plane).resize((target[1], target[0]), Image.Resampling.BILINEAR) for plane in image]
         return np.stack([np.asarray(plane) for plane in planes])
 

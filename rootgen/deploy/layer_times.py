@@ -8,22 +8,17 @@ the time that it has in the whole net, times the ratio of what both take alone.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import math
-import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from rootgen import paths, scratch
+from rootgen import scratch
+from rootgen.deploy.kept_times import KeptTimes
 from rootgen.engine import machine, open_network
 from rootgen.engine.api import NetTime, images_per_batch
-from rootgen.errors import RootgenError
-from rootgen.files import read_bytes, write_text
+from rootgen.errors import standing_for
+from rootgen.files import write_text
 from rootgen.net.forks import param_of
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
@@ -33,10 +28,7 @@ from rootgen.proto import prototxt, schema
 TURNS = 5
 TURN_MS = 200.0  # of one net in one turn, at the least a pass
 MOST_PASSES = 20
-MAX_ENTRY = 2**24  # bytes of a file in the cache
 WHOLE = ""  # the whole net, among its layers
-
-log = logging.getLogger("rootgen")
 
 
 @dataclass(frozen=True)
@@ -63,12 +55,12 @@ class Environment:
         net = schema.NetParameter(name="none")
         net.layer.add(name="data", type="Input", top=["data"]).input_param.shape.add(dim=[1, 1, 1, 1])
         net.layer.add(name="relu", type="ReLU", bottom=["data"], top=["relu"])
-        opened = _opened(prototxt.format(net), "TEST", watch)
+        opened = _opened(prototxt.format(net), "TEST", watch, "a net of one layer")
         facts = {
             "engine": opened.engine,
             "device": opened.device,
             "processor": machine.processor(),
-            "threads": os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0))),
+            "threads": machine.threads(),
             "versions": machine.versions(opened.engine),
             "commit": machine.commit(),
             "library": machine.library(opened.engine),
@@ -90,6 +82,8 @@ class LayerTimes:
 
     def __post_init__(self) -> None:
         self.environment = Environment.found(self.watch)
+        self.watch = replace(self.watch, engine=self.environment.engine)  # "auto" is settled, and told, once
+        self._kept = KeptTimes()
         self._alone: dict[str, dict[int, float]] = {}  # by the layer's name
 
     def prepare(self, wanted: Mapping[str, Collection[int]]) -> None:
@@ -141,7 +135,7 @@ class LayerTimes:
             return {group: sum(ms for name, ms in own.items() if name != WHOLE) for group, own in found.items()}
 
         found = self._known({"layer": text}, {str(group) for group in groups}, measure)
-        return {int(group): ms for group, ms in found.items()}
+        return {group: found[str(group)] for group in groups}
 
     def _in_turns(
         self, texts: Mapping[str, str], told: Callable[[int, int], None] = lambda done, total: None
@@ -150,7 +144,7 @@ class LayerTimes:
         found: dict[str, list[NetTime]] = {name: [] for name in texts}
         for turn in range(TURNS):
             for place, (name, text) in enumerate(texts.items()):
-                network = _opened(text, self.net.phase, self.watch)
+                network = _opened(text, self.net.phase, self.watch, self.net.source)
                 first = network.time(1, warmup=1, backward=False)
                 passes = min(MOST_PASSES, int(TURN_MS / max(first.forward[0], 1e-3)))
                 found[name] += [first, *([network.time(passes, warmup=0, backward=False)] if passes else [])]
@@ -162,14 +156,11 @@ class LayerTimes:
     ) -> dict[str, float]:
         """Milliseconds of what is told by `what` from the cache, if it has all `names`; else measured and put there."""
         key = {**self.environment.facts, **what, "phase": self.net.phase}
-        path = _place(key)
-        found = None if path is None or self.watch.remeasure else _read(path, key)
-        if found is not None and found.keys() >= set(names):
-            return found
-        new = measure()
-        if path is not None:
-            write_text(path, json.dumps({"of": key, "milliseconds": new}) + "\n", durable=False)
-        return new
+        found = None if self.watch.remeasure else self._kept.find(key, names)
+        if found is None:
+            found = measure()
+            self._kept.keep(key, found)
+        return found
 
 
 def _medians(times: list[NetTime]) -> dict[str, float]:
@@ -181,11 +172,13 @@ def _medians(times: list[NetTime]) -> dict[str, float]:
     return {WHOLE: median(ms for one in times for ms in one.forward)} | {n: median(ms) for n, ms in layers.items()}
 
 
-def _opened(text: str, phase: str, watch: Stopwatch) -> Any:
+def _opened(text: str, phase: str, watch: Stopwatch, where: object) -> Any:
+    how: dict[str, Any] = {"engine": watch.engine, "device": watch.device, "read_data": False, "lenient": True}
     with scratch.folder("rootgen-times-") as folder:
         path = folder / "net.prototxt"
         write_text(path, text, durable=False)
-        return open_network(path, phase=phase, engine=watch.engine, device=watch.device, read_data=False, lenient=True)
+        with standing_for(path, where, lines=False):
+            return open_network(path, phase=phase, **how)
 
 
 def _fed(net: Net) -> str:
@@ -223,24 +216,3 @@ def _in_groups(text: str, group: int) -> str:
     net = prototxt.parse(text, schema.NetParameter)
     net.layer[1].convolution_param.group = group
     return prototxt.format(net)
-
-
-def _place(key: Mapping[str, str]) -> Path | None:
-    """The cache's file of what `key` tells; None, and said, where there can be no cache."""
-    try:
-        folder = paths.cache("times")
-    except RootgenError as error:
-        log.warning("times are not kept: %s", error)
-        return None
-    return folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.json"
-
-
-def _read(path: Path, key: Mapping[str, str]) -> dict[str, float] | None:
-    """What a file of the cache has; None where it is not there, damaged, or of something else."""
-    try:
-        found = json.loads(read_bytes(path, most=MAX_ENTRY))
-        times = {str(name): float(ms) for name, ms in found["milliseconds"].items()}
-    except (RootgenError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    good = all(math.isfinite(ms) and ms >= 0 for ms in times.values())
-    return times if good and found.get("of") == dict(key) else None

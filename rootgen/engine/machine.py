@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # variables that OpenMP and BLAS go by
+
 
 def processor() -> str:
     """Name of the processor, as Linux gives it."""
@@ -31,6 +33,12 @@ def memory() -> int:
     except OSError:
         return whole
     return min(whole, int(limit)) if limit.isdecimal() else whole
+
+
+def threads() -> str:
+    """Processors that this process may use, and the threads that it is told to take."""
+    told = (f"{name}={os.environ[name]}" for name in THREADS if os.environ.get(name))
+    return ", ".join([f"{len(os.sched_getaffinity(0))} processors", *told])
 
 
 def versions(engine: str) -> str:

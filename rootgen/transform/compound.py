@@ -75,6 +75,10 @@ def pads(layer: Layer, kernel: Shaped) -> tuple[int, int]:
 def obstacle(change: Change, nets: Mapping[str, Net]) -> str:
     """Why a layer cannot be made several; "" where it can."""
     layer = change.layer
+    if not layer.param.name:
+        return "it has no name, after which they would be called"
+    if layer.bottoms == layer.tops:
+        return "it works in place"
     if len(layer.bottoms) != 1 or len(layer.tops) != 1 or layer.param.convolution_param.axis != 1:
         return "it has several bottoms or tops, or its channels are not on axis 1"
     layers, blobs, shared = names_of(change)

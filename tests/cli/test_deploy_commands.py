@@ -230,12 +230,29 @@ def test_a_net_on_stdin_is_scored(capsys, monkeypatch):
         (["--mean", "104,117"], "2 mean values for images of 3 channels"),
         (["--mean", "104,nan,3"], "the mean holds what is no finite number"),
         (["-k", "8"], "8 classes asked for, but 'prob' has 7"),
+        (["--resize", "100000x100000"], "a.png: 8x8 would become 100000x100000, of more than 67108864 pixels"),
     ],
 )
 def test_what_classify_refuses(words, message, capsys):
     picture("a.png")
     run("classify", "net.caffemodel", "a.png", "--engine", "torch", *words, code=1)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["3", "0x3", "3x3x3", "3xa", "99999999999999999999x3"])
+def test_a_size_that_is_none_is_wrong_usage(size, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["classify", "net.caffemodel", "a.png", "--resize", size])
+    assert caught.value.code == 2
+    assert f"argument --resize: '{size}' is not HEIGHTxWIDTH, such as 256x256" in capsys.readouterr().err
+
+
+def test_a_strip_is_not_made_as_high_as_the_net_wants(capsys):
+    from PIL import Image
+
+    Image.new("L", (2_000_000, 1)).save("strip.png")
+    run("classify", "net.caffemodel", "strip.png", "--engine", "torch", code=1)
+    assert "strip.png: 1x2000000 would become 6x12000000, of more than" in capsys.readouterr().err
 
 
 @pytest.fixture

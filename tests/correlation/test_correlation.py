@@ -321,6 +321,25 @@ def test_convolutions_between_a_slice_and_a_concat_are_one() -> None:
         assert [str(pair) for pair in adjacent(parse(other))][:1] == ["part1-d"]
 
 
+def test_joined_convolutions_whose_blob_has_the_name_of_a_layer() -> None:
+    """`c` is both the blob that joins the groups and a convolution of the same input: neither pair hides the other."""
+    text = (
+        INPUT
+        + conv("a", "data")
+        + layer("Slice", "cut", "a", top="x1").replace("}", 'top: "x2" slice_param { slice_point: 1 } }')
+        + conv("part1", "x1")
+        + conv("part2", "x2")
+        + layer("Concat", "join", "part1", "part2", top="c")
+        + conv("c", "a").replace('top: "c"', 'top: "z"')
+        + layer("Concat", "both", "c", "z", top="both")
+        + conv("d", "both")
+    )
+    pairs = {str(pair): pair for pair in adjacent(parse(text))}
+    assert list(pairs) == ["a-join", "a-c", "join-d", "c-d"]
+    assert [pair.group for pair in pairs.values()] == [2, 1, 1, 1]
+    assert [pair.blobs[1] for pair in pairs.values()] == ["c", "z", "d", "d"]
+
+
 def one(kind: str, name: str, *bottoms: str, param: str = "") -> str:
     """A layer whose top has its name."""
     reads = " ".join(f'bottom: "{bottom}"' for bottom in bottoms)

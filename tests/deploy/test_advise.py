@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import suppress
 from itertools import product
 from math import prod
 
@@ -15,6 +16,7 @@ from test_regroup import CHAIN, INPUT, blobs_of, conv, layer, saved
 from rootgen.cli import main
 from rootgen.deploy.advice import Bearing
 from rootgen.deploy.advise import STEPS, advise, best
+from rootgen.errors import RootgenError
 from rootgen.grouping import Plan
 from rootgen.net.load import load, load_text
 from rootgen.transform.regroup import Kept
@@ -238,6 +240,14 @@ def test_a_plan_within_a_budget_of_time(tmp_path, cache, monkeypatch):
     assert "alone" in asked
 
 
+def test_the_engine_that_times_is_told_once(tmp_path, cache, caplog):
+    caplog.set_level("INFO", "rootgen")
+    prototxt, model = saved(tmp_path, NET)
+    with suppress(RootgenError):  # groups may be no faster here
+        advise(NET, str(model), prototxt, TransformOptions(), budget="time", share=0.99)
+    assert caplog.text.count("engine: ") == 1
+
+
 def test_layers_are_timed_once_and_kept(tmp_path, cache, monkeypatch):
     asked = slow_groups(monkeypatch)
     first = timed(tmp_path, 0.7)
@@ -273,17 +283,54 @@ def test_a_damaged_cache_is_measured_again(tmp_path, cache, monkeypatch, damage)
     assert all(path.read_bytes() != damage for path in cache.iterdir())
 
 
-def test_another_thread_or_version_is_another_time(monkeypatch):
+@pytest.mark.parametrize("ms", ["0", "-1", "NaN", "1e999", "1" + "0" * 400, "[]", '"x"'])
+def test_no_time_that_is_none_is_taken_from_the_cache(tmp_path, cache, monkeypatch, ms):
+    asked = slow_groups(monkeypatch)
+    first = timed(tmp_path, 0.7)
+    for path in cache.iterdir():
+        key = json.loads(path.read_text())
+        times = ", ".join(f'"{name}": {ms}' for name in key["milliseconds"])
+        path.write_text(f'{{"of": {json.dumps(key["of"])}, "milliseconds": {{{times}}}}}')
+    asked.clear()
+    assert timed(tmp_path, 0.7).groups == first.groups
+    assert "alone" in asked
+
+
+def test_what_else_an_entry_has_does_no_harm(tmp_path, cache, monkeypatch):
+    asked = slow_groups(monkeypatch)
+    first = timed(tmp_path, 0.7)
+    for path in cache.iterdir():
+        found = json.loads(path.read_text())
+        found["milliseconds"] |= {"more": 1.0, "3": 0.0}
+        path.write_text(json.dumps(found))
+    asked.clear()
+    assert timed(tmp_path, 0.7).groups == first.groups
+    assert "alone" not in asked
+
+
+@pytest.mark.parametrize("variable", ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"])
+def test_another_thread_or_version_is_another_time(monkeypatch, variable):
     from rootgen.deploy.layer_times import Environment, Stopwatch
 
     watch = Stopwatch("torch", "cpu")
     one = Environment.found(watch)
     assert one.facts == Environment.found(watch).facts
-    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    monkeypatch.setenv(variable, "77")
     assert Environment.found(watch).facts != one.facts
     monkeypatch.undo()
     monkeypatch.setattr("rootgen.engine.machine.versions", lambda engine: "other")
     assert Environment.found(watch).facts != one.facts
+
+
+def test_an_engine_that_cannot_run_the_net_says_so_of_the_net(tmp_path, cache, capsys):
+    text = NET + 'layer { name: "own" type: "Own" bottom: "b" top: "o" }\n'
+    prototxt, model = saved(tmp_path, NET)
+    prototxt.write_text(text)
+    words = ["--net", str(prototxt), "--time", "0.5", "--engine", "torch", "--device", "cpu"]
+    assert main(["advise", str(model), *words]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert str(prototxt) in said
+    assert "rootgen-times-" not in said
 
 
 def test_what_time_cannot_be_met_says_the_least(tmp_path, cache, monkeypatch, capsys):
@@ -320,4 +367,17 @@ def test_without_a_cache_times_are_taken_all_the_same(tmp_path, monkeypatch, cap
     monkeypatch.setenv("ROOTGEN_CACHE", "relative")
     slow_groups(monkeypatch)
     assert timed(tmp_path, 0.7).groups
-    assert "times are not kept: ROOTGEN_CACHE is 'relative'" in caplog.text
+    assert caplog.text.count("times are not kept: ROOTGEN_CACHE is 'relative'") == 1
+
+
+def test_times_that_cannot_be_written_are_taken_all_the_same(tmp_path, cache, monkeypatch, caplog):
+    asked = slow_groups(monkeypatch)
+    first = timed(tmp_path, 0.7)
+    for path in list(cache.iterdir()):
+        path.unlink()
+        (path / "in the way").mkdir(parents=True)
+    asked.clear()
+    assert timed(tmp_path, 0.7).groups == first.groups
+    assert "alone" in asked
+    assert caplog.text.count("times are not kept: ") == 1
+    assert "cannot write" in caplog.text

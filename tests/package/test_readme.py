@@ -52,6 +52,7 @@ def test_commands_print_what_the_page_shows(page: str, tmp_path: Path) -> None:
     (tmp_path / "bin/rootgen").chmod(0o755)
     path = f"{tmp_path}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    environment["OMP_NUM_THREADS"] = "1"  # several threads would wait for each other where other tests run beside
     for command, expected in commands(page):
         done = subprocess.run(
             ["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

@@ -406,6 +406,17 @@ def test_a_basis_in_emit_is_that_of_transform(arch):
             "layer 'b': cannot take a basis: 24 outputs in 12 groups are too few for the 3 of",
         ),
         (
+            TWO.replace('name: "b"', ""),
+            {"basis": "3x1+1x3"},
+            "layer '': cannot be made several convolutions: it has no name, after which they would be called",
+        ),
+        (
+            INPUT + 'layer { name: "b" type: "Convolution" bottom: "data" top: "data" '
+            "convolution_param { num_output: 6 kernel_size: 3 pad: 1 } }",
+            {"group": {"b": "3+3"}},
+            "layer 'b': cannot be made several convolutions: it works in place",
+        ),
+        (
             TWO.replace('"relu"', '"b_slice"'),
             {"group": {"b": "8+16"}},
             "layer 'b': cannot be made several convolutions: there is a layer 'b_slice' already",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from rootgen.cli import arguments, output
-from rootgen.text import Table
+from rootgen.errors import RootgenError
+from rootgen.text import Table, parse_shape
 
 HELP = "Name the k likeliest classes of images, prepared as the model's own Data layer prepares them."
 
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 256x256")
-    return int(height), int(width)
+    try:
+        height, width = parse_shape(text, 2)
+    except RootgenError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not HEIGHTxWIDTH, such as 256x256") from None
+    return height, width
