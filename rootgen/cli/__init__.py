@@ -200,7 +200,7 @@ def _log_to_stderr() -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # its caches and fonts are not the user's concern
-    warnings.filterwarnings("ignore", r"Image size \(\d+ pixels\) exceeds limit")  # Pillow's; we refuse such images
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images, which we refuse, and of damaged EXIF data
 
 
 class _OneLine(logging.Formatter):

@@ -68,7 +68,7 @@ def read_list(
         if not line.strip():
             continue
         name, _, label = line.rstrip().rpartition(" ")
-        if not name or not label.isdecimal() or int(label) > MAX_LABEL:
+        if not name or not label.isdecimal() or len(label) > 10 or int(label) > MAX_LABEL:
             raise RootgenError(
                 f"'{line.strip()[:60]}' is no 'path label' line",
                 where=f"{list_file}:{number}",

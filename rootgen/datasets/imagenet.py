@@ -18,7 +18,7 @@ import numpy as np
 
 from rootgen.datasets.folder import MAX_LIST, Files
 from rootgen.datasets.image_set import ImageSet
-from rootgen.errors import RootgenError, did_you_mean
+from rootgen.errors import RootgenError, did_you_mean, printable
 from rootgen.files import read_bytes
 
 TRAIN_IMAGES, VAL_IMAGES = 1_281_167, 50_000
@@ -26,6 +26,7 @@ TRAIN_IMAGES, VAL_IMAGES = 1_281_167, 50_000
 GROUND_TRUTHS = ("val.txt", "LOC_val_solution.csv", "ILSVRC2012_validation_ground_truth.txt")
 WORDS = ("synset_words.txt", "LOC_synset_mapping.txt")  # `synset words` a line
 META = "meta.mat"
+MAX_META = 2**22  # bytes; what it holds is compressed
 _SYNSET = re.compile(r"n\d{8}")
 _PLACES = ("", "val", "data", "ILSVRC2012_devkit_t12/data", "devkit/data")  # where those files are looked for
 _SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -117,7 +118,7 @@ def _of_caffe(text: str, path: Path, classes: int) -> Iterator[tuple[str, int]]:
     """`ILSVRC2012_val_00000001.JPEG 65`: the label counts from 0, in synset order."""
     for number, line in enumerate(text.splitlines(), 1):
         name, _, label = line.strip().rpartition(" ")
-        if line.strip() and not (name and label.isdecimal() and int(label) < classes):
+        if line.strip() and not (name and label.isdecimal() and len(label) < 10 and int(label) < classes):
             raise RootgenError(f"'{line[:60]}' is no 'name label' of {classes} classes", where=f"{path}:{number}")
         if name:
             yield Path(name).name, int(label)
@@ -125,9 +126,11 @@ def _of_caffe(text: str, path: Path, classes: int) -> Iterator[tuple[str, int]]:
 
 def _of_kaggle(text: str, path: Path, label_of: dict[str, int]) -> Iterator[tuple[str, int]]:
     """`ILSVRC2012_val_00048981,n03995372 85 1 499 272`: synset and boxes, several of them perhaps."""
-    reader = csv.reader(io.StringIO(text))
-    next(reader, None)
-    for number, row in enumerate(reader, 2):
+    try:
+        rows = list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise RootgenError(f"no table of CSV: {error}", where=path) from None
+    for number, row in enumerate(rows[1:], 2):
         synset = row[1].split(" ")[0] if len(row) > 1 else ""
         if synset not in label_of:
             raise RootgenError(f"'{synset}' is no synset of train/", where=f"{path}:{number}")
@@ -138,7 +141,7 @@ def _of_devkit(text: str, path: Path, label_of: dict[str, int], root: Path) -> I
     """A number a line, the synset's in the development kit, which are not in the synsets' order."""
     ids = {number: synset for number, synset, _ in _meta(_beside(path, root))}
     for number, line in enumerate(text.split(), 1):
-        synset = ids.get(int(line)) if line.isdecimal() else None
+        synset = ids.get(int(line)) if line.isdecimal() and len(line) < 10 else None
         if synset not in label_of:
             raise RootgenError(f"'{line[:20]}' is no synset's number of train/", where=f"{path}:{number}")
         yield f"ILSVRC2012_val_{number:08}.JPEG", label_of[synset]
@@ -157,8 +160,9 @@ def _meta(path: Path) -> Iterator[tuple[int, str, str]]:
     from scipy.io import loadmat
 
     try:
-        table: Any = loadmat(io.BytesIO(read_bytes(path, most=MAX_LIST)), squeeze_me=True)["synsets"]
-        rows = [(int(row["ILSVRC2012_ID"]), str(row["WNID"]), str(row["words"])) for row in np.atleast_1d(table)]
+        content = io.BytesIO(read_bytes(path, most=MAX_META))
+        table: Any = np.atleast_1d(loadmat(content, squeeze_me=True, variable_names="synsets")["synsets"])
+        rows = [(int(row["ILSVRC2012_ID"]), str(row["WNID"]), printable(str(row["words"]))) for row in table]
     except RootgenError:
         raise
     except Exception as error:  # files of this form fail in every possible way
@@ -172,7 +176,8 @@ def _words(root: Path) -> dict[str, str]:
         for name in WORDS:
             if (root / place / name).is_file():
                 text = read_bytes(root / place / name, most=MAX_LIST).decode("utf-8", "replace")
-                return {synset: words for synset, _, words in (line.partition(" ") for line in text.splitlines())}
+                pairs = (line.partition(" ")[::2] for line in text.splitlines())
+                return {synset: printable(words) for synset, words in pairs}
         if (root / place / META).is_file():
             return {synset: words for _, synset, words in _meta(root / place / META)}
     return {}

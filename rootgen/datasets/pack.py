@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,16 +24,17 @@ from typing import Any
 import numpy as np
 
 from rootgen.datasets.catalogue import Dataset
-from rootgen.datasets.folder import MAX_FILE, MAX_PIXELS, Files
+from rootgen.datasets.folder import MAX_FILE, Files
 from rootgen.datasets.image_set import ImageSet
 from rootgen.datasets.save import LABELS, LISTED, MEAN_VALUES, STATE, lock_of, refuse_existing
 from rootgen.errors import RootgenError
-from rootgen.files import read_bytes, sync, write_text
+from rootgen.files import read_bytes, sync, told, write_text
 from rootgen.locks import locked
 from rootgen.progress import Report, silent
 from rootgen.proto import schema
-from rootgen.proto.database import Writer
+from rootgen.proto.database import FORMATS, Writer, check_key, held
 
+MAX_PIXELS = 89_478_485  # of an image: Pillow's own limit, which the readers of the LMDB keep to as well
 BATCH = 256  # images of a transaction, after each of which the work can be gone on with
 ENCODINGS = ("jpeg", "raw")
 _FORMS = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".pgm": "PPM", ".png": "PNG", ".ppm": "PPM"} | {
@@ -40,6 +42,8 @@ _FORMS = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".pgm": "PPM", ".png":
     ".tiff": "TIFF",
     ".webp": "WEBP",
 }
+
+ORIENTATION = 0x0112  # EXIF's tag
 
 log = logging.getLogger("rootgen")
 
@@ -85,6 +89,20 @@ class Packed:
     left_out: int = 0
     odd: list[str] = field(default_factory=list)
 
+    def fits(self, images: int, channels: int) -> bool:
+        """Whether it can be what became of the first `done` of so many images; it may be any file's content."""
+        counts = (self.done, self.records, self.left_out, self.pixels)
+        return (
+            all(type(count) is int and count >= 0 for count in counts)
+            and self.records + self.left_out == self.done <= images
+            and self.records <= self.pixels <= self.records * MAX_PIXELS
+            and type(self.sums) is type(self.odd) is list
+            and len(self.sums) == (channels if self.records else 0)
+            and all(type(total) is float and 0 <= total <= 255 * self.pixels for total in self.sums)
+            and self.left_out <= len(self.odd) <= self.done
+            and all(type(line) is str for line in self.odd)
+        )
+
     @property
     def means(self) -> list[float]:
         """Mean value of each channel, in Caffe's order."""
@@ -109,12 +127,18 @@ def pack(
 ) -> dict[str, Packed]:
     """Make LMDBs, labels.txt and mean_values.txt of image files in the folder `out`; what each LMDB got, by its name.
 
-    RootgenError where no image of a set can be read.
+    What is there of an image is not made again, even if its file has changed. RootgenError where no image of a set can
+    be read, or where the file system refuses.
     """
     out = Path(out)
+    if packing.shortest**2 > MAX_PIXELS:
+        raise RootgenError(f"a shorter side of {packing.shortest} gives images of more than {MAX_PIXELS} pixels")
     sets = {"train_lmdb": (dataset.train, packing.seed)}
     if dataset.test is not None:
         sets["test_lmdb"] = (dataset.test, None)
+    for images, _ in sets.values():
+        names = _files(images).names
+        check_key(images.key(0, max(range(len(names)), key=lambda i: len(os.fsencode(names[i])))))
     refuse_existing(out, force)
     with locked(lock_of(out), str(out)):
         refuse_existing(out, force)
@@ -153,21 +177,33 @@ class _Work:
     ) -> None:
         self.folder, self.packing, self.report = folder, packing, report
         self.key = _key(sets, packing)
-        self.packed = self._found()
+        self.packed = self._found({name: len(images) for name, (images, _) in sets.items()})
         if self.packed:
             log.info("%s: goes on after %d images", folder, sum(one.done for one in self.packed.values()))
-        else:
+            return
+        if (folder / STATE).exists():
+            log.warning("%s: of other images, or another form of them, or damaged: begins anew", folder)
+        with told(folder):
+            if folder.is_symlink():
+                folder.unlink()
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
 
-    def _found(self) -> dict[str, Packed]:
-        """What an earlier run of the same work did; nothing where that cannot be told."""
+    def _found(self, sizes: dict[str, int]) -> dict[str, Packed]:
+        """What an earlier run of the same work did, on sets of these sizes; nothing where that cannot be told."""
         try:
+            facts = self.folder.lstat()
+            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():  # it may lead anywhere
+                return {}
             state = json.loads(read_bytes(self.folder / STATE))
-            return (
-                {name: Packed(**facts) for name, facts in state["packed"].items()} if state["key"] == self.key else {}
+            packed = {name: Packed(**told) for name, told in state["packed"].items()}
+            channels = 1 if self.packing.gray else 3
+            whole = all(
+                one.fits(sizes[name], channels) and held(self.folder / name) >= one.records
+                for name, one in packed.items()
             )
-        except (RootgenError, ValueError, KeyError, TypeError, AttributeError):
+            return packed if whole and state["key"] == self.key else {}
+        except (RootgenError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def _save(self) -> None:
@@ -180,6 +216,8 @@ class _Work:
         if seed is not None:
             np.random.default_rng(seed).shuffle(order)
         so_far = self.packed.setdefault(name, Packed())
+        if not so_far.records:  # whatever is there, half a file of an LMDB among it
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         with Writer(self.folder / name, keep=so_far.records) as writer, ThreadPoolExecutor(os.cpu_count()) as pool:
             for indices, records in self._records(pool, images, order[so_far.done :]):
                 good = [(i, one.content) for i, one in zip(indices, records, strict=True) if one.content is not None]
@@ -223,7 +261,8 @@ def _key(sets: dict[str, tuple[ImageSet, int | None]], packing: Packing) -> str:
     digest = hashlib.sha256(json.dumps(asdict(packing)).encode())
     for name, (images, _) in sets.items():
         files = _files(images)
-        digest.update("\n".join((name, str(files.root), *files.names, "")).encode("utf-8", "surrogateescape"))
+        words = (name, os.path.realpath(files.root), *files.names, "")
+        digest.update("\n".join(words).encode("utf-8", "surrogateescape"))
         digest.update(np.ascontiguousarray(images.labels, np.int64).tobytes())
     return digest.hexdigest()
 
@@ -236,28 +275,39 @@ def _files(images: ImageSet) -> Files:
 
 def _record(images: ImageSet, index: int, packing: Packing) -> _Record:
     """Decode, resize and encode one image; an image that cannot be read becomes a record without content."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     files, label = _files(images), int(images.labels[index])
     path = files.root / files.names[index]
-    content = read_bytes(path, most=MAX_FILE)
     mode = "L" if packing.gray else "RGB"
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        content = read_bytes(path, most=MAX_FILE)
+    except RootgenError as error:
+        cause = error.__cause__  # such as a disk that failed or a lost mount, which are no fault of this image's
+        if isinstance(cause, OSError) and not isinstance(cause, IsADirectoryError):
+            raise
+        return _Record(None, label, odd=f"left out: {error.what}")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels")
             form, own_mode = image.format, image.mode
             image.load()  # all of it: what is cut short fails
-            whole = image.convert(mode)
+            image.info.pop("transparency", None)  # which has no place in the records, and Pillow warns of
+            upright = _upright(image)
+            whole = _of_8_bits(upright).convert(mode)
         scaled = _scaled(whole, packing.shortest)
     except Exception as error:  # damaged images fail in every possible way
-        return _Record(None, label, odd=f"left out: {str(error).replace(str(path), 'the image')[:200]}")
-    usual = form == _FORMS.get(path.suffix.lower()) and own_mode in ("RGB", "L")
+        reason = "of no format that is read" if isinstance(error, UnidentifiedImageError) else str(error)[:200]
+        return _Record(None, label, odd=f"left out: {reason}")
+    odd = "" if form == _FORMS.get(path.suffix.lower()) and own_mode in ("RGB", "L") else f"was a {form} of {own_mode}"
+    if upright is not image:
+        odd = f"{odd}, " * bool(odd) + "was turned upright, as its EXIF data say"
     pixels = np.asarray(scaled).reshape(scaled.height, scaled.width, -1)[:, :, ::-1]
     shape = (pixels.shape[2], scaled.height, scaled.width)
     if packing.encoding == "raw":
         datum = schema.Datum(data=pixels.transpose(2, 0, 1).tobytes())
-    elif scaled is whole and (form, own_mode) == ("JPEG", mode):
+    elif scaled is whole and upright is image and (form, own_mode) == ("JPEG", mode):
         datum = schema.Datum(data=content, encoded=True)
     else:
         file = io.BytesIO()
@@ -266,7 +316,30 @@ def _record(images: ImageSet, index: int, packing: Packing) -> _Record:
     datum.channels, datum.height, datum.width = shape
     datum.label = label
     sums = tuple(float(total) for total in pixels.sum((0, 1), np.float64))
-    return _Record(schema.to_bytes(datum), label, shape, sums, "" if usual else f"was a {form} of {own_mode}")
+    return _Record(schema.to_bytes(datum), label, shape, sums, odd)
+
+
+def _upright(image: Any) -> Any:
+    """`image` as a person sees it, and OpenCV reads it; itself where its EXIF data tell of no turn, or are damaged."""
+    from PIL import ImageOps
+
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    except Exception:  # damaged EXIF data, which are not rare
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _of_8_bits(image: Any) -> Any:
+    """`image`; of 16-bit grey its upper 8 bits, as OpenCV takes them. ValueError for wider values."""
+    from PIL import Image
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() >= 2**16:
+        raise ValueError(f"pixels of the kind {image.mode}, which have no black and white")
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _scaled(image: Any, shortest: int) -> Any:

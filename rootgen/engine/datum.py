@@ -16,6 +16,7 @@ from rootgen.engine import blobs
 from rootgen.errors import RootgenError
 from rootgen.net.graph import Shape
 from rootgen.proto import schema
+from rootgen.proto.database import FORMATS
 from rootgen.text import shape_text
 
 
@@ -42,7 +43,7 @@ def decoded(content: bytes, param: Any, where: object, hint: str | None = None) 
     if param.force_color and param.force_gray:
         raise RootgenError("both force_color and force_gray are set", where=where)
     try:
-        image = Image.open(io.BytesIO(content))  # of the pixels only the header is read yet
+        image = Image.open(io.BytesIO(content), formats=FORMATS)  # of the pixels only the header is read yet
         width, height = image.size
         if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:  # Pillow itself would but warn
             raise ValueError(f"{width} x {height} pixels, more than {Image.MAX_IMAGE_PIXELS}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 FIRST_MAP_SIZE = 2**26  # bytes; doubled as often as it proves too small
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Of encoded images, in Pillow's words: what OpenCV reads too. Others, such as EPS, start programs."""
+MAX_KEY = 511  # bytes, as LMDB is built everywhere
 
 
 class Database:
@@ -85,6 +89,23 @@ def _version(path: Path) -> tuple[int, ...]:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
+def check_key(key: bytes) -> None:
+    """Refuse a key that LMDB does not take."""
+    if len(key) > MAX_KEY:
+        name = os.fsdecode(key)
+        hint = "shorten the names of the image and its folders"
+        raise RootgenError(f"an LMDB takes keys of {MAX_KEY} bytes, not the {len(key)} of '{name}'", hint=hint)
+
+
+def held(path: Path) -> int:
+    """Records of the LMDB at `path`; 0 where it is none, or shorter than its pages, which would end lmdb's process."""
+    check_regular(_file(path))
+    try:
+        return Pages(_file(path)).size
+    except (DamagedError, OSError):
+        return 0
+
+
 def _file(path: Path) -> Path:
     """The file that holds an LMDB's pages: `path`, or data.mdb in the folder `path`."""
     return path / "data.mdb" if path.is_dir() else path
@@ -109,9 +130,13 @@ class Writer:
             self._env = lmdb.open(
                 str(self.path), map_size=FIRST_MAP_SIZE, sync=durable, metasync=durable, max_readers=1
             )
-            self._cut(self.keep or 0)
         except lmdb.Error as failure:
             raise self._refused(failure) from None
+        try:
+            self._cut(self.keep or 0)
+        except BaseException:
+            self._env.close()
+            raise
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -127,11 +152,14 @@ class Writer:
 
     def _cut(self, keep: int) -> None:
         """Remove every record but the first `keep`."""
-        with self._env.begin(write=True) as transaction:
+
+        def change(transaction: Any) -> None:
             cursor = transaction.cursor()
             for _ in range(transaction.stat()["entries"] - keep):
                 cursor.last()
                 cursor.delete()
+
+        self._transact(change)
 
     def put(self, keys: Sequence[bytes], images: Sequence[np.ndarray], labels: Sequence[int] | np.ndarray) -> None:
         """Add records: images uint8 (channels, height, width), labels from 0, in one transaction."""
@@ -140,14 +168,24 @@ class Writer:
 
     def put_encoded(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Add records that are Datums already, in one transaction."""
+        records = list(zip(keys, values, strict=True))
+        for key, _ in records:
+            check_key(key)
+
+        def change(transaction: Any) -> None:
+            for key, value in records:
+                transaction.put(key, value)
+
+        self._transact(change)
+
+    def _transact(self, change: Callable[[Any], None]) -> None:
+        """Call `change` with a transaction, once more where the map is too small for it."""
         import lmdb
 
-        records = list(zip(keys, values, strict=True))
         while True:
             try:
                 with self._env.begin(write=True) as transaction:
-                    for key, value in records:
-                        transaction.put(key, value)
+                    change(transaction)
                 return
             except lmdb.MapFullError:
                 self._env.set_mapsize(2 * self._env.info()["map_size"])

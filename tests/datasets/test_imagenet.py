@@ -22,7 +22,6 @@ from rootgen.datasets.pack import Packing
 from rootgen.datasets.save import lock_of
 from rootgen.engine.datum import image_of
 from rootgen.errors import RootgenError
-from rootgen.files import write_text
 from rootgen.proto import schema
 from rootgen.proto.database import Database
 
@@ -58,6 +57,23 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = (first / f"{SYNSETS[0]}_3.JPEG").read_bytes()
     (first / f"{SYNSETS[0]}_3.JPEG").write_bytes(whole[: len(whole) // 2])
     return root
+
+
+def kit_of(root: Path, numbers: str) -> None:
+    """Put the development kit, with this ground truth, into `root` in place of Caffe's."""
+    kit = root / "ILSVRC2012_devkit_t12" / "data"
+    kit.mkdir(parents=True)
+    (root / "val.txt").unlink(missing_ok=True)
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text(numbers)
+    kind = [("ILSVRC2012_ID", float), ("WNID", object), ("words", object)]
+    table = np.array([(number, synset, f"words of {synset}") for synset, number in IDS.items()], kind)
+    savemat(kit / "meta.mat", {"synsets": table[:, None]})
+
+
+def kaggle_of(root: Path, line: str) -> None:
+    """Put Kaggle's ground truth, of this line, into `root` in place of Caffe's."""
+    (root / "val.txt").unlink()
+    (root / "LOC_val_solution.csv").write_text(f"ImageId,PredictionString\n{line}\n")
 
 
 def records(folder: Path) -> list[tuple[str, int, np.ndarray]]:
@@ -125,12 +141,7 @@ def test_every_form_of_ground_truth_gives_the_same_labels(tmp_path: Path, source
         (root / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *reversed(lines)]) + "\n")
         (root / "LOC_synset_mapping.txt").write_text(f"{SYNSETS[1]} goldfish, Carassius auratus\n")
     if form == "devkit":
-        kit = root / "ILSVRC2012_devkit_t12" / "data"
-        kit.mkdir(parents=True)
-        write_text(kit / "ILSVRC2012_validation_ground_truth.txt", "".join(f"{IDS[SYNSETS[i]]}\n" for i in VAL))
-        kind = [("ILSVRC2012_ID", float), ("WNID", object), ("words", object)]
-        table = np.array([(number, synset, f"words of {synset}") for synset, number in IDS.items()], kind)
-        savemat(kit / "meta.mat", {"synsets": table[:, None]})
+        kit_of(root, "".join(f"{IDS[SYNSETS[i]]}\n" for i in VAL))
     if form == "named":
         truth = tmp_path / "truth.txt"
         truth.write_text((source / "val.txt").read_text())
@@ -295,6 +306,12 @@ def test_nets_train_on_it(
         (lambda root: (root / "val.txt").write_text("x.JPEG 0\n"), "names 'x.JPEG', which is not in val/"),
         (lambda root: (root / "val.txt").write_text("x.JPEG 3\n"), "val.txt:1: 'x.JPEG 3' is no 'name label' of 3"),
         (lambda root: (root / "val.txt").write_text("17\n"), "its numbers need meta.mat"),
+        (lambda root: (root / "val.txt").write_text("../../etc/passwd 0\n"), "names 'passwd', which is not in val/"),
+        (lambda root: (root / "val.txt").write_text(f"x.JPEG {'9' * 5000}\n"), "is no 'name label' of 3 classes"),
+        (lambda root: kit_of(root, "9" * 5000), "ground_truth.txt:1: '99999999999999999999' is no synset's number"),
+        (lambda root: kit_of(root, "3\n" * 5), "names 'ILSVRC2012_val_00000005.JPEG', which is not in val/"),
+        (lambda root: kaggle_of(root, f'x,"{"n01440764 " * 20000}"'), "no table of CSV: field larger than"),
+        (lambda root: kaggle_of(root, "x"), "LOC_val_solution.csv:2: '' is no synset of train/"),
         (lambda root: (root / "val.txt").write_text(""), "names no images"),
         (lambda root: (root / "train" / "cats").mkdir(), "'cats' is no synset, such as n01440764"),
         (lambda root: (root / "train" / "n00000001").mkdir(), "n00000001: holds no image"),
@@ -317,13 +334,24 @@ def test_a_layout_that_is_none_is_one_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ilsvrc"]
 
 
+def test_classes_are_a_line_each_whatever_a_table_of_words_holds(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "train").symlink_to(source / "train")
+    (tmp_path / "val").symlink_to(source / "train")
+    kind = [("ILSVRC2012_ID", float), ("WNID", object), ("words", object)]
+    table = np.array([(1, SYNSETS[0], "cat\n\x1b[31mdog")], kind)
+    savemat(tmp_path / "meta.mat", {"synsets": table[:, None]})
+    _, _, classes = imagenet.read(tmp_path)
+    assert classes == (rf"{SYNSETS[0]} cat\n\x1b[31mdog", *SYNSETS[1:])
+
+
 def test_images_that_are_none_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for part in ("train", "val"):
         (tmp_path / "in" / part / SYNSETS[0]).mkdir(parents=True)
         (tmp_path / "in" / part / SYNSETS[0] / "a.JPEG").write_text("no picture")
     assert main(["data", "imagenet", "--source", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
-    assert f"{tmp_path}/in: not one image can be read: train/{SYNSETS[0]}/a.JPEG: left out: cannot identify" in error
+    told = f"train/{SYNSETS[0]}/a.JPEG: left out: of no format that is read"
+    assert f"{tmp_path}/in: not one image can be read: {told}\n" in error
     assert not (tmp_path / "out").exists()
 
 

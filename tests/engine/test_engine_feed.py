@@ -209,6 +209,8 @@ def test_records_that_cannot_be_read(tmp_path):
     good = schema.Datum(channels=1, height=2, width=2, data=bytes(4)).SerializeToString()
     short = schema.Datum(channels=1, height=2, width=2, data=bytes(3)).SerializeToString()
     wide = schema.Datum(channels=1, height=2, width=3, data=bytes(6)).SerializeToString()
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n%%EndComments\n"  # Pillow starts Ghostscript
+    page = schema.Datum(encoded=True, data=eps).SerializeToString()
     garbage = schema.Datum(encoded=True, data=b"no picture").SerializeToString()
     head = b"IHDR" + struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
@@ -218,6 +220,7 @@ def test_records_that_cannot_be_read(tmp_path):
         ("short", short, "record '00000001': image of 1x2x2 holds 3 values"),
         ("wide", wide, "record '00000001': image of 1x2x3, another size than those before"),
         ("garbage", garbage, "record '00000001': cannot decode an image"),
+        ("page", page, "record '00000001': cannot decode an image: of no format that Pillow knows"),
         ("cut", b"\x08", "record '00000001': not a binary Datum, or cut short"),
     ):
         feed = feed_of(write_records(tmp_path / name, [good, record]), batch=2)
