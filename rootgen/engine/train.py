@@ -86,7 +86,7 @@ def train(
         scale_lr=errors.flag("scale_lr", scale_lr),
     )
     main = threading.current_thread() is threading.main_thread()  # the only one that may take signals
-    with opened as trainer, signals(stop) if main else nullcontext():
+    with signals(stop) if main else nullcontext(), opened as trainer:
         if not trainer.leads:
             code = follow(trainer)
             return TrainOutcome(trainer.iteration, stopped=code > 128, device=trainer.device)
@@ -109,7 +109,7 @@ def follow(trainer: Any) -> int:
         code: int = trainer.follow()
         return code
     except LostError as error:
-        if trainer.group.failure(0) or not trainer.group.is_first_left():
+        if not trainer.group.is_first_left():
             raise ToldError(str(error)) from error
         log.disabled = False  # nobody else is there to tell
         try:
@@ -228,6 +228,8 @@ class _Run:
         begun = time.perf_counter()
         self.stop.at_once = True
         try:
+            if self.stop.signal:  # it came just before
+                raise KeyboardInterrupt
             self.outcome.tests = self.trainer.test(self.watcher.testing)
         except KeyboardInterrupt:
             self.outcome.stopped = True

@@ -83,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
         sync_bn=args.sync_bn,
         scale_lr=args.scale_lr,
     )
-    if where is None or where.rank == 0:
+    if where is None:
         with opened as trainer:
             return _lead(trainer, stop, args)
     try:
-        with signals(stop), opened as trainer:  # a stop that comes early is kept for the first iteration
-            return train.follow(trainer)
+        with signals(stop), opened as trainer:  # a stop that comes early is all's, at the first iteration
+            return _lead(trainer, stop, args) if trainer.leads else train.follow(trainer)
     except processes.ToldError:
         return 1
 
