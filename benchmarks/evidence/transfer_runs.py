@@ -17,7 +17,7 @@ from rootgen.deploy.regroup import Regrouped, with_weights
 from rootgen.engine import machine, open_trainer, train
 from rootgen.engine.stop import Stop
 from rootgen.engine.train_log import log_rows
-from rootgen.engine.trainer import snapshots
+from rootgen.engine.trainer import restore_newest, snapshots
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
 from rootgen.generator import render
@@ -253,7 +253,7 @@ class Experiment:
             path = folder / f"solver-{part}.prototxt"
             write_text(path, render.solver(arch, Plan(), replace(options, part=part)))
             trainer = open_trainer(path, engine=self.engine, device=self.device)
-            if train.restore_newest(trainer) is None and task.way != "scratch":
+            if restore_newest(trainer) is None and task.way != "scratch":
                 trainer.load_weights([folder / "start.caffemodel"])
             if task.epochs:
                 self._train(trainer, task, stop)

@@ -8,92 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from os import PathLike
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from rootgen import errors
-from rootgen.engine.api import ENGINES, PRECISIONS, StepResult, Trainer
+from rootgen.engine.alone import alone
+from rootgen.engine.api import ENGINES, PRECISIONS, Trainer
 from rootgen.engine.open import opened_together
+from rootgen.engine.outcome import TrainOutcome, Watcher
 from rootgen.engine.processes import LostError, ToldError
+from rootgen.engine.rescue import rescue, save_what_is_new
 from rootgen.engine.stop import Stop, signals
 from rootgen.engine.tensorboard import ScalarLog
-from rootgen.engine.train_log import TrainLog, log_rows
-from rootgen.engine.trainer import DivergedError, restore_newest, snapshots
+from rootgen.engine.train_log import TrainLog
+from rootgen.engine.trainer import DivergedError, restore_newest
 from rootgen.errors import RootgenError
-from rootgen.files import check_writable, is_stream
-from rootgen.locks import LockedError, locked
-from rootgen.text import Shown, Table
+from rootgen.locks import LockedError
 
-__all__ = ["Stop", "TrainOutcome", "Watcher", "newest_snapshot", "restore_newest", "run", "signals", "train"]
+__all__ = ["TrainOutcome", "Watcher", "follow", "run", "train"]
 
 log = logging.getLogger("rootgen")
-
-
-@dataclass(repr=False)
-class TrainOutcome(Shown):
-    """What a run did: the iterations it ended at and made, and where its model and state lie.
-
-    `device` names the precision of the arithmetic too. `tests` are the results of the last test, one dict per test net;
-    `stopped` is whether it was asked to stop before max_iter. `model` and `solver_state` are None where nothing was
-    written in this run.
-    """
-
-    iteration: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    data_seconds: float = 0.0
-    images: int = 0
-    loss: float = float("nan")
-    tests: list[dict[str, float]] = field(default_factory=list)
-    stopped: bool = False
-    device: str = ""
-    model: Path | None = None
-    solver_state: Path | None = None
-    log_file: Path | None = None
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The log's rows, for pandas.DataFrame: one per iteration and per test, of earlier runs it went on from too."""
-        return [] if self.log_file is None else log_rows(self.log_file)
-
-    def tables(self) -> list[Table]:
-        """What the run came to."""
-        rows: list[list[object]] = [["iterations made", self.steps]]
-        if self.steps:
-            rows.append(["loss", f"{self.loss:.4f}"])
-        for number, outputs in enumerate(self.tests):
-            name = f"test {number}" if number else "test"
-            rows += [[f"{name}: {output}", f"{value:.4f}"] for output, value in outputs.items()]
-        if self.seconds:
-            rows.append(["images/s", f"{self.images / self.seconds:.1f}"])
-            rows.append(["waiting for data", f"{self.data_seconds / self.seconds:.1%}"])
-        files = (("model", self.model), ("solver state", self.solver_state), ("log", self.log_file))
-        rows += [[name, path] for name, path in files if path is not None]
-        return [Table(["run", "stopped" if self.stopped else "done"], rows, f"iteration {self.iteration}")]
-
-
-class Watcher:
-    """Told what happens during a run; does nothing."""
-
-    def stepped(self, result: StepResult) -> None:
-        """An iteration is done."""
-
-    def tested(self, iteration: int, results: list[dict[str, float]]) -> None:
-        """The test nets were run before iteration number `iteration`."""
-
-    def testing(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` batches of a test are through."""
-
-    def saved(self, model: Path, solver_state: Path) -> None:
-        """A snapshot was written."""
 
 
 def train(
@@ -147,7 +86,7 @@ def train(
         scale_lr=errors.flag("scale_lr", scale_lr),
     )
     main = threading.current_thread() is threading.main_thread()  # the only one that may take signals
-    with opened as trainer, signals(stop) if main else nullcontext():
+    with signals(stop) if main else nullcontext(), opened as trainer:
         if not trainer.leads:
             code = follow(trainer)
             return TrainOutcome(trainer.iteration, stopped=code > 128, device=trainer.device)
@@ -170,12 +109,12 @@ def follow(trainer: Any) -> int:
         code: int = trainer.follow()
         return code
     except LostError as error:
-        if trainer.group.failure(0) or not trainer.group.is_first_left():
+        if not trainer.group.is_first_left():
             raise ToldError(str(error)) from error
         log.disabled = False  # nobody else is there to tell
         try:
-            with _alone(trainer.solver, os.devnull):
-                _save_what_is_new(trainer)
+            with alone(trainer.solver, os.devnull):
+                save_what_is_new(trainer)
         except LockedError:  # process 0 is there, in the midst of a long iteration
             raise ToldError(str(error)) from error
         raise
@@ -200,7 +139,7 @@ def run(
     leaves a snapshot too, in a temporary folder if it has to be.
     RootgenError where another process trains under the same snapshot_prefix, or writes the same log.
     """
-    with _alone(trainer.solver, log_file):
+    with alone(trainer.solver, log_file):
         logs = _logs(trainer, log_file, tensorboard)
         run = _Run(trainer, watcher or Watcher(), stop or Stop(), logs, max_iter)
         try:
@@ -217,35 +156,12 @@ def run(
                 written.close()
 
 
-@contextmanager
-def _alone(solver: Any, log_file: str | Path | None) -> Iterator[None]:
-    """Be the only one that writes snapshots under the solver's prefix, and this log; refused where nobody could."""
-    places: dict[Path, str] = {}  # lock -> what it is on
-    if solver.snapshot or solver.snapshot_after_train:
-        _check_writable(solver.snapshot_prefix)
-        places[_lock_of(solver.snapshot_prefix)] = solver.snapshot_prefix
-    log_path = Path(log_file or f"{solver.snapshot_prefix}_log.csv")
-    if not is_stream(log_path) and not log_path.is_dir():  # which the log refuses
-        check_writable(log_path)
-        places.setdefault(_lock_of(os.path.realpath(log_path)), str(log_path))
-    with ExitStack() as locks:
-        for path, what in places.items():
-            locks.enter_context(locked(path, what))
-        yield
-
-
 def _logs(trainer: Trainer, log_file: str | Path | None, tensorboard: str | Path | None) -> list[TrainLog | ScalarLog]:
     """What writes down a run: the CSV first."""
     path = Path(log_file or f"{trainer.solver.snapshot_prefix}_log.csv")
     blobs = dict.fromkeys([*trainer.train_outputs, *(name for names in trainer.test_outputs for name in names)])
     logs: list[TrainLog | ScalarLog] = [TrainLog(path, list(blobs), trainer.iteration)]
     return logs if tensorboard is None else [*logs, ScalarLog(tensorboard, trainer.iteration)]
-
-
-def _lock_of(name: str) -> Path:
-    """The file whose lock whoever writes under `name` holds, by whichever name of its folder."""
-    folder, last = os.path.split(name)
-    return Path(os.path.realpath(folder)) / f".{last}.lock"
 
 
 class _Run:
@@ -289,7 +205,7 @@ class _Run:
         """A snapshot of what a failed run had learned, if that is worth anything."""
         if self.trainer.iteration == self.saved_at or isinstance(error, DivergedError):
             return
-        _rescue(self.trainer, self._snapshot)
+        rescue(self.trainer, self._snapshot)
 
     def _test_due(self) -> bool:
         interval = self.solver.test_interval
@@ -312,6 +228,8 @@ class _Run:
         begun = time.perf_counter()
         self.stop.at_once = True
         try:
+            if self.stop.signal:  # it came just before
+                raise KeyboardInterrupt
             self.outcome.tests = self.trainer.test(self.watcher.testing)
         except KeyboardInterrupt:
             self.outcome.stopped = True
@@ -338,42 +256,3 @@ class _Run:
             if not isinstance(error.__cause__, OSError):
                 raise
             log.warning("no snapshot at iteration %d: %s; training goes on", self.trainer.iteration, error)
-
-
-def _rescue(trainer: Trainer, snapshot: Callable[[], tuple[Path, Path]]) -> None:
-    """Make a `snapshot` of what a failed run had learned, in a temporary folder where it has to be."""
-    solver = trainer.solver
-    try:
-        _, solver_state = snapshot()
-    except RootgenError:
-        folder, own = mkdtemp(prefix="rootgen-rescued-"), solver.snapshot_prefix
-        solver.snapshot_prefix = str(Path(folder) / trainer.engine)
-        try:
-            _, solver_state = snapshot()
-        except RootgenError as failure:
-            shutil.rmtree(folder, ignore_errors=True)
-            log.warning("what was learned since the last snapshot is lost: %s", failure)
-            return
-        finally:
-            solver.snapshot_prefix = own
-    log.warning("rescued: iteration %d is in %s", trainer.iteration, solver_state)
-
-
-def _save_what_is_new(trainer: Trainer) -> None:
-    """Make a snapshot unless there is one of the iteration, or nothing was learned."""
-    saved = max((iteration for iteration, _ in snapshots(trainer.solver.snapshot_prefix)), default=0)
-    if trainer.iteration > saved:
-        _rescue(trainer, trainer.snapshot)
-
-
-def newest_snapshot(trainer: Trainer) -> Path | None:
-    """The .solverstate of the newest snapshot under the solver's snapshot_prefix that has its model beside it."""
-    return next((path for _, path in snapshots(trainer.solver.snapshot_prefix)), None)
-
-
-def _check_writable(prefix: str) -> None:
-    """Refuse a snapshot_prefix that nothing can be written under, before hours of training."""
-    try:
-        check_writable(f"{prefix}_iter_0.caffemodel")
-    except RootgenError as error:
-        raise RootgenError(f"snapshot_prefix: {error.what}", where=prefix, hint="change it in the solver") from error

@@ -63,6 +63,11 @@ def write_snapshot(
     return model, solver_state
 
 
+def newest_snapshot(trainer: Trainer) -> Path | None:
+    """The .solverstate of the newest snapshot under the solver's snapshot_prefix that has its model beside it."""
+    return next((path for _, path in snapshots(trainer.solver.snapshot_prefix)), None)
+
+
 def restore_newest(trainer: Trainer) -> Path | None:
     """Go on from the newest snapshot under snapshot_prefix that is whole; its .solverstate, or None without any.
 

@@ -34,7 +34,7 @@ from rootgen.progress import silent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rootgen.engine import train
+    from rootgen.engine.stop import Stop
     from rootgen.progress import Report
 
 ROWS = (ORIGINAL_ROW, "root-4", "root-8", "root-16")
@@ -89,7 +89,7 @@ class Experiment:
         self._told: set[Run] = set()  # of those that others are at work on
         self._check_claim()
 
-    def run(self, stop: train.Stop) -> list[results.RunResult]:
+    def run(self, stop: Stop) -> list[results.RunResult]:
         """All steps; `stop` ends a training cleanly, with a snapshot. The results of all finished runs in the folder.
 
         RootgenError where there are none, as other processes are still at work on them.
@@ -139,7 +139,7 @@ class Experiment:
             report.write(self.out, report=self.report)
             return found
 
-    def _finish(self, run: Run, stop: train.Stop) -> bool:
+    def _finish(self, run: Run, stop: Stop) -> bool:
         """All steps of a run; False where another process is at work on it."""
         try:
             with locked(run.folder / LOCK, str(run.folder)):

@@ -16,7 +16,7 @@ from rootgen import correlation
 from rootgen.correlation.report import Score
 from rootgen.engine import machine, train
 from rootgen.engine.train_log import is_log, log_rows
-from rootgen.engine.trainer import snapshots
+from rootgen.engine.trainer import restore_newest, snapshots
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
 from rootgen.generator import render
@@ -30,7 +30,7 @@ from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
     from rootgen.engine.api import StepResult, Trainer
-    from rootgen.engine.train import Stop
+    from rootgen.engine.stop import Stop
     from rootgen.progress import Report
 
 # A grouped convolution and the one before it. NiN's is the pair of the paper's Fig. 6, the others are our choice.
@@ -182,7 +182,7 @@ class Run:
         trainer = open_trainer(solver, engine=self.settings.engine, device=self.settings.device)
         _set_aside_a_damaged_log(Path(f"{trainer.solver.snapshot_prefix}_log.csv"))
         try:
-            train.restore_newest(trainer)
+            restore_newest(trainer)
         except RootgenError as error:
             log.warning("%s: %s; training it anew", self, error)
         watcher = _Watcher(self, trainer.solver.snapshot_prefix)

@@ -28,25 +28,32 @@ class Ended:
 
 
 class Processes:
-    """`count` processes that run `rootgen` with `words`, in the current folder or each in its own of `folders`."""
+    """`count` processes that run `rootgen` with `words`, in the current folder or each in its own of `folders`.
 
-    def __init__(self, count: int, *words: str, folders: Sequence[Path] = ()) -> None:
+    `own` is the rank that the caller is to take itself, with the environment `env` gives.
+    """
+
+    def __init__(self, count: int, *words: str, folders: Sequence[Path] = (), own: int | None = None) -> None:
         self.port = free_port()
         self._store = TCPStore(
             "127.0.0.1", self.port, is_master=True, wait_for_workers=False
         )  # as torchrun's agent has
         folder = Path.cwd() / "said"
         folder.mkdir(exist_ok=True)
-        self._files = [folder / f"{self.port}-{rank}" for rank in range(count)]
+        ranks = [rank for rank in range(count) if rank != own]
+        self._files = [folder / f"{self.port}-{rank}" for rank in ranks]
         self.all: list[Any] = []
         here = [Path.cwd() / path for path in folders] or [Path.cwd()] * count
-        for rank, file in enumerate(self._files):
-            told = {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-            told |= {"MASTER_PORT": str(self.port), "OMP_NUM_THREADS": "1"}
-            told |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
-            process = _STARTS.Process(target=_run, args=(here[rank], words, told, file))
+        for rank, file in zip(ranks, self._files, strict=True):
+            process = _STARTS.Process(target=_run, args=(here[rank], words, self.env(rank, count), file))
             process.start()
             self.all.append(process)
+
+    def env(self, rank: int, count: int) -> dict[str, str]:
+        """What torchrun would tell a process."""
+        told = {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+        told |= {"MASTER_PORT": str(self.port), "OMP_NUM_THREADS": "1"}
+        return told | {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
 
     def said(self, rank: int) -> str:
         """What a process has written to stderr so far."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -415,6 +416,58 @@ def test_a_stop_during_a_test_ends_it(folder, later):
     time.sleep(later)
     os.kill(processes.all[1].pid, signal.SIGTERM)
     assert refused(processes, code=128 + signal.SIGTERM)[-1] == "nothing to go on from: no snapshot was written"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_stop_that_only_one_knows_of_yet_parts_nobody(folder, monkeypatch, rank):
+    """It comes between what the processes tell each other and what they make of it."""
+    from rootgen import cli
+    from rootgen.engine.torch import distributed
+
+    def stopped(group, values):
+        found = gather(group, values)
+        if not group.stopped:
+            group.stopped = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    gather = distributed.Group.gather
+    monkeypatch.setattr(distributed.Group, "gather", stopped)
+    monkeypatch.setattr(distributed.Group, "stopped", False, raising=False)
+    monkeypatch.setattr(distributed, "ANSWERED_IN", timedelta(seconds=10))
+    set_up(PLAIN, SOLVER, test_iter=100000)
+    processes = Processes(2, "train", "solver.prototxt", own=rank)
+    for name, value in processes.env(rank, 2).items():
+        monkeypatch.setenv(name, value)
+    code = cli.main(["train", "solver.prototxt"])
+    (other,) = processes.end(30)
+    assert (code, other.code) == (143, 143), other.err
+
+
+@pytest.mark.parametrize(("times", "codes"), [(1, (143, 143)), (2, (130, 1))], ids=["once", "twice"])
+def test_a_stop_while_process_0_opens_is_a_stop_of_all(folder, monkeypatch, capsys, times, codes):
+    """A stop of one is kept for the start; a second one ends this process, and the others who wait for it."""
+    from rootgen import cli
+    from rootgen.engine.torch import join
+
+    def stopped(*args, **options):
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return opened(*args, **options)
+
+    opened = join.open_nets
+    monkeypatch.setattr(join, "open_nets", stopped)
+    processes = Processes(2, "train", "solver.prototxt", own=0)
+    for name, value in processes.env(0, 2).items():
+        monkeypatch.setenv(name, value)
+    begun = time.monotonic()
+    code = cli.main(["train", "solver.prototxt"])
+    (other,) = processes.end()
+    assert (code, other.code, other.out, other.err) == (*codes, "", "")
+    assert time.monotonic() - begun < 60  # far from the two minutes that who does not come is waited for
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == ("nothing to go on from: no snapshot was written" if times == 1 else "rootgen train: interrupted")
+    assert not list(Path("snaps").glob("*iter*"))
 
 
 @pytest.mark.parametrize("rank", [0, 2])

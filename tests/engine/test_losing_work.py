@@ -17,6 +17,7 @@ from training import NET, SOLVER, make
 
 from rootgen import cli
 from rootgen.engine import open_trainer, train
+from rootgen.engine.alone import alone
 from rootgen.engine.trainer import restore_newest
 from rootgen.errors import RootgenError
 
@@ -339,7 +340,7 @@ def test_trainers_with_one_log_between_them(folder):
     Path("solver.prototxt").write_text(SOLVER.replace("snaps/net", "elsewhere/net"))
     with (
         pytest.raises(RootgenError, match=r"log\.csv: process \d+ on .* is at work on it"),
-        train._alone(first, "log.csv"),
+        alone(first, "log.csv"),
     ):
         train.run(open_trainer("solver.prototxt", engine="torch"), log_file="log.csv")
 

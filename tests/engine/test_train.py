@@ -21,6 +21,8 @@ from training import NET, SOLVER, make
 import rootgen
 from rootgen import cli
 from rootgen.engine import open_trainer, train
+from rootgen.engine.stop import Stop
+from rootgen.engine.trainer import newest_snapshot
 from rootgen.errors import RootgenError
 
 pytestmark = pytest.mark.torch
@@ -57,7 +59,7 @@ def losses(log: list[dict[str, str]]) -> list[tuple[str, str, str, str]]:
 class Recorder(train.Watcher):
     """What a run told, in order."""
 
-    def __init__(self, stop: train.Stop | None = None, at: int = -1) -> None:
+    def __init__(self, stop: Stop | None = None, at: int = -1) -> None:
         self.events: list[tuple[str, int]] = []
         self.losses: dict[int, float] = {}
         self.stop, self.at = stop, at
@@ -144,22 +146,22 @@ def test_testing_goes_on_in_the_data_as_caffe_does_and_changes_nothing(folder):
 
 
 def test_a_stop_ends_the_iteration_and_leaves_a_snapshot(folder):
-    stop = train.Stop()
+    stop = Stop()
     outcome = train.run(trainer(), watcher=Recorder(stop, at=6), stop=stop)
     assert outcome.stopped
     assert (outcome.iteration, outcome.solver_state) == (7, Path("snaps/net_iter_7.solverstate"))
     again = trainer()
-    assert train.newest_snapshot(again) == outcome.solver_state
+    assert newest_snapshot(again) == outcome.solver_state
     again.restore(outcome.solver_state)
     assert again.iteration == 7
 
 
 def test_a_second_stop_and_one_during_a_test_are_at_once(folder):
-    stop = train.Stop()
+    stop = Stop()
     stop(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         stop(signal.SIGINT)
-    stop, running = train.Stop(), trainer()
+    stop, running = Stop(), trainer()
     running.test = lambda _: stop(signal.SIGINT)
     outcome = train.run(running, stop=stop)
     assert (outcome.stopped, outcome.iteration, outcome.model) == (True, 0, None)
@@ -516,7 +518,7 @@ def test_kill_9_loses_no_more_than_since_the_last_snapshot(folder):
     process.communicate()
     before = {row["iteration"]: row["total_loss"] for row in rows() if row["phase"] == "train"}
     resumed = trainer()
-    newest = train.newest_snapshot(resumed)
+    newest = newest_snapshot(resumed)
     resumed.restore(newest)
     assert len(before) - resumed.iteration <= 10  # snapshot: 5, and one may have been half done
     left = Path("snaps").glob("*.caffemodel.*")  # the folder of a snapshot that the kill fell into is swept later

@@ -20,7 +20,7 @@ from rootgen.correlation.saved import read_scores
 from rootgen.datasets import catalogue, idx
 from rootgen.engine.datum import image_of
 from rootgen.engine.learning_rate import learning_rate
-from rootgen.engine.train import Stop
+from rootgen.engine.stop import Stop
 from rootgen.engine.train_log import log_rows
 from rootgen.errors import RootgenError
 from rootgen.figures import save as figures

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rootgen.engine.train import Stop
+    from rootgen.engine.stop import Stop
     from rootgen.paper.experiment import Experiment
     from rootgen.paper.run import Settings
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.cli.arguments import limit_threads
     from rootgen.cli.output import answer, write_out
     from rootgen.cli.progress_bars import bars
-    from rootgen.engine.train import Stop, signals
+    from rootgen.engine.stop import Stop, signals
     from rootgen.generator.architectures import architecture
     from rootgen.paper import summary
     from rootgen.paper.experiment import ROWS, SEEDS, Experiment
@@ -133,7 +133,7 @@ def _run_times(args: argparse.Namespace) -> None:
     """Count and time the rows, and put the table beside the paper's."""
     from rootgen.cli.output import answer, write_out
     from rootgen.cli.progress_bars import bars
-    from rootgen.engine.train import Stop, signals
+    from rootgen.engine.stop import Stop, signals
     from rootgen.paper import comparison
     from rootgen.paper.timed import ROUNDS, Times
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from rootgen.cli.progress_bars import progress, say
 from rootgen.engine.api import PRECISIONS
-from rootgen.engine.train import Stop, Watcher
+from rootgen.engine.outcome import Watcher
+from rootgen.engine.stop import Stop
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from rootgen.engine.api import StepResult, Trainer
-    from rootgen.engine.train import TrainOutcome
+    from rootgen.engine.outcome import TrainOutcome
 
 HELP = "Train the net of a solver.prototxt; prints where the model lies."
 
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from rootgen.cli import refuse_idle
     from rootgen.cli.arguments import limit_threads
     from rootgen.engine import open, processes, train
+    from rootgen.engine.stop import signals
 
     limit_threads(args.threads)
     where, stop = processes.place(), Stop()
@@ -84,12 +86,12 @@ def run(args: argparse.Namespace) -> int:
         sync_bn=args.sync_bn,
         scale_lr=args.scale_lr,
     )
-    if where is None or where.rank == 0:
+    if where is None:
         with opened as trainer:
             return _lead(trainer, stop, args)
     try:
-        with train.signals(stop), opened as trainer:  # a stop that comes early is kept for the first iteration
-            return train.follow(trainer)
+        with signals(stop), opened as trainer:  # a stop that comes early is all's, at the first iteration
+            return _lead(trainer, stop, args) if trainer.leads else train.follow(trainer)
     except processes.ToldError:
         return 1
 
@@ -97,23 +99,25 @@ def run(args: argparse.Namespace) -> int:
 def _lead(trainer: Trainer, stop: Stop, args: argparse.Namespace) -> int:
     """Train, and tell of it; the exit code."""
     from rootgen.engine import train
+    from rootgen.engine.stop import signals
+    from rootgen.engine.trainer import newest_snapshot
 
     end = trainer.solver.max_iter if args.max_iter is None else args.max_iter
     _begin(trainer, args, end)
     try:
-        with progress(fields=("loss", "accuracy", "speed")) as bar, train.signals(stop):
+        with progress(fields=("loss", "accuracy", "speed")) as bar, signals(stop):
             watcher = _Teller(trainer, bar, end)
             written = {"log_file": args.log, "tensorboard": args.tensorboard}
             outcome = train.run(trainer, watcher=watcher, stop=stop, max_iter=end, **written)
     except KeyboardInterrupt:
-        _say_how_to_go_on(args, trainer, train.newest_snapshot(trainer))
+        _say_how_to_go_on(args, trainer, newest_snapshot(trainer))
         raise
     _summary(outcome, end)
     if outcome.model is not None:
         print(outcome.model)
     if not outcome.stopped:
         return 0
-    _say_how_to_go_on(args, trainer, outcome.solver_state or train.newest_snapshot(trainer))
+    _say_how_to_go_on(args, trainer, outcome.solver_state or newest_snapshot(trainer))
     return 128 + (stop.signal or signal.SIGINT)
 
 
@@ -151,7 +155,7 @@ def _started_by(args: argparse.Namespace) -> list[str]:
 
 def _begin(trainer: Trainer, args: argparse.Namespace, end: int) -> None:
     """Load what the run starts from."""
-    from rootgen.engine.train import newest_snapshot, restore_newest
+    from rootgen.engine.trainer import newest_snapshot, restore_newest
 
     if args.snapshot == "auto":
         restore_newest(trainer)

@@ -47,15 +47,19 @@ class Group:
         self.hosts, self._pids = map(list, zip(*self.exchange([socket.gethostname(), os.getpid()]), strict=True))
 
     def exchange(self, thing: Any) -> list[Any]:
-        """What each process gives, in the order of their ranks; of what JSON can say. For the start: slow."""
+        """What each process gives, in the order of their ranks; of what JSON can say. For the start: slow.
+
+        Unlike all else that is done together, a signal may interrupt it.
+        """
         self._rounds += 1
         with self.together():
             keys = [f"round/{self._rounds}/{rank}" for rank in range(self.size)]
             self._store.set(keys[self.rank], json.dumps(thing))
+            self._await(keys)
             found = [json.loads(self._store.get(key)) for key in keys]
             self._store.set(f"{keys[self.rank]}/read", "")
             if self.rank == 0:  # the store may be gone with this process
-                self._store.wait([f"{key}/read" for key in keys])
+                self._await([f"{key}/read" for key in keys])
             return found
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
@@ -120,13 +124,27 @@ class Group:
         return f"process {rank} on {self.hosts[rank]}"
 
     def is_first_left(self) -> bool:
-        """Whether, now that some are gone, this process is the one to save what was learned: the first that is left."""
-        return not any(self._lives(rank) for rank in range(self.rank))
+        """Whether, now that some are gone, this process is the one to tell of it and to save what was learned.
+
+        The first that is left is; none where process 0 has left word itself.
+        """
+        return not (self.rank and self.failure(0)) and not any(self._lives(rank) for rank in range(self.rank))
 
     def leave(self) -> None:
         """Take leave of the others."""
         if self.in_step:
             dist.destroy_process_group()
+
+    def _await(self, keys: Sequence[str]) -> None:
+        """Wait until the store has a key of each process; RuntimeError where one will not set its own any more."""
+        end = time.monotonic() + JOINED_IN.total_seconds()
+        for rank, key in enumerate(keys):
+            left = False
+            while not self._store.check([key]):
+                if left or time.monotonic() > end:
+                    raise RuntimeError(f"timed out: {self.who(rank)} was not heard of")
+                left = bool(self.failure(rank)) or (self._is_here(rank) and self._has_ended(rank))  # its last word?
+                time.sleep(0.02)
 
     def _lost(self, error: Exception) -> LostError:
         """The error that says who is gone and why, as far as can be known, once the others had time to show up."""

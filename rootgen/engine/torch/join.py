@@ -46,6 +46,45 @@ def joined(
     """
     stop.others = True
     group = Group(place)
+    options = {"precision": precision, "sync_bn": sync_bn, "scale_lr": scale_lr}
+    try:
+        trainer = _opened(solver_path, group, stop, device=device, seed=seed, lenient=lenient, **options)
+    except LostError as error:
+        raise error if group.is_first_left() else ToldError(str(error)) from error
+    except KeyboardInterrupt:
+        group.say_failure("interrupted")
+        raise
+    code = 1
+    try:
+        yield trainer
+        code = 128 + stop.signal if stop.signal else 0
+    except KeyboardInterrupt:
+        code = 130
+        group.in_step = group.in_step and trainer.leads  # process 0 tells the others, who are waiting for it
+        raise
+    except (LostError, ToldError):
+        raise
+    except Exception as failure:
+        group.say_failure(str(failure))
+        raise
+    finally:
+        trainer.end(code)
+
+
+def _opened(
+    solver_path: str | Path,
+    group: Group,
+    stop: Stop,
+    *,
+    device: str,
+    seed: int | None,
+    lenient: bool,
+    precision: str,
+    sync_bn: bool,
+    scale_lr: bool,
+) -> ParallelTrainer:
+    """This process's trainer, once all have one of the same solver; see `joined`."""
+    place = group.place
     drawn = group.exchange(seeds.fresh())[0]
     trainer, error, facts = None, None, {}
     try:
@@ -66,21 +105,7 @@ def joined(
     assert trainer is not None
     trainer.device = f"{place}, each {trainer.device}"
     _tell(trainer, scale_lr)
-    code = 1
-    try:
-        yield trainer
-        code = 128 + stop.signal if stop.signal else 0
-    except KeyboardInterrupt:
-        code = 130
-        group.in_step = group.in_step and trainer.leads  # process 0 tells the others, who are waiting for it
-        raise
-    except (LostError, ToldError):
-        raise
-    except Exception as failure:
-        group.say_failure(str(failure))
-        raise
-    finally:
-        trainer.end(code)
+    return trainer
 
 
 def _device(name: str, place: Place, *, prefer_gpu: bool) -> torch.device:
@@ -158,10 +183,7 @@ def _hash(*parts: bytes) -> str:
 
 def _refuse_others(group: Group, error: RootgenError | None, facts: dict[str, str]) -> None:
     """Raise where a process has failed, or has another version, solver, net or data than process 0."""
-    try:
-        told = group.exchange(["" if error is None else str(error), facts])
-    except RootgenError as lost:
-        raise lost if group.rank == 0 else ToldError("process 0 tells why") from lost
+    told = group.exchange(["" if error is None else str(error), facts])
     failures = {group.who(rank): text for rank, (text, _) in enumerate(told) if text}
     for rank, (_, theirs) in enumerate(told if not failures else ()):
         for name, fact in told[0][1].items():
