@@ -143,7 +143,7 @@ class Experiment:
         """Make the folder this experiment's; RootgenError where it holds runs of another schedule or source."""
         told = {name: getattr(self.source, name) for name in SETTINGS[1:]} | {"fine": self.fine}
         path = self.out / "settings.json"
-        if path.is_file() and json.loads(path.read_text("utf-8")) != told:
+        if path.is_file() and run_folder.settings(path, told) != told:
             raise RootgenError("holds runs of another evidence run, or of another --fine", where=self.out)
         write_text(path, json.dumps(told, indent=2) + "\n")
 

@@ -240,8 +240,10 @@ def _places(experiment: Experiment) -> str:
         f"correlation:  {experiment.out / 'plots' / experiment.arch.name}_correlation.png, .pdf, .svg; "
         "ROW/seed-N/correlation/whitened.png",
         f"results:      {experiment.results}",
-        f"times:        {experiment.out / FOLDER / TABLE}",
     ]
+    timed = experiment.out / FOLDER / TABLE
+    if timed.exists():  # not where others are at work still, the last of which times
+        lines.append(f"times:        {timed}")
     return "\n".join(lines)
 
 
