@@ -46,6 +46,8 @@ def read_bytes(path: str | Path, *, most: int = MAX_BYTES, pipes: bool = False) 
             return content
     except OSError as error:
         raise RootgenError(f"cannot read: {error.strerror}", where=path) from error
+    except ValueError:  # a zero byte, or half of a surrogate pair
+        raise RootgenError("is no name that a file can have", where=path) from None
     except MemoryError:
         raise RootgenError("does not fit into memory", where=path) from None
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +21,10 @@ from transfer_runs import FINE, WAYS, Experiment, Source
 
 from rootgen.cli import progress_bars
 from rootgen.cli.arguments import limit_threads
-from rootgen.engine.stop import Stop, signals
+from rootgen.engine.stop import Stop, limit, signals
 from rootgen.errors import RootgenError
 
 log = logging.getLogger("transfer")
-
-
-@contextmanager
-def _limit(minutes: float | None, stop: Stop) -> Iterator[None]:
-    """Ask `stop` after so many minutes."""
-    if minutes is not None:
-        signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
@@ -75,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
     stop = Stop()
     stop.at_once = True
     try:
-        with progress_bars.bars() as report, signals(stop), _limit(args.minutes, stop):
+        with progress_bars.bars() as report, signals(stop), limit(args.minutes, stop):
             source = Source.at(args.evidence)
             made = Experiment(args.folder.resolve(), source, args.fine, args.engine, args.device, report)
             made.claim()

@@ -17,7 +17,7 @@ from rootgen.deploy.regroup import Regrouped, with_weights
 from rootgen.engine import machine, open_trainer, train
 from rootgen.engine.stop import Stop
 from rootgen.engine.train_log import log_rows
-from rootgen.engine.trainer import restore_newest, snapshots
+from rootgen.engine.trainer import remove_older, restore_newest
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
 from rootgen.generator import render
@@ -25,6 +25,7 @@ from rootgen.generator.architectures import ORIGINAL_ROW, architecture, row_fold
 from rootgen.grouping import Plan
 from rootgen.locks import LockedError, locked
 from rootgen.paper import run_folder
+from rootgen.paper.run import KEPT_SNAPSHOTS, SNAPSHOTS_EVERY
 from rootgen.progress import Report
 from rootgen.proto import prototxt, schema
 from rootgen.transform.transform import transform
@@ -35,8 +36,6 @@ PARTLY = "fitted"  # the way of the plans that leave layers as they are
 TRAINED = "trained"  # the way of the original itself
 FINE = 0.2  # the rate of nets that start from weights, as a share of that from scratch
 SETTINGS = ("epochs", "batch_size", "base_lr", "warm_up", "dataset")
-SNAPSHOTS_EVERY = 50
-KEPT_SNAPSHOTS = 2
 
 log = logging.getLogger("transfer")
 
@@ -144,7 +143,7 @@ class Experiment:
         """Make the folder this experiment's; RootgenError where it holds runs of another schedule or source."""
         told = {name: getattr(self.source, name) for name in SETTINGS[1:]} | {"fine": self.fine}
         path = self.out / "settings.json"
-        if path.is_file() and json.loads(path.read_text("utf-8")) != told:
+        if path.is_file() and run_folder.settings(path, told) != told:
             raise RootgenError("holds runs of another evidence run, or of another --fine", where=self.out)
         write_text(path, json.dumps(told, indent=2) + "\n")
 
@@ -295,9 +294,7 @@ class _Watcher(train.Watcher):
         self.report(f"train {self.task.name}", result.iteration + 1, self.solver.max_iter)
 
     def saved(self, model: Path, solver_state: Path) -> None:
-        for _, state in snapshots(self.solver.snapshot_prefix)[KEPT_SNAPSHOTS:]:
-            state.unlink(missing_ok=True)
-            state.with_name(state.name.replace(".solverstate", ".caffemodel")).unlink(missing_ok=True)
+        remove_older(self.solver.snapshot_prefix, KEPT_SNAPSHOTS)
 
 
 def _log(folder: Path) -> Path:

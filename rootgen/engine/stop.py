@@ -30,6 +30,26 @@ class Stop:
 
 
 @contextmanager
+def limit(minutes: float | None, stop: Stop) -> Iterator[None]:
+    """Ask `stop` after so many minutes, as an interrupt would; never where they are None."""
+
+    def over(number: int, frame: object) -> None:
+        log.warning("--minutes %g are over", minutes)
+        stop(number, frame)
+
+    if minutes is None:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
 def signals(stop: Stop) -> Iterator[None]:
     """SIGINT, SIGTERM and a terminal that goes away (unless under nohup) ask `stop`; as before afterwards."""
     numbers = [signal.SIGINT, signal.SIGTERM]

@@ -102,7 +102,18 @@ def snapshots(prefix: str) -> list[tuple[int, Path]]:
     found = []
     for path in start.parent.glob("*.solverstate*") if start.parent.is_dir() else ():
         match = pattern.match(path.name)
-        model = path.with_name(path.name.replace(".solverstate", ".caffemodel"))
-        if match and model.is_file():
+        if match and _model_of(path).is_file():
             found.append((int(match[1]), path))
     return sorted(found, reverse=True)
+
+
+def remove_older(prefix: str, kept: int) -> None:
+    """Remove all snapshots under a snapshot_prefix but the newest `kept`, model and state."""
+    for _, path in snapshots(prefix)[kept:]:
+        path.unlink(missing_ok=True)  # first: without it nobody looks for the model
+        _model_of(path).unlink(missing_ok=True)
+
+
+def _model_of(solver_state: Path) -> Path:
+    """The model of a snapshot, beside its state."""
+    return solver_state.with_name(solver_state.name.replace(".solverstate", ".caffemodel"))

@@ -123,6 +123,14 @@ def new(width: float, height: float) -> Figure:
     return figure
 
 
+def lay_out(figure: Figure) -> None:
+    """Settle where everything in `figure` is, for what depends on it; what the font lacks is told when it is saved."""
+    _tame(figure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        figure.draw_without_rendering()
+
+
 def save(figure: Figure, folder: str | Path, name: str, formats: Sequence[str] = FORMATS) -> list[Path]:
     """`figure` as folder/name.FORMAT in every format; the files."""
     made = [inside(Path(folder), f"{name}.{kind}") for kind in formats]

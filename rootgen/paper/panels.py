@@ -71,7 +71,7 @@ def draw(rows: Sequence[PanelRow], folder: str | Path, name: str, formats: Seque
             panel.set_axis_off()
         axes[0].set_ylabel(row.error)
     _legend(figure, rows)
-    figure.draw_without_rendering()  # which settles where the points are
+    figures.lay_out(figure)  # which settles where the points are
     for panel, row, column in drawn:
         _label(panel, row, column)
     return figures.save(figure, folder, name, formats)

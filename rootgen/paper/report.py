@@ -22,7 +22,7 @@ from rootgen.text import Table
 
 NAMES = {"html": "report.html", "markdown": "report.md"}
 MOST_LINES = 7  # of one panel
-_OPTIONS = {"dataset": "--data", "epochs": "--epochs", "batch_size": "--batch-size", "images": "--images"}
+_OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size", "images": "--images", "crop": "--crop"}
 _SHORT = ("epochs", "batch_size")  # are not for --full
 _UNFINISHED = "The experiment is not finished, or not whole: see what is missing."
 
@@ -169,20 +169,37 @@ def _commands(found: Evidence) -> list[Part]:
     if found.arch and found.results:
         lines.append(shlex.join(["rootgen", "plot", found.arch.name, "--measured", f"{out}/results.csv"]))
     lines.append(shlex.join(["rootgen", "report", out]))
-    where = ["DIR holds the files of the image set."] if found.settings.get("source") else []
-    return ["To run it again, or to go on with it:", Commands(lines), *where]
+    return ["To run it again, or to go on with it:", Commands(lines), *_where(found)]
+
+
+def _where(found: Evidence) -> list[Part]:
+    """What DIR in the commands stands for."""
+    if not found.settings.get("source"):
+        return []
+    if _is_given(found):
+        return [f"DIR holds the folder {found.settings.get('dataset')}, of the images as LMDBs."]
+    return ["DIR holds the files of the image set."]
+
+
+def _is_given(found: Evidence) -> bool:
+    """Whether the images came as LMDBs, in a folder called as they are, and none were made."""
+    source = Path(str(found.settings.get("source") or ""))
+    return source.name == found.settings.get("dataset") and not (found.folder / "data").is_dir()
 
 
 def _asked(found: Evidence) -> list[str]:
     """The options that lead to the settings, rows and seeds of the folder."""
     full = "epochs" in found.settings and found.settings["epochs"] is None
     words = ["--full"] if full else []
+    dataset = found.settings.get("dataset")
+    if _is_given(found):
+        words += ["--data", f"DIR/{dataset}"]
+    elif dataset is not None:
+        words += ["--data", str(dataset), *(["--source", "DIR"] if found.settings.get("source") else [])]
     for name, option in _OPTIONS.items():
         value = found.settings.get(name)
         if value is not None and not (full and name in _SHORT):
-            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
-    if found.settings.get("source"):
-        words += ["--source", "DIR"]
+            words += [option, f"{value:.15g}" if isinstance(value, float) else str(value)]
     rows = list(found.runs) or list(dict.fromkeys(one.model for one in found.results))
     seeds = sorted({seed for runs in found.runs.values() for seed in runs} or {one.seed for one in found.results})
     return [*words, "--rows", ",".join(rows), "--seeds", _seeds(seeds)] if rows else words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, astuple, dataclass, fields
 from pathlib import Path
 from statistics import fmean, stdev
@@ -87,7 +87,15 @@ IMAGE_SETS = {"cifar10": ("fashion-mnist-sample", "fashion-mnist", "cifar10")}  
 MAX_BYTES = 2**24
 _MOST = 1e18  # of any number in it
 
-_TYPES = {"str": str, "int": int, "float": float}
+
+def _whole(text: str) -> int:
+    """A whole number; ValueError also where it is larger than any that is meant, which no float could hold."""
+    if not -_MOST <= (value := int(text)) <= _MOST:
+        raise ValueError
+    return value
+
+
+_TYPES: dict[str, Callable[[str], str | int | float]] = {"str": str, "int": _whole, "float": float}
 # What files of earlier releases lack. As long as there was no column `architecture`, it could only be nin.
 _LATER = {"architecture": "nin"} | {
     field.name: str(field.default)
@@ -151,7 +159,8 @@ def _row(row: dict[str, str], where: str) -> RunResult:
         try:
             cells[field.name] = _TYPES[str(field.type)](row[field.name])
         except (TypeError, ValueError):
-            raise RootgenError(f"{field.name} is '{row[field.name]}', not a number", where=where) from None
+            what = f"{field.name} is '{row[field.name]}', not a number up to {_MOST:g}"
+            raise RootgenError(what, where=where) from None
     result = RunResult(**cells)  # type: ignore[arg-type]
     if not (0 <= result.accuracy <= 1 and result.images > 0):
         what = f"accuracy {result.accuracy:g} on {result.images} images"

@@ -16,7 +16,7 @@ from rootgen import correlation
 from rootgen.correlation.report import Score
 from rootgen.engine import machine, train
 from rootgen.engine.train_log import is_log, log_rows
-from rootgen.engine.trainer import restore_newest, snapshots
+from rootgen.engine.trainer import remove_older, restore_newest
 from rootgen.errors import RootgenError
 from rootgen.files import write_text
 from rootgen.generator import render
@@ -305,11 +305,8 @@ class _Watcher(train.Watcher):
         log.info("train %s: iteration %d: test %s", self.run, iteration, shown)
 
     def saved(self, model: Path, solver_state: Path) -> None:
-        if self.run.settings.epochs is None:
-            return
-        for _, state in snapshots(self.prefix)[KEPT_SNAPSHOTS:]:
-            state.unlink(missing_ok=True)  # first: without it nobody looks for the model
-            state.with_name(state.name.replace(".solverstate", ".caffemodel")).unlink(missing_ok=True)
+        if self.run.settings.epochs is not None:
+            remove_older(self.prefix, KEPT_SNAPSHOTS)
 
 
 def _write_if_new(path: Path, text: str) -> None:

@@ -23,6 +23,8 @@ from rootgen.generator import render
 from rootgen.proto import schema
 from rootgen.proto.database import Database
 
+MAX_BYTES = 2**20  # of a settings.json, trained.json or times.json
+
 log = logging.getLogger("rootgen")
 
 
@@ -121,7 +123,10 @@ def trained(path: Path) -> Trained:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    try:
+        return float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:  # JSON's whole numbers have no end
+        return math.nan
 
 
 def times(path: Path, models: Iterable[str]) -> dict[str, float]:
@@ -147,7 +152,7 @@ def matrix(folder: Path, images: str, pair: str, *, untrained: bool = False) -> 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_bytes(path))
+        content = json.loads(read_bytes(path, most=MAX_BYTES))
     except (ValueError, RecursionError):
         raise RootgenError("not JSON, or cut short", where=path) from None
     if not isinstance(content, dict):

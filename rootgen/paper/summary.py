@@ -76,7 +76,7 @@ def table(arch: Arch, found: Sequence[Replicates]) -> Table:
     if several:
         header.insert(5, "to Orig.")
     first = found[0].runs[0]
-    ran = f"{first.dataset}, {first.epochs:.1f} epochs, {first.engine} on {first.device}"
+    ran = f"{first.dataset}, {first.epochs:.3g} epochs, {first.engine} on {first.device}"
     images = recipe(arch.recipe).images
     notes = f"the paper's accuracies are on {images}; time is forward, relative to {base.model}"
     if any(row["source_paper"] == tables.AUTHOR for row in lines):

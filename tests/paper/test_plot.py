@@ -216,6 +216,16 @@ def test_a_file_of_two_runs_is_refused() -> None:
         plot.measured("nin", [RESULTS[0], RESULTS[0]])
 
 
+def test_names_that_no_font_has_are_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """pytest makes an error of what matplotlib itself would say, once for each character and place."""
+    strange = [replace(result, device="\x1b[31m 中") for result in RESULTS]
+    plot.draw([plot.reported("nin"), plot.measured("nin", strange)], tmp_path, "nin", ["svg"])
+    assert [message for message in caplog.messages if "font" in message] == [
+        "the font lacks 1 of the characters in the names of a figure; boxes stand for them"
+    ]
+    assert "\\x1b[31m" in (tmp_path / "nin.svg").read_text()
+
+
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         plot.draw([plot.reported("nin")], tmp_path / name, "nin")
@@ -252,6 +262,7 @@ def test_results_round_trip(tmp_path: Path) -> None:
 
 
 END = "1,1,1,3,1,9,torch 2,c,1\n"  # scores, seed and so on of a row
+MANY = "9" * 400
 
 
 @pytest.mark.parametrize(
@@ -289,6 +300,17 @@ END = "1,1,1,3,1,9,torch 2,c,1\n"  # scores, seed and so on of a row
                 ("macs", "1,1,0,1,1"),
                 ("time_ms", "1,1,1,1,inf"),
                 ("time_ms", "1,1,1,1,-2"),
+            )
+        ),
+        *(
+            (
+                ",".join(results.COLUMNS) + f"\nnin,Orig.,x,{cells},CPU,torch," + END,
+                rf"results\.csv:2: {name} is '9{{200,}}.* not a number up to 1e\+18",
+            )
+            for name, cells in (
+                ("images", f"{MANY},1,1,1,1,1"),
+                ("params", f"9,1,{MANY},1,1,1"),
+                ("macs", f"9,1,1,{MANY},1,1"),
             )
         ),
         (",".join(results.COLUMNS) + "\nnin,Orig." + "x" * 200_000 + "\n", r"results\.csv: damaged: field larger"),

@@ -222,6 +222,7 @@ def test_the_command_leads_to_the_same_experiment(folder: Path) -> None:
         ["nin", "--full"],
         ["nin", "--full", "--data", "fashion-mnist"],
         ["nin", "--epochs", "0.5", "--batch-size", "32"],
+        ["nin", "--epochs", "12345.678", "--crop", "8"],
         ["nin", "--data", "cifar10"],
     ],
 )
@@ -231,6 +232,18 @@ def test_what_was_asked_for_is_what_the_page_says_to_ask_for(folder: Path, words
     asked = report._asked(found)
     assert asdict(parsed(["nin", *asked])) == found.settings
     assert asked[-4:] == ["--rows", ",".join(ROWS), "--seeds", "1..3"]
+
+
+def test_images_that_came_as_lmdbs_are_asked_for_by_their_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train_lmdb", "test_lmdb"):
+        (tmp_path / "DIR/ours" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    found = gather(folder)
+    found.settings = asdict(parsed(["resnet50", "--data", "DIR/ours"]))
+    assert asdict(parsed(["resnet50", *report._asked(found)])) == found.settings
+    assert report._commands(found)[-1] == "DIR holds the folder ours, of the images as LMDBs."
 
 
 def test_an_unfinished_experiment_says_what_is_missing(folder: Path) -> None:

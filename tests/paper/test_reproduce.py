@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -30,7 +31,7 @@ from rootgen.grouping import Plan
 from rootgen.locks import locked
 from rootgen.net import read as net
 from rootgen.paper import experiment as reproduce
-from rootgen.paper import results, run, summary, timed
+from rootgen.paper import results, run, run_folder, summary, timed
 from rootgen.paper.run import Settings
 from rootgen.progress import Report
 from rootgen.proto import prototxt, schema
@@ -216,6 +217,33 @@ def test_what_was_damaged_is_named_and_made_again(
         assert any(message.startswith(str(out / name.removesuffix("/data.mdb"))) for message in caplog.messages), name
     for name in ("orig/seed-1/train_val.prototxt", "orig/seed-1/solver.prototxt"):
         assert (out / name).read_text() == (unbroken[0] / name).read_text().replace(str(unbroken[0]), str(out)), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seconds", 10**400, None),
+        ("loss", -(10**400), None),
+        ("loss", "much", None),
+        ("accuracy", 10**400, "accuracy is 1000"),
+        ("iterations", 0.5, "iterations is 0.5, not a whole number"),
+        ("model", "a\0b", "no name that a file can have"),
+        ("model", "\ud800", "no name that a file can have"),
+        ("model", "..", "cannot read"),
+        ("engine", ["torch"], "what trained it"),
+        ("versions", "9" * 2**20, "1 MiB are too large"),
+    ],
+)
+def test_a_strangers_trained_json(unbroken: Run, tmp_path: Path, name: str, value: object, message: str | None) -> None:
+    there = unbroken[0] / "orig/seed-1/trained.json"
+    content = json.loads(there.read_text())
+    shutil.copy(there.parent / content["model"], tmp_path)
+    (tmp_path / "trained.json").write_text(json.dumps({**content, name: value}))
+    if message is None:
+        assert math.isnan(getattr(run_folder.trained(tmp_path / "trained.json"), name))
+        return
+    with pytest.raises(RootgenError, match=message):
+        run_folder.trained(tmp_path / "trained.json")
 
 
 def test_a_folder_where_a_result_should_be_is_one_line(tmp_path: Path, settings: Settings, unbroken: Run) -> None:

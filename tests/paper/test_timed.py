@@ -241,6 +241,7 @@ def test_minutes_end_it_and_what_was_measured_stays(tmp_path: Path, capsys: pyte
         (["--rows", "root-3"], 2, "googlenet has no row 'root-3' (did you mean"),
         (["--seeds", "1..3"], 2, "--seeds is for a training (--data says on what)"),
         (["--epochs", "3"], 2, "--epochs is for a training (--data says on what)"),
+        (["--images", "9"], 2, "--images is for a training (--data says on what)"),
         (["--full"], 2, "googlenet is trained on ILSVRC: say where it is (--data DIR)"),
         (["--source", "x"], 2, "googlenet is trained on ILSVRC: say where it is (--data DIR)"),
         (["--device", "tpu"], 1, "no device 'tpu'"),

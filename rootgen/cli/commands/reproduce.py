@@ -6,15 +6,12 @@ import argparse
 import logging
 import math
 import re
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rootgen.engine.stop import Stop
     from rootgen.paper.experiment import Experiment
     from rootgen.paper.run import Settings
 
@@ -77,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     from rootgen.cli.arguments import limit_threads
     from rootgen.cli.output import answer, write_out
     from rootgen.cli.progress_bars import bars
-    from rootgen.engine.stop import Stop, signals
+    from rootgen.engine.stop import Stop, limit, signals
     from rootgen.generator.architectures import architecture
     from rootgen.paper import summary
     from rootgen.paper.experiment import ROWS, SEEDS, Experiment
@@ -99,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
     stop = Stop()
     stop.at_once = True  # but for training, which ends its iteration and writes a snapshot
     try:
-        with bars() as experiment.report, signals(stop), _limit(args.minutes, stop):
+        with bars() as experiment.report, signals(stop), limit(args.minutes, stop):
             found = replicates(experiment.run(stop))
     except KeyboardInterrupt:
         log.warning("%s: stopped; the same command goes on from here", experiment.out)
@@ -125,7 +122,7 @@ def _only_times(args: argparse.Namespace) -> bool:
         return False
     if args.full or args.source:
         raise UsageError(f"{args.arch} is trained on {recipe(its).images}: say where it is", hint="--data DIR")
-    refuse_idle(args, ("seeds", "epochs"), "is for a training", hint="--data says on what")
+    refuse_idle(args, ("seeds", "epochs", "images"), "is for a training", hint="--data says on what")
     return True
 
 
@@ -133,7 +130,7 @@ def _run_times(args: argparse.Namespace) -> None:
     """Count and time the rows, and put the table beside the paper's."""
     from rootgen.cli.output import answer, write_out
     from rootgen.cli.progress_bars import bars
-    from rootgen.engine.stop import Stop, signals
+    from rootgen.engine.stop import Stop, limit, signals
     from rootgen.paper import comparison
     from rootgen.paper.timed import ROUNDS, Times
 
@@ -150,7 +147,7 @@ def _run_times(args: argparse.Namespace) -> None:
     stop = Stop()
     stop.at_once = True
     try:
-        with bars() as times.report, signals(stop), _limit(args.minutes, stop):
+        with bars() as times.report, signals(stop), limit(args.minutes, stop):
             found = times.run()
     except KeyboardInterrupt:
         log.warning("%s: stopped; the same command goes on from here", times.folder)
@@ -171,26 +168,6 @@ def _rows(args: argparse.Namespace, default: Sequence[str]) -> tuple[str, ...]:
 
     patterns = default if args.rows is None else [row.strip() for row in args.rows.split(",")]
     return rows_of(architecture(args.arch), patterns)
-
-
-@contextmanager
-def _limit(minutes: float | None, stop: Stop) -> Iterator[None]:
-    """Ask `stop` after so many minutes, as an interrupt would; never where they are None."""
-
-    def over(number: int, frame: object) -> None:
-        log.warning("--minutes %g are over", minutes)
-        stop(number, frame)
-
-    if minutes is None:
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def settings(args: argparse.Namespace) -> Settings:
@@ -263,8 +240,10 @@ def _places(experiment: Experiment) -> str:
         f"correlation:  {experiment.out / 'plots' / experiment.arch.name}_correlation.png, .pdf, .svg; "
         "ROW/seed-N/correlation/whitened.png",
         f"results:      {experiment.results}",
-        f"times:        {experiment.out / FOLDER / TABLE}",
     ]
+    timed = experiment.out / FOLDER / TABLE
+    if timed.exists():  # not where others are at work still, the last of which times
+        lines.append(f"times:        {timed}")
     return "\n".join(lines)
 
 

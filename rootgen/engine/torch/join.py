@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,9 +47,9 @@ def joined(
     """
     stop.others = True
     group = Group(place)
-    options = {"precision": precision, "sync_bn": sync_bn, "scale_lr": scale_lr}
+    options = _Options(device, seed, lenient, precision, sync_bn, scale_lr)
     try:
-        trainer = _opened(solver_path, group, stop, device=device, seed=seed, lenient=lenient, **options)
+        trainer = _opened(solver_path, group, stop, options)
     except LostError as error:
         raise error if group.is_first_left() else ToldError(str(error)) from error
     except KeyboardInterrupt:
@@ -71,40 +72,41 @@ def joined(
         trainer.end(code)
 
 
-def _opened(
-    solver_path: str | Path,
-    group: Group,
-    stop: Stop,
-    *,
-    device: str,
-    seed: int | None,
-    lenient: bool,
-    precision: str,
-    sync_bn: bool,
-    scale_lr: bool,
-) -> ParallelTrainer:
+class _Options(NamedTuple):
+    """What `joined` is asked for."""
+
+    device: str
+    seed: int | None
+    lenient: bool
+    precision: str
+    sync_bn: bool
+    scale_lr: bool
+
+
+def _opened(solver_path: str | Path, group: Group, stop: Stop, asked: _Options) -> ParallelTrainer:
     """This process's trainer, once all have one of the same solver; see `joined`."""
     place = group.place
     drawn = group.exchange(seeds.fresh())[0]
     trainer, error, facts = None, None, {}
     try:
         with devices.told():
-            solver = solvers.read(solver_path, seed, lenient=lenient, draw=lambda: drawn)
-            solver.base_lr *= place.world if scale_lr else 1
-            chosen = _device(device, place, prefer_gpu=solver.solver_mode == 1)
-            mixed = settle(precision, chosen)
-            nets = open_nets(solver, solver_path, chosen, lenient=lenient, mixed=mixed, stride=place.world)
-            trainer = ParallelTrainer(solver, solver_path, *nets, group=group, stop=stop, sync_bn=sync_bn)
+            solver = solvers.read(solver_path, asked.seed, lenient=asked.lenient, draw=lambda: drawn)
+            solver.base_lr *= place.world if asked.scale_lr else 1
+            chosen = _device(asked.device, place, prefer_gpu=solver.solver_mode == 1)
+            mixed = settle(asked.precision, chosen)
+            nets = open_nets(solver, solver_path, chosen, lenient=asked.lenient, mixed=mixed, stride=place.world)
+            trainer = ParallelTrainer(solver, solver_path, *nets, group=group, stop=stop, sync_bn=asked.sync_bn)
             _check_data(trainer)
             if trainer.leads:
                 trainer.load_weights(solvers.weights(solver))
-            facts = {**_facts(trainer), "options": f"{precision}, sync_bn {sync_bn}, scale_lr {scale_lr}"}
+            alike = f"{asked.precision}, sync_bn {asked.sync_bn}, scale_lr {asked.scale_lr}"
+            facts = {**_facts(trainer), "options": alike}
     except RootgenError as failure:
         error = failure
     _refuse_others(group, error, facts)
     assert trainer is not None
     trainer.device = f"{place}, each {trainer.device}"
-    _tell(trainer, scale_lr)
+    _tell(trainer, asked.scale_lr)
     return trainer
 
 
