@@ -122,7 +122,7 @@ def refuse_existing(out: str | Path, force: bool) -> None:
     held = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if out.is_file():
         raise RootgenError("is a file, not a folder", where=out)
-    if out.is_mount():
+    if os.path.ismount(out):  # Path's own takes '.' for one
         raise RootgenError("is a mount point, which nothing can take the place of", where=out, hint="a folder in it")
     if held and not force:
         raise RootgenError("is there already", where=out, hint="give --force to replace it, or another --out")

@@ -44,6 +44,11 @@ def place() -> Place | None:
     return Place(rank, world, local_rank, local_world)
 
 
+def are_started() -> bool:
+    """Whether torchrun, or what does as it does, has started this process, by itself or with others."""
+    return "WORLD_SIZE" in os.environ
+
+
 def _number(name: str, default: int | None = None) -> int:
     word = os.environ.get(name, "" if default is None else str(default))
     if not (word.isascii() and word.isdigit() and len(word) < 8):

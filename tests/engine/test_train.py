@@ -605,3 +605,9 @@ def test_what_is_for_several_processes_does_nothing_in_one(folder, capsys, optio
     assert run_cli(option) == 2
     assert f"{option} is for several processes (torchrun starts them)" in capsys.readouterr().err
     assert not Path("snaps").exists()
+
+
+@pytest.mark.parametrize("option", ["--sync-bn", "--scale-lr"])
+def test_a_job_of_one_process_takes_what_is_for_several(folder, monkeypatch, option):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert run_cli(option, "--max-iter", "1") == 0

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
     limit_threads(args.threads)
     where, stop = processes.place(), Stop()
-    if where is None:
+    if not processes.are_started():
         refuse_idle(args, ("scale_lr", "sync_bn"), "is for several processes", hint="torchrun starts them")
     opened = open.opened_together(
         args.solver,

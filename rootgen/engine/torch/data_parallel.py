@@ -57,6 +57,7 @@ class ParallelTrainer(TorchTrainer):
         self.group, self.stop, self.sync_bn = group, stop, sync_bn
         self.leads, self.processes = group.rank == 0, group.size
         self._shared = False  # whether all have the weights of process 0
+        self._stopped = False  # whether all know of a stop: one that a process has just been asked for is its own yet
         self._pass: Any = None
         if sync_bn:
             for unit in train.units:
@@ -150,7 +151,7 @@ class ParallelTrainer(TorchTrainer):
             piece = batches[begin : begin + _BETWEEN_TALKS * size]
             scores = super()._scores(net, names, piece[self.group.rank :: size])
             told = self._agreed(partial(_flat, scores), -(-len(piece) // size) * width)
-            if self.stop.signal:
+            if self._stopped:
                 raise KeyboardInterrupt if self.leads else _AgreedError("stopped")
             for i in range(len(piece)):
                 start = i // size * width
@@ -181,7 +182,8 @@ class ParallelTrainer(TorchTrainer):
         for rank, (how, *_) in enumerate(found):
             if how != _FINE:
                 raise self._failure(rank, int(how), error) from error
-        self.stop.signal = self.stop.signal or int(max(row[1] for row in found))
+        told = int(max(row[1] for row in found))
+        self._stopped, self.stop.signal = bool(told), self.stop.signal or told
         return [row[2:] for row in found]
 
     def _failure(self, rank: int, how: int, error: RootgenError | None) -> RootgenError:
