@@ -23,7 +23,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rootgen.datasets import load, pack  # noqa: E402
+from rootgen.datasets import load, pack, record  # noqa: E402
 from rootgen.engine.feed import Feed  # noqa: E402
 from rootgen.net import read  # noqa: E402
 
@@ -81,8 +81,8 @@ def main() -> None:
         pictures(folder / "in")
         size = sum(path.stat().st_size for path in (folder / "in" / "train").rglob("*.JPEG")) / PICTURES
         dataset = load("imagenet", folder / "in")
-        for encoding in pack.ENCODINGS:
-            packing = pack.Packing(encoding=encoding)
+        for encoding in record.ENCODINGS:
+            packing = record.Packing(encoding=encoding)
             out = folder / encoding
             costs = [
                 cost(lambda: pack.pack(dataset, out, packing, force=True), PICTURES + 4)  # noqa: B023
@@ -94,7 +94,7 @@ def main() -> None:
                 f"`rootgen data imagenet`, {encoding}, {cores} threads: {size / 1000:.0f} KB to {stored / 1000:.0f} KB"
             )
             print(f"| {what} | {median(costs)} |")
-        for encoding in pack.ENCODINGS:
+        for encoding in record.ENCODINGS:
             layer = read.parse(NET.format(folder / encoding / "train_lmdb"), "TRAIN").layers[0]
             for lanes in (1, 2, 4):
                 feed = Feed(layer, "TRAIN", 1, lanes=lanes)

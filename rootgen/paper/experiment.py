@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from rootgen import datasets
 from rootgen.correlation import grid
 from rootgen.datasets.catalogue import FolderOptions
-from rootgen.datasets.pack import Packing, pack
+from rootgen.datasets.pack import pack
+from rootgen.datasets.record import Packing
 from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder

@@ -18,7 +18,7 @@ from scipy.io import savemat
 
 from rootgen.cli import main
 from rootgen.datasets import imagenet, load, pack
-from rootgen.datasets.pack import Packing
+from rootgen.datasets.record import Packing
 from rootgen.datasets.save import lock_of
 from rootgen.engine.datum import image_of
 from rootgen.errors import RootgenError

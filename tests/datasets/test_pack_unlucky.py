@@ -16,7 +16,8 @@ from PIL import Image
 
 from rootgen.cli import main
 from rootgen.datasets import load, pack
-from rootgen.datasets.pack import Packed, Packing
+from rootgen.datasets.pack import Packed
+from rootgen.datasets.record import Packing
 from rootgen.datasets.save import lock_of, refuse_existing
 from rootgen.errors import RootgenError
 from rootgen.proto.database import Database, Writer, datum_bytes, held

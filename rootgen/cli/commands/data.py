@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rootgen.datasets.catalogue import Dataset
-    from rootgen.datasets.pack import Packed, Packing
+    from rootgen.datasets.pack import Packed
+    from rootgen.datasets.record import Packing
     from rootgen.progress import Report
 
 log = logging.getLogger("rootgen")
@@ -30,7 +31,7 @@ is gone on with by the same command."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from rootgen.cli.arguments import count
     from rootgen.datasets import NAMES
-    from rootgen.datasets.pack import ENCODINGS, Packing
+    from rootgen.datasets.record import ENCODINGS, Packing
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     sets = "\n".join(f"  {name:21} {text}" for name, text in NAMES.items())
@@ -95,7 +96,8 @@ def _packs(args: argparse.Namespace) -> bool:
 def _pack(args: argparse.Namespace, dataset: Dataset, report: Report) -> None:
     """Images of many sizes."""
     from rootgen.cli import write_out
-    from rootgen.datasets.pack import Packing, pack
+    from rootgen.datasets.pack import pack
+    from rootgen.datasets.record import Packing
     from rootgen.datasets.save import LISTED, MEAN_VALUES
 
     packing = Packing(
