@@ -62,7 +62,6 @@ def read_list(
     root: str | Path, list_file: str | Path, resize: tuple[int, int] | None = None, gray: bool = False
 ) -> ImageSet:
     """The images that `list_file` names, one `path label` a line, each path relative to `root`."""
-    _opencv()
     names, labels = [], []
     for number, line in enumerate(read_bytes(list_file, most=MAX_LIST).decode("utf-8", "replace").splitlines(), 1):
         if not line.strip():
@@ -87,7 +86,6 @@ def read_classes(
     root: str | Path, resize: tuple[int, int] | None = None, gray: bool = False
 ) -> tuple[ImageSet, tuple[str, ...]]:
     """The images below `root` and their classes: one per sub-folder, numbered in the order of their names."""
-    _opencv()
     root = Path(root)
     if not root.is_dir():
         raise RootgenError("no such folder", where=root)

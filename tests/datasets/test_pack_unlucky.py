@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -234,10 +235,24 @@ def test_sides_that_no_reader_takes_are_refused_before_the_work(tmp_path: Path, 
         pack.pack(load("folder", source), tmp_path / "out", Packing(100000))
 
 
-def test_a_mount_point_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)  # only root can make one
+def test_a_mount_point_is_refused_before_the_work() -> None:
     with pytest.raises(RootgenError, match="is a mount point"):
-        refuse_existing(tmp_path, force=True)
+        refuse_existing("/proc", force=True)
+
+
+@pytest.mark.parametrize("options", [(), ("--shortest", "8")], ids=["one size", "packed"])
+def test_opencv_is_for_images_of_one_size(
+    tmp_path: Path,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    code = main(["data", "folder", "--source", str(source), "--out", str(tmp_path / "out"), *options])
+    error = capsys.readouterr().err
+    assert (code, "needs OpenCV" in error) == ((0, False) if options else (1, True))
+    assert (tmp_path / "out").exists() == bool(options)
 
 
 def test_a_full_map_grows_where_records_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
