@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,6 +40,7 @@ class Unit:
     learnable blobs in Caffe's order and shapes; a test net's units hold the train net's, and a module's may change, so
     a run function looks them up when it runs. `generator` is the net's, seeded anew for every pass; None is PyTorch's
     own. `group` are the processes whose batches together a batch's statistics are of; None is this process alone.
+    `run` is the layer by itself; within its net `pass_through` may share the work with a neighbour's.
     """
 
     layer: Layer
@@ -50,6 +51,7 @@ class Unit:
     bottoms: tuple[Shape, ...] = field(init=False)
     tops: tuple[Shape, ...] = field(init=False)
     run: Run = field(init=False)
+    pass_through: Run | None = field(default=None, init=False)  # where it differs from `run`
     loss_weights: tuple[float, ...] = field(init=False)  # how much each top adds to the loss
     stopped: tuple[int, ...] = field(init=False)  # the bottoms that no gradient goes to
 
@@ -143,13 +145,33 @@ def builds(
     return register
 
 
-def overwrite_in_place(units: Sequence[Unit]) -> None:
-    """Let in-place ReLUs overwrite their bottom, where the layer that made it does not need it for its gradient."""
+def share_passes(units: Sequence[Unit]) -> None:
+    """Have the layers of a net save each other passes over memory: results are theirs, to rounding."""
+    for maker, unit in _in_place(units):
+        _overwrite(maker, unit)
+        _scale_as_normalized(maker, unit)
+
+
+def _in_place(units: Sequence[Unit]) -> Iterator[tuple[Unit, Unit]]:
+    """(who made its bottom, layer) of each in-place layer; nothing else uses that bottom, as Caffe refuses it."""
     makers: dict[str, Unit] = {}
     for unit in units:
         layer = unit.layer
-        plain = layer.type == "ReLU" and not unit.param.relu_param.negative_slope
-        maker = makers.get(layer.bottoms[0]) if plain and layer.bottoms == layer.tops else None
-        if maker is not None and maker.layer.type in FREE_OUTPUT:
-            unit.run = torch.relu_
+        if len(layer.bottoms) == 1 and layer.bottoms == layer.tops and layer.tops[0] in makers:
+            yield makers[layer.tops[0]], unit
         makers.update(dict.fromkeys(layer.tops, unit))
+
+
+def _overwrite(maker: Unit, unit: Unit) -> None:
+    """Let an in-place ReLU overwrite its bottom, where the layer that made it does not need it for its gradient."""
+    if unit.layer.type == "ReLU" and not unit.param.relu_param.negative_slope and maker.layer.type in FREE_OUTPUT:
+        unit.run = torch.relu_
+
+
+def _scale_as_normalized(maker: Unit, unit: Unit) -> None:
+    """Let a BatchNorm and the Scale after it, by channel, be one function on the CPU: BatchNorm hands its bottom on."""
+    of_channels = unit.layer.type == "Scale" and [tuple(b.shape) for b in unit.blobs[:1]] == [maker.bottoms[0][1:2]]
+    if maker.layer.type != "BatchNorm" or not of_channels or unit.axis(unit.param.scale_param.axis) != 1:
+        return
+    maker.pass_through = lambda x: x if x.device.type == "cpu" else maker.run(x)
+    unit.pass_through = lambda x: maker.run(x, *unit.blobs) if x.device.type == "cpu" else unit.run(x)

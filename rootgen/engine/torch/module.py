@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rootgen.engine import weights
 from rootgen.engine.torch.blobs import BlobStore, LayerBlobs, Learnable, from_numpy, to_numpy
-from rootgen.engine.torch.layer import Unit, overwrite_in_place
+from rootgen.engine.torch.layer import Unit, share_passes
 from rootgen.engine.torch.layers import FILLERS
 from rootgen.errors import RootgenError, did_you_mean
 from rootgen.net.graph import PHASES, Layer, Net, Shape
@@ -74,7 +74,7 @@ class NetModule(nn.Module):
             unit.blobs = LayerBlobs(_filled(layer, store)) if other is None else _shared(layer, phase, other)
             self._blobs.append(unit.blobs)
             units.append(unit)
-        overwrite_in_place(units)
+        share_passes(units)
         self._units[self.training] = units
 
     @property
@@ -131,7 +131,7 @@ class NetModule(nn.Module):
             for i in unit.stopped:
                 bottoms[i] = bottoms[i].detach()
             unit.fit(bottoms)
-            tops = unit.run(*bottoms)
+            tops = (unit.pass_through or unit.run)(*bottoms)
             tops = (tops,) if isinstance(tops, Tensor) else tops
             if not unit.layer.bottoms:  # made up in memory: see layers/data.py
                 tops = tuple(top.to(self._kind) for top in tops)
@@ -204,7 +204,7 @@ class NetModule(nn.Module):
             Unit(layer, self.phase, self.generator, blobs)
             for layer, blobs in zip(self._running, self._blobs, strict=True)
         ]
-        overwrite_in_place(units)
+        share_passes(units)
         return units
 
     def _given(self, inputs: Sequence[Tensor], by_name: Mapping[str, Tensor]) -> dict[str, Tensor]:

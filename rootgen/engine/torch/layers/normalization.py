@@ -20,7 +20,8 @@ def batch_norm(unit: Unit) -> Run:
     """Normalises each channel; blobs are the sums of means, of variances, and of their weights.
 
     The sums decay by moving_average_fraction per pass in TRAIN; the statistics are sums over weights
-    (batch_norm_layer.cpp). There is no scale or shift: that is the Scale layer's.
+    (batch_norm_layer.cpp). There is no scale or shift: those are the Scale layer's, which may give them to the run
+    function (layer.share_passes): a pass over memory instead of three, and as many less backward.
     """
     param = unit.param.batch_norm_param
     use_global = param.use_global_stats if param.HasField("use_global_stats") else unit.phase == "TEST"
@@ -28,26 +29,27 @@ def batch_norm(unit: Unit) -> Run:
 
 
 def _global_statistics(unit: Unit, eps: float) -> Run:
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor, factor: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         total = unit.blobs[2]
         scale = torch.where(total == 0, total, 1 / total)
         mean, variance = unit.blobs[0] * scale, unit.blobs[1] * scale
-        return F.batch_norm(x, mean, variance, None, None, False, 0.0, eps)
+        return F.batch_norm(x, mean, variance, factor, shift, False, 0.0, eps)
 
     return run
 
 
 def _batch_statistics(unit: Unit, param: Any) -> Run:
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor, factor: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         if not x.shape[0]:
             raise unit.error(f"has no image in this batch to take statistics of: {shape_text(x.shape)}")
         mean, variance = torch.zeros_like(unit.blobs[0]), torch.zeros_like(unit.blobs[1])
         if unit.group is not None:
             mean, variance, out = _by_all(x, unit.group, param.eps)
+            out = _scaled_and_shifted(out, factor, shift)
         elif x.numel() == x.shape[1]:  # one value per channel, which PyTorch refuses
-            mean, out = x.detach().flatten(), x * 0
+            mean, out = x.detach().flatten(), _scaled_and_shifted(x * 0, factor, shift)
         else:  # with momentum 1 the running statistics become the batch's: mean and unbiased variance, as Caffe's
-            out = F.batch_norm(x, mean, variance, None, None, True, 1.0, param.eps)
+            out = F.batch_norm(x, mean, variance, factor, shift, True, 1.0, param.eps)
         with torch.no_grad():
             for blob, value in zip(unit.blobs, (mean, variance, 1), strict=True):
                 blob.mul_(param.moving_average_fraction).add_(value)
@@ -125,6 +127,12 @@ def _by_batch(unit: Unit, eps: float, momentum: float | None = None) -> Run:
         return out * _per_channel(unit.blobs[0], x) + _per_channel(unit.blobs[1], x)
 
     return run
+
+
+def _scaled_and_shifted(x: Tensor, factor: Tensor | None, shift: Tensor | None) -> Tensor:
+    """`x` with each channel times a factor, plus a shift, as far as they are given."""
+    x = x if factor is None else x * _per_channel(factor, x)
+    return x if shift is None else x + _per_channel(shift, x)
 
 
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:

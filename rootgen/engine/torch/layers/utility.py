@@ -76,7 +76,7 @@ def arg_max(unit: Unit) -> Run:
     return run
 
 
-@builds("Eltwise")
+@builds("Eltwise", output_is_free=True)
 def eltwise(unit: Unit) -> Run:
     param = unit.param.eltwise_param
     product, greatest = 0, 2
