@@ -14,12 +14,12 @@ from statistics import median
 from typing import Any
 
 from rootgen import scratch
-from rootgen.deploy.kept_times import KeptTimes
 from rootgen.engine import machine, open_network
 from rootgen.engine.api import NetTime, images_per_batch
+from rootgen.engine.kept_times import KeptTimes
+from rootgen.engine.timing import fed_text
 from rootgen.errors import standing_for
 from rootgen.files import write_text
-from rootgen.net.forks import param_of
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
 from rootgen.progress import Report, silent
@@ -56,16 +56,7 @@ class Environment:
         net.layer.add(name="data", type="Input", top=["data"]).input_param.shape.add(dim=[1, 1, 1, 1])
         net.layer.add(name="relu", type="ReLU", bottom=["data"], top=["relu"])
         opened = _opened(prototxt.format(net), "TEST", watch, "a net of one layer")
-        facts = {
-            "engine": opened.engine,
-            "device": opened.device,
-            "processor": machine.processor(),
-            "threads": machine.threads(),
-            "versions": machine.versions(opened.engine),
-            "commit": machine.commit(),
-            "library": machine.library(opened.engine),
-        }
-        return cls(opened.engine, opened.device, facts)
+        return cls(opened.engine, opened.device, machine.facts(opened.engine, opened.device))
 
 
 @dataclass
@@ -88,7 +79,7 @@ class LayerTimes:
 
     def prepare(self, wanted: Mapping[str, Collection[int]]) -> None:
         """Time the net, and the layers `wanted` in their numbers of groups, as far as the cache does not tell."""
-        text = _fed(self.net)
+        text = fed_text(self.net)
         self._whole = self._known({"net": text}, {WHOLE}, lambda: self._in_turns({WHOLE: text})[WHOLE])
         geometries: dict[str, list[str]] = {}
         for layer in self.net.layers:
@@ -123,7 +114,7 @@ class LayerTimes:
 
     def measured(self, nets: Mapping[str, Net]) -> dict[str, float]:
         """Of whole nets, now and in turns."""
-        texts = {name: _fed(net) for name, net in nets.items()}
+        texts = {name: fed_text(net) for name, net in nets.items()}
         found = self._in_turns(texts, lambda done, total: self.report("plans timed", done, total))
         return {name: times[WHOLE] for name, times in found.items()}
 
@@ -179,19 +170,6 @@ def _opened(text: str, phase: str, watch: Stopwatch, where: object) -> Any:
         write_text(path, text, durable=False)
         with standing_for(path, where, lines=False):
             return open_network(path, phase=phase, **how)
-
-
-def _fed(net: Net) -> str:
-    """The prototxt of a net whose data comes from memory, in the shapes that it has."""
-    written = param_of(net, without=("blobs", "include", "exclude", "phase"))
-    for layer, param in zip(net.layers, written.layer, strict=True):
-        if of(layer).fed:
-            param.Clear()
-            param.name, param.type = layer.name, "Input"
-            param.top.extend(layer.tops)
-            for shape in layer.shapes.tops:
-                param.input_param.shape.add(dim=shape)
-    return prototxt.format(written)
 
 
 def _alone(layer: Layer) -> str:

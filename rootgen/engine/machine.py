@@ -51,6 +51,19 @@ def versions(engine: str) -> str:
     return ", ".join(told)
 
 
+def facts(engine: str, device: str) -> dict[str, str]:
+    """All that times in an engine depend on, besides the net; `device` is in words."""
+    return {
+        "engine": engine,
+        "device": device,
+        "processor": processor(),
+        "threads": threads(),
+        "versions": versions(engine),
+        "commit": commit(),
+        "library": library(engine),
+    }
+
+
 def library(engine: str) -> str:
     """Which build an engine without versions is: for pycaffe its library's place and when that was written, else ""."""
     found = find_spec("caffe") if engine == "caffe" else None

@@ -153,18 +153,28 @@ def _missing(engine: str) -> str | None:
     return next((f"{name} is not installed" for module, name in needs.items() if not find_spec(module)), None)
 
 
-def _choose() -> str:
-    """The engine that "auto" means here: pycaffe where it imports, else PyTorch."""
-    log = logging.getLogger("rootgen")
+def usable() -> list[str]:
+    """The engines that train here, Caffe's own first."""
+    found = []
     if not _missing("caffe"):
         try:
             import_module("rootgen.engine.caffe.runtime").pycaffe()
         except Exception as error:  # pycaffe fails in many ways: a lost library, another NumPy, another Python
+            log = logging.getLogger("rootgen")
             log.warning("pycaffe is there but does not import (%s); using PyTorch", error, extra={"once": True})
         else:
-            log.info("engine: pycaffe", extra={"once": True})
-            return "caffe"
-    if _missing("torch"):
+            found.append("caffe")
+    return found if _missing("torch") else [*found, "torch"]
+
+
+def _choose() -> str:
+    """The engine that "auto" means here: pycaffe where it imports, else PyTorch."""
+    log = logging.getLogger("rootgen")
+    found = usable()
+    if "caffe" in found:
+        log.info("engine: pycaffe", extra={"once": True})
+        return "caffe"
+    if not found:
         raise RootgenError("neither pycaffe nor PyTorch is installed", hint=f"{_INSTALL['torch']}; {_INSTALL['caffe']}")
     log.info("engine: PyTorch", extra={"once": True})
     return "torch"

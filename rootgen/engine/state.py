@@ -17,14 +17,16 @@ from rootgen.errors import RootgenError
 from rootgen.files import replacing, write_bytes
 from rootgen.proto import schema
 
+_OWN = ("batches", "engine")  # fields that Caffe does not have
+
 
 @dataclass(frozen=True)
 class State:
     """How far a solver is: iterations done, the model's file, steps of the rate done, and the history blobs.
 
     `history` goes by learnable blob in the net's order; AdaDelta and Adam append a second round. `batches` were read
-    so far by all processes together; None stands for iteration x iter_size, which one process by itself reads. Files
-    have it in a field of our own, which Caffe passes over.
+    so far by all processes together; None stands for iteration x iter_size, which one process by itself reads. `engine`
+    is the one that wrote it, "" where nobody says. Files have both in fields of our own, which Caffe passes over.
     """
 
     iteration: int
@@ -32,6 +34,7 @@ class State:
     current_step: int = 0
     history: list[np.ndarray] = field(default_factory=list)
     batches: int | None = None
+    engine: str = ""
 
     def first_batch(self, iter_size: int, processes: int = 1) -> int:
         """The number of iteration 0's first batch, had all of them been read as those to come are."""
@@ -48,7 +51,8 @@ def read(path: str | Path) -> State:
         raise RootgenError("no iteration in this file", where=path, hint="a .solverstate is wanted")
     history = [blobs.to_array(blob, f"{path}: history {i}") for i, blob in enumerate(state.history)]
     batches = _checked(state.batches, path) if state.HasField("batches") else None
-    return State(state.iter, os.fsdecode(state.learned_net), state.current_step, history, batches)  # a path: any bytes
+    model = os.fsdecode(state.learned_net)  # a path: any bytes
+    return State(state.iter, model, state.current_step, history, batches, state.engine)
 
 
 def write(path: str | Path, state: State) -> None:
@@ -58,8 +62,8 @@ def write(path: str | Path, state: State) -> None:
         return
     message = schema.SolverState(iter=state.iteration, learned_net=state.learned_net, current_step=state.current_step)
     message.history.extend(blobs.from_array(values) for values in state.history)
-    own = b"" if state.batches is None else schema.to_bytes(_with_own()(batches=state.batches))
-    write_bytes(path, schema.to_bytes(message) + own)  # fields may stand in any order
+    own = {name: value for name in _OWN if (value := getattr(state, name)) not in (None, "")}
+    write_bytes(path, schema.to_bytes(message) + schema.to_bytes(_with_own()(**own)))  # fields may stand in any order
 
 
 def check_history(state: State, sizes: Sequence[int], solver_type: str, path: str | Path) -> None:
@@ -111,7 +115,8 @@ def _read_hdf5(path: str | Path) -> State:
         history = [file.floats(f"history/{i}") for i in range(len(names))]
         name = file.string("learned_net")
         batches = _checked(file.integer("batches"), path) if "batches" in file else None
-    return State(iteration, os.fsdecode(name), step, history, batches)
+        engine = os.fsdecode(file.string("engine")) if "engine" in file else ""
+    return State(iteration, os.fsdecode(name), step, history, batches, engine)
 
 
 def _write_hdf5(path: str | Path, state: State) -> None:
@@ -121,6 +126,8 @@ def _write_hdf5(path: str | Path, state: State) -> None:
         if state.batches is not None:
             file["batches"] = np.array([state.batches], np.int64)
         _write_string(file, "learned_net", state.learned_net)
+        if state.engine:
+            _write_string(file, "engine", state.engine)
         group = file.create_group("history")
         for i, values in enumerate(state.history):
             group[str(i)] = np.asarray(values, np.float32)

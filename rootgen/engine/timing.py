@@ -11,7 +11,10 @@ from typing import Any
 from rootgen import errors
 from rootgen.engine import open_network
 from rootgen.engine.api import ENGINES, NetTime
-from rootgen.net.graph import PHASES
+from rootgen.net.forks import param_of
+from rootgen.net.graph import PHASES, Net
+from rootgen.net.layers.registry import of
+from rootgen.proto import prototxt
 from rootgen.text import Shown, Table
 
 
@@ -107,6 +110,19 @@ def measure(
     layers = not errors.flag("total", total)
     times = network.time(count, warmup=before, backward=errors.flag("backward", backward), layers=layers)
     return _timing(path, network.engine, network.device, count, times)
+
+
+def fed_text(net: Net) -> str:
+    """The prototxt of a net whose data comes from memory, in the shapes that it has."""
+    written = param_of(net, without=("blobs", "include", "exclude", "phase"))
+    for layer, param in zip(net.layers, written.layer, strict=True):
+        if of(layer).fed:
+            param.Clear()
+            param.name, param.type = layer.name, "Input"
+            param.top.extend(layer.tops)
+            for shape in layer.shapes.tops:
+                param.input_param.shape.add(dim=shape)
+    return prototxt.format(written)
 
 
 def _cells(row: TimedLayer) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rootgen import errors
+from rootgen.engine import choice
 from rootgen.engine.alone import alone
 from rootgen.engine.api import ENGINES, PRECISIONS, Trainer
 from rootgen.engine.open import opened_together
@@ -57,7 +58,8 @@ def train(
     Starts from the weights of .caffemodel (or .h5) files, or goes on from the .solverstate `snapshot`; "auto" is the
     newest under the solver's snapshot_prefix, if there is one. `log` is the CSV's path, `tensorboard` a folder for
     scalars; `seed` goes over the solver's random_seed; `lenient` passes over fields that Caffe 1.0 does not have;
-    `precision` is open_trainer's. `watcher` is told what happens. An interrupt (Ctrl-C, a notebook's stop button) ends
+    `precision` is open_trainer's. `engine` "auto" is that which wrote the snapshot, or that is faster here on this net
+    (choice.for_training). `watcher` is told what happens. An interrupt (Ctrl-C, a notebook's stop button) ends
     the iteration, writes a snapshot and returns an outcome that says `stopped`.
 
     In a script that torchrun starts, its processes train together (docs/distributed.md). `sync_bn` takes BatchNorm's
@@ -73,15 +75,19 @@ def train(
         raise RootgenError("weights and a snapshot to go on from", hint="a snapshot has its own weights: keep one")
     if watcher is not None and not isinstance(watcher, Watcher):
         raise errors.wrong_type("watcher", watcher, "a rootgen.engine.train.Watcher")
-    stop = Stop()
+    stop, path = Stop(), errors.needed_path("solver", solver)
+    how: dict[str, Any] = {
+        "engine": errors.word("engine", engine, ENGINES) or ENGINES[0],
+        "device": errors.word("device", device) or "auto",
+        "lenient": errors.flag("lenient", lenient),
+        "precision": errors.word("precision", precision, PRECISIONS) or PRECISIONS[0],
+    }
+    how["engine"] = choice.for_training(path, **how, snapshot=state, max_iter=end)
     opened = opened_together(
-        errors.needed_path("solver", solver),
+        path,
         stop,
-        engine=errors.word("engine", engine, ENGINES) or ENGINES[0],
-        device=errors.word("device", device) or "auto",
+        **how,
         seed=errors.whole("seed", seed, 0),
-        lenient=errors.flag("lenient", lenient),
-        precision=errors.word("precision", precision, PRECISIONS) or PRECISIONS[0],
         sync_bn=errors.flag("sync_bn", sync_bn),
         scale_lr=errors.flag("scale_lr", scale_lr),
     )

@@ -51,15 +51,16 @@ def write_snapshot(
     current_step: int,
     history: Iterable[np.ndarray],
     batches: int,
+    engine: str,
 ) -> tuple[Path, Path]:
     """Write the model of `net` and the state of `solver`, each whole or not at all; their paths.
 
-    `batches` were read so far.
+    `batches` were read so far, by `engine`.
     """
     model, solver_state = snapshot_paths(solver, iteration)
     weights.write(model, net.name, "TRAIN", net.layers, learned)
     read = None if batches == iteration * solver.iter_size else batches
-    state.write(solver_state, state.State(iteration, str(model), current_step, list(history), read))
+    state.write(solver_state, state.State(iteration, str(model), current_step, list(history), read, engine))
     return model, solver_state
 
 

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install rootgen[torch]")
 
-from tests.engine.engine_nets import input_layer, network  # noqa: E402
+from engine_nets import input_layer, network  # noqa: E402
 
 RANDOM = np.random.default_rng(3)
 CONVOLUTION = """layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" convolution_param {{

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Ctrl-C (or SIGTERM, or SIGHUP) ends the iteration, writes a snapshot and says how to go on from it.\n"
         "Beside the snapshots, SNAPSHOT_PREFIX_log.csv has a row per iteration and per test. The prefix is taken as\n"
         "the solver gives it, as Caffe takes it: look at a stranger's solver before you run it.\n"
+        "--engine auto stays with the engine that wrote the snapshot to go on from; else, where both run here on the\n"
+        "CPU and a run would take minutes, it times both on the net, once, and takes the faster.\n"
         "Several processes, on one machine or many: torchrun --nproc-per-node N -m rootgen train SOLVER ..."
     )
     parser.add_argument("solver", metavar="SOLVER", help="solver.prototxt")
@@ -68,21 +70,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rootgen.cli import refuse_idle
     from rootgen.cli.arguments import limit_threads
-    from rootgen.engine import open, processes, train
+    from rootgen.engine import choice, open, processes, train
     from rootgen.engine.stop import signals
 
     limit_threads(args.threads)
     where, stop = processes.place(), Stop()
     if not processes.are_started():
         refuse_idle(args, ("scale_lr", "sync_bn"), "is for several processes", hint="torchrun starts them")
+    how = {name: getattr(args, name) for name in ("engine", "device", "lenient", "precision")}
+    how["engine"] = choice.for_training(args.solver, **how, snapshot=args.snapshot, max_iter=args.max_iter)
     opened = open.opened_together(
         args.solver,
         stop,
-        engine=args.engine,
-        device=args.device,
+        **how,
         seed=args.seed,
-        lenient=args.lenient,
-        precision=args.precision,
         sync_bn=args.sync_bn,
         scale_lr=args.scale_lr,
     )

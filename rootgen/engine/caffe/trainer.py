@@ -120,6 +120,7 @@ class CaffeTrainer:
             current_step=found.current_step,
             history=found.history,
             batches=self._first_batch + self.iteration * self.solver.iter_size,
+            engine=self.engine,
         )
 
     def restore(self, path: str | Path) -> None:

@@ -126,6 +126,7 @@ class TorchTrainer:
             current_step=steps,
             history=history,
             batches=self._first_batch + self.iteration * self._batches_per_iteration,
+            engine=self.engine,
         )
 
     def restore(self, path: str | Path) -> None:
