@@ -18,82 +18,25 @@ from statistics import median
 
 import cv2
 import numpy as np
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from folded import BATCH, BATCHES, NETS, command, images, number_in, prepare  # noqa: E402
 from machine import describe  # noqa: E402
 
-import rootgen.torch  # noqa: E402
 from rootgen.caffe_build.prefix import find_prefix  # noqa: E402
-from rootgen.datasets import idx  # noqa: E402
 from rootgen.engine import open_network  # noqa: E402
-from rootgen.paths import resource  # noqa: E402
 
-NETS = (
-    ("NiN Orig.", "nin", None, "pool3"),
-    ("NiN root-16", "nin", 16, "pool3"),
-    ("GoogLeNet Orig.", "googlenet", None, "loss3/classifier"),
-    ("GoogLeNet root-16", "googlenet", 16, "loss3/classifier"),
-    ("ResNet-50 Orig.", "resnet50", None, "fc1000"),
-    ("ResNet-50 root-64", "resnet50", 64, "fc1000"),
-)
 ENGINES = {  # column -> engine, file
     "Caffe": ("caffe", "plain.prototxt"),
     "Caffe, folded": ("caffe", "folded.prototxt"),
     "PyTorch, folded": ("torch", "folded.prototxt"),
     "ONNX Runtime": ("onnx", "folded.onnx"),
 }
-BATCHES, BATCH = 6, 8  # what the statistics are of
 IMAGES = 4  # that outputs are compared on
 ROUNDS, PASSES = 4, 3
 TRAINED, TESTED = 4, 5  # iterations
-
-
-def images(count: int, size: int, skip: int = 0) -> np.ndarray:
-    """The first of the embedded test images, in three channels of this size, less their mean, in units of 1/64."""
-    pictures = np.asarray(idx.read_set(resource("data/fashion-mnist"), "test").images)[skip : skip + count, 0]
-    large = np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC) for picture in pictures])
-    return np.repeat((large[:, None].astype(np.float32) - 73) / 64, 3, axis=1)
-
-
-def prepare(folder: Path, arch: str, root: int | None) -> dict[str, float]:
-    """Files of one net: plain (its fillers, statistics of training batches), folded, ONNX; what was printed of them."""
-    words = ["emit", arch, "--phase", "deploy", "--batch-size", "1", *(["--root", str(root)] if root else [])]
-    command(*words, "-o", folder / "plain.prototxt")
-    module = rootgen.torch.load(folder / "plain.prototxt", phase="TRAIN")
-    size = module.net.blobs["data"][2]
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for number in range(BATCHES):
-            module(torch.from_numpy(images(BATCH, size, skip=100 + number * BATCH)))
-    rootgen.torch.save_caffemodel(module, folder / "plain.caffemodel")
-    weights = ["--weights", folder / "plain.caffemodel"]
-    fold = command("fold", folder / "plain.prototxt", *weights, "-o", folder / "folded.prototxt")
-    weights = ["--weights", folder / "folded.caffemodel"]
-    command("export", folder / "folded.prototxt", *weights, "-o", folder / "folded.onnx")
-    return {"fold": number_in(fold, r"differ by (\S+) of")}
-
-
-def command(*words: object) -> str:
-    """What `rootgen WORDS` prints and logs."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rootgen", *map(str, words)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"run.py: rootgen {words[0]}: {done.stderr}")
-    return done.stdout + done.stderr
-
-
-def number_in(text: str, pattern: str) -> float:
-    found = re.search(pattern, text)
-    assert found, f"{pattern} is not in {text}"
-    return float(found[1])
 
 
 def differences(folder: Path, scores: str) -> dict[str, float]:
@@ -248,7 +191,8 @@ def report() -> None:
         found = {}
         for net, arch, root, scores in NETS:
             folders[net].mkdir()
-            found[net] = prepare(folders[net], arch, root) | differences(folders[net], scores)
+            fold = prepare(folders[net], arch, root)
+            found[net] = {"fold": number_in(fold, r"differ by (\S+) of"), **differences(folders[net], scores)}
         print(DIFFERENCES.format(images=IMAGES), flush=True)
         columns = list(next(iter(found.values())))
         table(["net", *columns], [[net, *(f"{row[one]:.0e}" for one in columns)] for net, row in found.items()])
