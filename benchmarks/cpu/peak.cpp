@@ -18,28 +18,24 @@ constexpr int kFloats = 8;
 #endif
 typedef float Vector __attribute__((vector_size(4 * kFloats)));
 
-constexpr int kChains = 12;  // more than latency times units of any core, fewer than its registers
+constexpr int kChains = 10;  // as many as latency times units, and fewer than registers
 constexpr long kSteps = 20000000;
 constexpr size_t kBytes = size_t(1) << 27;  // well beyond the caches, for each thread
-constexpr int kTurns = 5;
+constexpr int kTurns = 20;
 
 float MultiplyAdd(float x, float y) {
-  Vector sums[kChains], factor, summand;
+  Vector k, s;
   for (int i = 0; i < kFloats; ++i) {
-    factor[i] = x;
-    summand[i] = y;
+    k[i] = x;
+    s[i] = y;
   }
-  for (int c = 0; c < kChains; ++c) sums[c] = summand + float(c);
+  Vector a = s, b = s + 1, c = s + 2, d = s + 3, e = s + 4, f = s + 5, g = s + 6, h = s + 7, i = s + 8, j = s + 9;
   for (long step = 0; step < kSteps; ++step) {
-#pragma GCC unroll 12
-    for (int c = 0; c < kChains; ++c) {
-      sums[c] = sums[c] * factor + summand;
-      asm volatile("" : "+x"(sums[c]));  // neither reordered nor left out
-    }
+    a = a * k + s, b = b * k + s, c = c * k + s, d = d * k + s, e = e * k + s;
+    f = f * k + s, g = g * k + s, h = h * k + s, i = i * k + s, j = j * k + s;
   }
-  float total = 0;
-  for (int c = 0; c < kChains; ++c) total += sums[c][0];
-  return total;
+  Vector total = a + b + c + d + e + f + g + h + i + j;
+  return total[0];
 }
 
 int main() {
