@@ -37,7 +37,7 @@ def program(request: pytest.FixtureRequest, tree: Path) -> Path:
     compiler = request.param
     if not shutil.which(compiler):
         pytest.skip(f"no {compiler}")
-    kernels = sorted((tree / "src/caffe/util").glob("grouped_conv*.cpp"))
+    kernels = sorted((tree / "src/caffe/util").glob("*_conv*.cpp"))
     flags = ["-std=c++17", "-O2", "-static", "-I", tree / "include"]  # static: so that an emulator needs no libraries
     command = [compiler, *flags, "-o", tree / compiler, SOURCE, *kernels]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

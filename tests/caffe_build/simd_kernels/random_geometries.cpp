@@ -30,11 +30,13 @@ static caffe::ConvGeometry random_geometry() {
   caffe::ConvGeometry g;
   const int axes = any(0, 9) ? 2 : any(1, 3);
   g.num = any(0, 3) ? any(1, 3) : 8;
-  g.group = any(1, 3);
+  const bool pointwise = any(0, 3) == 0;  // which has kernels of its own, without groups
+  g.group = pointwise ? 1 : any(1, 3);
   g.channels = g.group * channels[any(0, 11)];
   g.num_output = g.group * channels[any(0, 11)];
   for (int d = 0; d < axes; ++d) {
-    const int kernel = any(1, 4), dilation = any(0, 3) ? 1 : 2, stride = any(0, 1) ? 1 : any(1, 3), pad = any(0, 3);
+    const int kernel = pointwise ? 1 : any(1, 4), dilation = any(0, 3) ? 1 : 2, stride = any(0, 1) ? 1 : any(1, 3);
+    const int pad = pointwise ? 0 : any(0, 3);
     const int output = axes == 3 ? any(1, 5) : any(1, 24), extent = dilation * (kernel - 1) + 1;
     const int input = std::max(1, stride * (output - 1) + extent - 2 * pad + any(0, stride - 1));
     g.kernel.push_back(kernel);
