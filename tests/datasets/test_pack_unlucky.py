@@ -61,6 +61,15 @@ def test_what_is_no_image_file_is_left_out(tmp_path: Path, source: Path) -> None
     }
 
 
+def test_images_of_too_many_pixels_are_left_out(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they are decoded; Pillow itself refuses only those of twice as many."""
+    monkeypatch.setattr("rootgen.datasets.record.MAX_PIXELS", 120)
+    Image.new("RGB", (11, 11)).save(source / "cat" / "large.jpg")
+    packed = pack.pack(load("folder", source), tmp_path / "out", Packing(8))
+    assert packed["train_lmdb"].records == 6
+    assert listed(tmp_path / "out") == {"large.jpg": "left out: 11 x 11 pixels"}
+
+
 def test_a_file_that_cannot_be_read_now_is_waited_for(tmp_path: Path, source: Path) -> None:
     dataset = load("folder", source)
     (source / "cat" / "5.jpg").rename(tmp_path / "aside.jpg")  # as a lost mount would

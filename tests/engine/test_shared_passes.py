@@ -75,9 +75,10 @@ def test_scale_within_batch_norm_is_both(monkeypatch, fields, phase):
             torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [24, 6], ids=["", "as many rows as channels"])
 @pytest.mark.parametrize("axes", ["axis: 2", "num_axes: 2", "axis: 0", "num_axes: 0"])
-def test_scales_of_other_axes_stay_apart(axes):
-    assert not any(passed(net_text(scale=f"scale_param {{ {axes} }}"), "TRAIN")[1])
+def test_scales_of_other_axes_stay_apart(axes, size):
+    assert not any(passed(net_text(scale=f"scale_param {{ {axes} }}", size=size), "TRAIN", size)[1])
 
 
 def test_one_image_of_one_pixel(monkeypatch):
@@ -113,3 +114,33 @@ def test_1x1_convolution_is_a_product_for_each_pixel(size, layout, bias):
     torch.testing.assert_close(y.detach(), torch.einsum("nchw,oc->nohw", x.detach(), w))
     for ours, true in zip(found, [*wanted, gradient.sum((0, 2, 3))], strict=False):
         torch.testing.assert_close(ours.reshape(true.shape), true)
+
+
+@pytest.mark.parametrize("fields", ["stride: 2", "pad: 1", "stride_h: 1 stride_w: 2", "group: 2"])
+def test_other_1x1_convolutions_are_not_by_rows(fields):
+    convolution = f'num_output: 6 kernel_size: 1 bias_term: false weight_filler {{ type: "msra" }} {fields}'
+    text = input_layer("x", 2, 4, 50, 52) + (
+        f'layer {{ name: "y" type: "Convolution" bottom: "x" top: "y" convolution_param {{ {convolution} }} }}'
+    )
+    net = network(text, "TRAIN", dtype=torch.float64)
+    net.learnable[0].blob.requires_grad_()
+    x = RANDOM.standard_normal((2, 4, 50, 52))
+    w = net.units[0].blobs[0].detach().numpy()[:, :, 0, 0]
+    if "group" in fields:
+        wanted = np.concatenate([np.einsum("nchw,oc->nohw", x[:, i : i + 2], w[i * 3 // 2 :][:3]) for i in (0, 2)], 1)
+    elif "pad" in fields:
+        wanted = np.pad(np.einsum("nchw,oc->nohw", x, w), ((0, 0), (0, 0), (1, 1), (1, 1)))
+    else:
+        wanted = np.einsum("nchw,oc->nohw", x[:, :, :: 1 if "_h" in fields else 2, ::2], w)
+    np.testing.assert_allclose(net.run(0, {"x": x})[0]["y"].detach().numpy(), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_part_of_a_map_is_no_row():
+    text = input_layer("x", 2, 4, 30, 30) + CONVOLUTION.format(name="y", bottom="x", num_output=6, kernel_size=1)
+    net = network(text, "TRAIN", dtype=torch.float64)
+    for learnable in net.learnable:
+        learnable.blob.requires_grad_()
+    whole = torch.from_numpy(RANDOM.standard_normal((2, 4, 33, 35)))
+    (unit,) = net.units
+    (part,), (copy,) = unit.run(whole[:, :, 1:31, 2:32]), unit.run(whole[:, :, 1:31, 2:32].contiguous())
+    torch.testing.assert_close(part, copy)
