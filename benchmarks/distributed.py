@@ -40,7 +40,7 @@ def main() -> None:
     lines = [
         "# Training in several processes",
         "",
-        f"{machine.describe('torch')}; load {os.getloadavg()[0]:.0f} (1: one core busy).",
+        f"{machine.describe('torch')}; load {os.getloadavg()[0]:.0f} (1: one core busy; these processes among them).",
         f"`python benchmarks/distributed.py --processes {args.processes} --iterations {args.iterations}`: NiN root-8,",
         f"batch {BATCH}, a thread per process; the median iteration after the first two.",
         "",

@@ -264,6 +264,9 @@ def main() -> None:
         parser.error(f"--keep: there is no {args.out / 'cpu.csv'} to add to")
     if args.short and args.readme:
         parser.error("--readme is for the whole table, not for a --short one")
+    for kind in ("vanilla", "patched"):
+        if (prefix := getattr(args, kind)) and not stamp(prefix):
+            parser.error(f"--{kind} {prefix}: no Caffe is installed there (rootgen caffe build --prefix {prefix})")
     if args.short:
         args.nets, args.whole_batch, args.rounds = list(whole.SHORT), [1], 1
     with suppress(RootgenError):  # none: said where it is needed

@@ -61,7 +61,8 @@ def machine(rows: list[dict]) -> str:
     for threads in sorted({row["threads"] for row in rows if row["engine"] == "machine"}):
         at = {"engine": "machine", "threads": threads}
         rate, copied = lookup(rows, **{"pass": "GMAC/s"}, **at), lookup(rows, **{"pass": "GB/s"}, **at)
-        told.append(f"{threads} threads: {rate:.0f}e9 multiply-adds and {copied:.0f}e9 bytes copied per second")
+        count = f"{threads} thread{'s' * (threads > 1)}"
+        told.append(f"{count}: {rate:.0f}e9 multiply-adds and {copied:.0f}e9 bytes copied per second")
     return f"At most (peak.cpp), {'; '.join(told)}." if told else ""
 
 
@@ -100,7 +101,7 @@ def readme_table(rows: list[dict]) -> str:
 
 def _cell(rows: list[dict], threads: list[int], told: Callable[[dict], str], **at: object) -> str:
     found = (_row(rows, threads=count, **at) for count in threads)
-    return ", ".join(told(row) for row in found if row)
+    return ", ".join(told(row) for row in found if row) or "-"
 
 
 def _table(rows: list[dict], engines: list[str], told: Callable[[dict], str]) -> str:

@@ -119,3 +119,19 @@ def test_readme_has_a_place_for_the_table(cpu, tmp_path):
     start, end = before.index(cpu.whole_report.BEGIN), before.index(cpu.whole_report.END)
     assert written.startswith(before[:start])
     assert written.endswith(before[end:])
+
+
+@pytest.mark.parametrize("kind", ["vanilla", "patched"])
+def test_a_prefix_without_a_caffe_is_refused(cpu, monkeypatch, capsys, tmp_path, kind):
+    """Else another Caffe that Python finds would be timed in its name."""
+    monkeypatch.setattr(sys, "argv", ["run.py", f"--{kind}", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        cpu.run.main()
+    assert ended.value.code == 2
+    assert f"--{kind} {tmp_path}: no Caffe is installed there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_not_timed_is_a_dash(cpu):
+    rows = [{"folded": "NiN Orig.", "batch": 1, "threads": 1, "engine": "torch", "pass": "forward", "ms": 2.0}]
+    assert cpu.whole_report.readme_table(rows).splitlines()[-1].endswith("| - | - |")
