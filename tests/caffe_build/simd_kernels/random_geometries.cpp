@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "caffe/util/forward_tail.hpp"
 #include "caffe/util/grouped_conv.hpp"
 #include "caffe/util/simd.hpp"
 
@@ -103,6 +104,26 @@ static double error(const vector<Dtype>& found, const vector<double>& expected) 
   return worst;
 }
 
+// A tail with random parts, which makes "sum" of the results and "addend".
+template <typename Dtype>
+static caffe::ForwardTail<Dtype> random_tail(const vector<Dtype>& addend, vector<Dtype>* sum) {
+  caffe::ForwardTail<Dtype> tail = {};
+  tail.rectified = any(0, 1);
+  if (any(0, 1)) {
+    tail.addend = addend.data();
+    tail.sum = sum->data();
+    tail.sum_rectified = any(0, 1);
+  }
+  return tail;
+}
+
+// The first element of "values" at a line of the cache, where results that only a tail reads go past it.
+template <typename Dtype>
+static Dtype* at_line(vector<Dtype>* values) {
+  const size_t line = 64, past = reinterpret_cast<size_t>(values->data()) % line;
+  return values->data() + (line - past) % line / sizeof(Dtype);
+}
+
 template <typename Dtype>
 static double check(const caffe::ConvGeometry& g) {
   const int in_plane = product(g.input), out_plane = product(g.output);
@@ -110,10 +131,15 @@ static double check(const caffe::ConvGeometry& g) {
   const vector<Dtype> dy = random_values<Dtype>(g.num * g.num_output * out_plane);
   const vector<Dtype> w = random_values<Dtype>(g.num_output * (g.channels / g.group) * product(g.kernel));
   const vector<Dtype> bias = random_values<Dtype>(g.num_output);
-  vector<Dtype> y(dy.size(), NAN), dx(x.size(), NAN), dw(w.size(), 1);
+  vector<Dtype> y(dy.size(), NAN), dx(x.size(), NAN), dw(w.size(), 1), with_tail(y.size() + 16, NAN);
+  const vector<Dtype> addend = random_values<Dtype>(y.size());
+  vector<Dtype> sum(y.size(), NAN);
+  const caffe::ForwardTail<Dtype> tail = random_tail(addend, &sum);
+  Dtype* const results = any(0, 3) ? at_line(&with_tail) : with_tail.data();
   caffe::GroupedConvolution<Dtype> conv;
   conv.Reshape(g);
   conv.Forward(x.data(), w.data(), bias.data(), y.data());
+  conv.Forward(x.data(), w.data(), bias.data(), results, &tail);
   conv.Transposed(dy.data(), w.data(), nullptr, dx.data());
   conv.FilterGradient(x.data(), dy.data(), dw.data());
   vector<double> expected_y(y.size()), expected_dx(x.size()), expected_dw(w.size(), 1);
@@ -123,6 +149,11 @@ static double check(const caffe::ConvGeometry& g) {
     expected_dx[i] += double(dy[o]) * w[k];
     expected_dw[k] += double(dy[o]) * x[i];
   });
+  for (size_t i = 0; i < y.size(); ++i) {  // bit by bit
+    const Dtype result = tail.rectified && y[i] < 0 ? 0 : y[i], added = result + addend[i];
+    if (results[i] != result) { return INFINITY; }
+    if (tail.addend && sum[i] != (tail.sum_rectified && added < 0 ? 0 : added)) { return INFINITY; }
+  }
   return std::max({error(y, expected_y), error(dx, expected_dx), error(dw, expected_dw)});
 }
 
