@@ -54,9 +54,12 @@ class CaffeNetwork:
             self._take_batch(self._batch)
             self._batch += 1
         last = max((self._maker(name) for name in wanted), default=-1)
-        for place in range(last + 1):
-            if inputs is None or place not in self._fed:
-                self._run(place, place)
+        given = [] if inputs is None else sorted(place for place in self._fed if place <= last)
+        begin = 0
+        for place in [*given, last + 1]:  # what lies between goes at once, as Caffe may join layers
+            if place > begin:
+                self._run(begin, place - 1)
+            begin = place + 1
         return {name: np.array(self.caffe_net.blobs[name].data, np.float32) for name in wanted}
 
     def time(self, iterations: int, *, warmup: int = 1, backward: bool = True, layers: bool = True) -> NetTime:
