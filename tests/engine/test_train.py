@@ -479,7 +479,9 @@ def test_ctrl_c_and_its_kin_snapshot_and_say_how_to_go_on(folder, number):
     (folder / "solver.prototxt").write_text(
         SOLVER.replace("max_iter: 12", "max_iter: 1000000").replace("snapshot: 5", "")
     )
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup SIGHUP is ignored, and by children then
     process = start()
+    signal.signal(number, before)
     wait_for(lambda: logged() > 5, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
