@@ -120,3 +120,21 @@ def test_a_test_pass_gives_the_same_blobs(folder):
     )
     for name, values in ours.items():
         np.testing.assert_allclose(values, theirs.blobs[name].data, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_layers_between_given_blobs_go_in_one_call(folder, monkeypatch):
+    """Caffe joins a convolution and what follows it only within one call; a layer whose blob is given is not run."""
+    text = """
+    layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }
+    layer { name: "a" type: "Power" bottom: "x" top: "a" power_param { scale: 2 } }
+    layer { name: "b" type: "Power" bottom: "a" top: "b" power_param { shift: 1 } }
+    layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 1 dim: 2 } } }
+    layer { name: "sum" type: "Eltwise" bottom: "b" bottom: "y" top: "sum" }
+    """
+    (folder / "given.prototxt").write_text(text, encoding="utf-8")
+    network = open_network(folder / "given.prototxt", engine="caffe")
+    ran, run = [], network._run
+    monkeypatch.setattr(network, "_run", lambda first, last: ran.append((first, last)) or run(first, last))
+    given = {"x": np.array([[3, 4]], np.float32), "y": np.array([[10, 20]], np.float32)}
+    np.testing.assert_array_equal(network.forward(["sum"], given)["sum"], [[17, 29]])
+    assert ran == [(1, 2), (4, 4)]
