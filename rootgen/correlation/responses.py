@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from rootgen import scratch
-from rootgen.correlation.moments import Moments
+from rootgen.correlation.moments import Moments, Pair
 from rootgen.correlation.pairs import AdjacentPair
 from rootgen.errors import RootgenError, standing_for
 from rootgen.files import safe_name, write_text
 from rootgen.proto import prototxt, schema
 
 if TYPE_CHECKING:
-    from rootgen.engine.api import Network
+    import numpy as np
+
+    from rootgen.engine.api import Network, TensorNetwork
     from rootgen.engine.feed import Feed
     from rootgen.net.graph import Net
     from rootgen.progress import Report
@@ -52,6 +54,24 @@ class FedNetwork:
 
     network: Network
     input: str
+
+    def moments(self, pairs: Iterable[Pair]) -> Moments:
+        """What sums its responses: on the GPU, where they are made there by PyTorch."""
+        if _on_gpu(self.network):
+            from rootgen.correlation.device_moments import DeviceMoments
+
+            return DeviceMoments(pairs)
+        return Moments(pairs)
+
+    def respond(self, wanted: Sequence[str], images: np.ndarray) -> Mapping[str, Any]:
+        """The blobs `wanted` of one batch, as its `moments` take them."""
+        given = {self.input: images}
+        return self.network.tensors(wanted, given) if _on_gpu(self.network) else self.network.forward(wanted, given)
+
+
+def _on_gpu(network: Network) -> TypeGuard[TensorNetwork]:
+    """Whether a network's responses are PyTorch's, on a CUDA device, and can stay there."""
+    return network.engine == "torch" and cast("TensorNetwork", network).torch_device.type == "cuda"
 
 
 def open_fed(
@@ -116,14 +136,13 @@ def gather(
 ) -> list[Moments]:
     """Per network, the moments of the responses of `pairs` over the first `images` images of `source`: in one pass."""
     wanted = list(dict.fromkeys(blob for pair in pairs for blob in pair.blobs))
-    moments = [Moments([pair.blobs for pair in pairs]) for _ in networks]
+    moments = [fed.moments(pair.blobs for pair in pairs) for fed in networks]
     total = min(images, source.database.size)
     for start in range(0, total, source.batch_size):
         batch = source.batch(start // source.batch_size)["data"]
         count = min(source.batch_size, total - start)  # the last batch goes on with the first images: not counted twice
         for fed, sums in zip(networks, moments, strict=True):
-            responses = fed.network.forward(wanted, {fed.input: batch})
-            sums.add({blob: response[:count] for blob, response in responses.items()})
+            sums.add({blob: response[:count] for blob, response in fed.respond(wanted, batch).items()})
         if report:
             report(f"{name} images", start + count, total)
     return moments

@@ -77,6 +77,15 @@ class Network(Protocol):
         """Milliseconds per pass and, with `layers`, per layer, on inputs made up in memory, so that no data is read."""
 
 
+class TensorNetwork(Network, Protocol):
+    """A network of the embedded engine, whose blobs can stay on the device that it runs on."""
+
+    torch_device: Any  # torch.device
+
+    def tensors(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
+        """As `forward`, but PyTorch's tensors, on the device and in any order in memory: to read, not to write to."""
+
+
 class Trainer(Protocol):
     """A solver with its train net and test nets."""
 

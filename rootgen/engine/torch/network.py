@@ -92,13 +92,17 @@ class TorchNetwork:
 
     def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """The `wanted` blobs for one batch; see engine.Network."""
+        return {name: to_numpy(value) for name, value in self.tensors(wanted, inputs).items()}
+
+    def tensors(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, Tensor]:
+        """What `forward` gives, left on the device; see engine.TensorNetwork."""
         for name in wanted:
             if name not in self.blobs:
                 raise RootgenError(f"no blob '{name}'", where=self.net.source, hint=did_you_mean(name, self.blobs))
         with torch.inference_mode(), devices.told():
             values, _ = self.run(self._batch, inputs, wanted)
         self._batch += 1
-        return {name: to_numpy(values[name]) for name in wanted}
+        return {name: values[name] for name in wanted}
 
     def time(self, iterations: int, *, warmup: int = 1, backward: bool = True, layers: bool = True) -> NetTime:
         """Milliseconds per layer and per pass; see engine.Network."""
