@@ -13,7 +13,7 @@ from torch import Tensor
 from rootgen.correlation.moments import Counts, Moments, check_finite
 from rootgen.engine.torch.device import told
 
-CHUNK_BYTES = 2**30  # of the float64 copies of the images taken at a time
+CHUNK_BYTES = 3 * 2**29  # of the float64 copies of the images taken at a time: 300 of all pairs of NiN
 # Entries of a matrix of products up to which it is made per image and then summed: one product of so few rows and
 # columns, and of all samples, keeps a fraction of a GPU busy. (Of larger ones, one per image would fill its memory.)
 FEW = 2**16

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -180,6 +180,7 @@ def check_finite(blob: str, sums: np.ndarray) -> None:
         raise RootgenError(f"blob '{blob}' holds values that are not finite", hint="has the training diverged?")
 
 
+@lru_cache
 def _nearest(size: Size, grid: Size) -> tuple[int | None, Counts]:
     """How many pixels of `grid` have each pixel of `size` as their nearest: one number if uniform, and per axis."""
     rows, columns = (

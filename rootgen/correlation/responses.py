@@ -64,9 +64,16 @@ class FedNetwork:
         return Moments(pairs)
 
     def respond(self, wanted: Sequence[str], images: np.ndarray) -> Mapping[str, Any]:
-        """The blobs `wanted` of one batch, as its `moments` take them."""
-        given = {self.input: images}
-        return self.network.tensors(wanted, given) if _on_gpu(self.network) else self.network.forward(wanted, given)
+        """The blobs `wanted` of one batch, as its `moments` take them: in float32.
+
+        TF32, PyTorch's choice for a GPU's convolutions, would give dead directions a variance of 1e-7 of the largest.
+        """
+        if not _on_gpu(self.network):
+            return self.network.forward(wanted, {self.input: images})
+        from rootgen.engine.torch.precision import no_tf32
+
+        with no_tf32():
+            return self.network.tensors(wanted, {self.input: images})
 
 
 def _on_gpu(network: Network) -> TypeGuard[TensorNetwork]:

@@ -6,7 +6,10 @@ Without a GPU the same code runs on tensors of the CPU: nothing in it depends on
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,10 +152,37 @@ def test_a_correlation_whose_responses_stay_on_the_device(
     expected = correlated(trained, tmp_path / "host", data, "cpu")
     monkeypatch.setattr(responses, "_on_gpu", lambda network: network.engine == "torch")
     monkeypatch.setattr("rootgen.engine.torch.network.to_numpy", None)
-    found = correlated(trained, tmp_path / "device", data, "cpu")
+    with tf32_allowed(monkeypatch) as seen:
+        found = correlated(trained, tmp_path / "device", data, "cpu")
+        assert set(seen) == {(False, False)}
+        assert tf32() == (True, True)
     assert found.keys() == expected.keys()
     for name, x in expected.items():
         np.testing.assert_allclose(found[name], x, rtol=1e-10, atol=1e-10 * np.abs(x).max(), err_msg=name)
+
+
+def tf32() -> tuple[bool, bool]:
+    import torch
+
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@contextmanager
+def tf32_allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[bool, bool]]]:
+    """Allow TF32 within; the list gets what of it is allowed in each pass."""
+    import torch
+
+    from rootgen.engine.torch.network import TorchNetwork
+
+    before = tf32()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    seen: list[tuple[bool, bool]] = []
+    run = TorchNetwork.run
+    monkeypatch.setattr(TorchNetwork, "run", lambda *args: (seen.append(tf32()), run(*args))[1])
+    try:
+        yield seen
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 @pytest.mark.gpu
@@ -165,8 +195,14 @@ def test_a_correlation_on_a_gpu(trained: Path, tmp_path: Path) -> None:
 
 
 def test_on_the_cpu_and_in_other_engines_responses_are_arrays(trained: Path, tmp_path: Path) -> None:
+    import torch
+
     network: Any = open_network(tmp_path / "net.prototxt", weights=trained, engine="torch", device="cpu")
-    fed = responses.FedNetwork(network, "data")
-    assert type(fed.moments([("one", "two")])) is Moments
+    fed, pairs = responses.FedNetwork(network, "data"), [("one", "two")]
+    assert type(fed.moments(pairs)) is Moments
     images = np.zeros((2, 3, 6, 6), np.float32)
     assert isinstance(fed.respond(["one"], images)["one"], np.ndarray)
+    network.torch_device = torch.device("cuda", 0)  # the kind of device decides
+    assert type(fed.moments(pairs)) is type(on_device(pairs))
+    other: Any = SimpleNamespace(engine="onnx")
+    assert type(responses.FedNetwork(other, "data").moments(pairs)) is Moments

@@ -5,7 +5,8 @@ Weights, histories, updates, statistics and losses are float32 in each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,6 +32,17 @@ def settle(name: str, device: torch.device) -> bool:
     if name == "bf16" and not torch.cuda.is_bf16_supported():
         raise RootgenError(f"no bfloat16 on {torch.cuda.get_device_name(device)}", hint="fp32")
     return name == "bf16"
+
+
+@contextmanager
+def no_tf32() -> Iterator[None]:
+    """Have GPUs compute in float32, whatever was chosen for the process, and afterwards as before."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def mixed(device: torch.device) -> torch.autocast:
