@@ -55,7 +55,7 @@ class DeviceMoments(Moments):
         images, _, width, channels = x.shape
         rows, columns = counts
         if max(rows) > 1:
-            x = (_bins(rows, x.device) @ x.flatten(2)).view(images, len(rows), width, channels)
+            x = (_bins(rows, x.device) @ x.flatten(2)).reshape(images, len(rows), width, channels)
         return _bins(columns, x.device) @ x if max(columns) > 1 else x
 
     def _products(self, x1: Tensor, x2: Tensor) -> Tensor:

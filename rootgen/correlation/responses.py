@@ -66,7 +66,7 @@ class FedNetwork:
     def respond(self, wanted: Sequence[str], images: np.ndarray) -> Mapping[str, Any]:
         """The blobs `wanted` of one batch, as its `moments` take them: in float32.
 
-        TF32, PyTorch's choice for a GPU's convolutions, would give dead directions a variance of 1e-7 of the largest.
+        TF32, PyTorch's choice for a GPU's convolutions, rounds to 11 bits, which is noise far above whitening.DEAD.
         """
         if not _on_gpu(self.network):
             return self.network.forward(wanted, {self.input: images})

@@ -157,6 +157,7 @@ def test_a_correlation_whose_responses_stay_on_the_device(
         assert set(seen) == {(False, False)}
         assert tf32() == (True, True)
     assert found.keys() == expected.keys()
+    assert found["samples"] == 7 * 6 * 6  # the last batch counts with one image
     for name, x in expected.items():
         np.testing.assert_allclose(found[name], x, rtol=1e-10, atol=1e-10 * np.abs(x).max(), err_msg=name)
 
