@@ -12,6 +12,7 @@ from rootgen.proto import prototxt, schema
 TEST = schema.NetStateRule.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name["TEST"].number
 BATCHES = (32, 128)
 NETS = ("resnet50/orig", "resnet50/root-64", "googlenet/orig", "googlenet/root-16", "nin/orig", "nin/root-8")
+NETS_BY_LAYER = ("googlenet/orig", "googlenet/root-16", "resnet50/root-64")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests and times grouped convolution on a GPU: one command, about 9 minutes, no network.
 
-    python benchmarks/gpu/run.py caffe-gpu.tar.xz --out RESULTS [--minutes 9]
+    python benchmarks/gpu/run.py caffe-gpu.tar.xz --out RESULTS [--minutes 9] [--only STEP,...] [--variants NAME;...]
 
 From the repository, with PyTorch and its CUDA libraries, protobuf and NumPy; with Matplotlib for the plot. Writes
 RESULTS/times.csv, table.md, plot.png and logs: Caffe's VARIANTS and PyTorch (convolutions NCHW and channels_last, whole
@@ -22,7 +22,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -54,14 +54,13 @@ class Variant(NamedTuple):
 VARIANTS = (
     Variant("batched CAFFE", "batched", "CAFFE"),
     Variant("batched CUDNN", "batched", "CUDNN"),
+    Variant("batched CUDNN, guess", "batched", "CUDNN", MappingProxyType({"CAFFE_CUDNN_FIND": "guess"})),
     Variant("batched DEFAULT", "batched", "DEFAULT"),
     Variant("batched CAFFE, all batched", "batched", "CAFFE", MappingProxyType({"CAFFE_CONV_BATCH": "all"})),
     Variant("batched CAFFE, products", "batched", "CAFFE", MappingProxyType({"CAFFE_CONV_DIRECT": "0"})),
     Variant("vanilla CUDNN", "vanilla", "CUDNN"),
     Variant("vanilla CAFFE", "vanilla", "CAFFE"),
 )
-LAYER_VARIANTS = tuple(variant for variant in VARIANTS if variant.engine != "DEFAULT")
-NET_VARIANTS = tuple(variant for variant in VARIANTS if "products" not in variant.name)
 # The tests of the bundle: once, or for each type, or for each type and device, of which /2 and /3 are the GPU's.
 SUITES = (
     *("ConvImagesPerPassTest", "ConvWorkspaceTest", "ConvolutionEngineTest", "CuDNNMathTest", "GpuMemoryTest"),
@@ -85,8 +84,8 @@ BUFFERS = (32, 64, 128, 256, 1024)
 class Bench:
     """The unpacked bundle, the results so far, and the time that is left."""
 
-    def __init__(self, bundle: Path, out: Path, minutes: float) -> None:
-        self.bundle, self.out = bundle, out
+    def __init__(self, bundle: Path, out: Path, minutes: float, variants: Sequence[Variant] = VARIANTS) -> None:
+        self.bundle, self.out, self.variants = bundle, out, variants
         self.end = time.monotonic() + 60 * minutes
         self.rows: list[Row] = []
         self.notes: list[str] = []
@@ -98,28 +97,36 @@ class Bench:
         """Seconds left."""
         return self.end - time.monotonic()
 
-    def call(self, log: str, *command: object, limit: float, **environment: str) -> tuple[int, str]:
-        """Run a program, its output into OUT/log too; exit code (124: out of time) and output."""
-        limit = min(limit, self.left)
-        if limit < 1:
-            self.note(f"no time left for {log}")
-            return 124, ""
-        with (self.out / log).open("a+") as sink:
+    def start(self, log: str, *command: object, **environment: str) -> tuple[subprocess.Popen[bytes], Path, int]:
+        """Start a program, its output into OUT/log too; the process, the log, and where its output begins there."""
+        path = self.out / log
+        with path.open("ab") as sink:
             begin = sink.tell()
             process = subprocess.Popen(
                 [str(part) for part in command], stdout=sink, stderr=subprocess.STDOUT, cwd=self.bundle,
                 env={**self.environment, **environment}, start_new_session=True,
             )  # fmt: skip
-            try:
-                code = process.wait(limit)
-            except subprocess.TimeoutExpired:
-                code = 124
-            finally:  # what it started too: it would share the GPU with all that is timed after it
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            sink.seek(begin)
-            return code, sink.read()
+        return process, path, begin
+
+    def end_of(self, started: tuple[subprocess.Popen[bytes], Path, int], limit: float) -> tuple[int, str]:
+        """Wait for what `start` started, at most `limit` seconds; exit code (124: out of time) and output."""
+        process, path, begin = started
+        try:
+            code = process.wait(max(0, min(limit, self.left)))
+        except subprocess.TimeoutExpired:
+            code = 124
+        finally:  # what it started too: it would share the GPU with all that is timed after it
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return code, path.read_bytes()[begin:].decode("utf-8", "replace")
+
+    def call(self, log: str, *command: object, limit: float, **environment: str) -> tuple[int, str]:
+        """Run a program; see `start` and `end_of`."""
+        if self.left < 1:
+            self.note(f"no time left for {log}")
+            return 124, ""
+        return self.end_of(self.start(log, *command, **environment), limit)
 
     def note(self, text: str) -> None:
         print(text, flush=True)
@@ -135,21 +142,23 @@ def libraries(bundle: Path) -> Iterator[Path]:
 
 
 def check(bench: Bench) -> bool:
-    """Run the convolution tests on the GPU, some under compute-sanitizer; whether all that ran passed."""
+    """Run the convolution tests on the GPU, and beside them some under compute-sanitizer; whether all passed."""
     tests = bench.bundle / "batched/conv_tests"
+    tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
+    under = {}
+    for check_ in ("memcheck", "racecheck") if tool else ():
+        command = [tool, f"--tool={check_}", "--error-exitcode=9", tests, f"--gtest_filter={SANITIZED}"]
+        under[check_] = bench.start(f"{check_}.log", *command)
     code, said = bench.call("tests.log", tests, f"--gtest_filter={TESTS}", limit=150)
     bench.note(f"tests on the GPU: exit code {code}, {said.count('[       OK ]')} passed")
     missing = [suite for suite in SUITES if f"[       OK ] {suite}." not in said]
     if missing:
         bench.note(f"no test passed of {', '.join(missing)}")
     passed = code == 0 and not missing
-    tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
     for check_ in ("memcheck", "racecheck"):
-        if tool is None:
-            result = "NOT RUN: no compute-sanitizer here"
-        else:
-            command = [tool, f"--tool={check_}", "--error-exitcode=9", tests, f"--gtest_filter={SANITIZED}"]
-            code, _ = bench.call(f"{check_}.log", *command, limit=75)
+        result = "NOT RUN: no compute-sanitizer here"
+        if check_ in under:
+            code, _ = bench.end_of(under[check_], limit=75)
             result = {0: "clean", 124: "NOT RUN to its end: out of time"}.get(code, f"exit code {code}")
             passed &= code in (0, 124)
         bench.note(f"{check_}: {result}")
@@ -161,7 +170,9 @@ def check(bench: Bench) -> bool:
 def time_caffe_layers(bench: Bench) -> None:
     shapes = {shape.name: shape for shape in cases.convolutions()}
     for batch in cases.BATCHES:
-        for variant in LAYER_VARIANTS:
+        for variant in bench.variants:
+            if variant.engine == "DEFAULT":
+                continue
             nets = bench.out / "nets" / f"{variant.engine}_{batch}"
             nets.mkdir(parents=True, exist_ok=True)
             for shape in shapes.values():
@@ -188,17 +199,40 @@ def time_nets(bench: Bench) -> None:
     """Whole nets, the smaller batch first."""
     for batch in cases.BATCHES:
         bench.rows += torch_layers.net_times(batch, lambda: bench.left)
-        for variant in NET_VARIANTS:
+        for variant in bench.variants:
+            if "products" in variant.name:
+                continue
             for name in cases.NETS:
                 _time_net(bench, name, batch, variant)
+
+
+def time_net_layers(bench: Bench) -> None:
+    """Every layer of some nets, the smaller batch, in the ways that a net's convolutions may go."""
+    batch = cases.BATCHES[0]
+    for variant in bench.variants:
+        for name in cases.NETS_BY_LAYER:
+            if variant.build == "vanilla" or "products" in variant.name:
+                continue
+            path = _whole_net(bench, name, batch, variant)
+            program = bench.bundle / variant.build / "time_nets"
+            _, said = bench.call("net_layers.log", program, 0.01, "+", path, limit=30, **variant.settings)
+            for row in parse(said, "net layer", batch, variant.name):
+                layer = row.case.partition(":")[2]
+                bench.rows.append(row._replace(case=f"{name} {layer}"))
+
+
+def _whole_net(bench: Bench, name: str, batch: int, variant: Variant) -> Path:
+    path = bench.out / "nets" / f"{name.replace('/', '_')}_{variant.engine}_{batch}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(cases.whole_net(cases.train_val(name), batch, variant.engine))
+    return path
 
 
 def _time_net(bench: Bench, name: str, batch: int, variant: Variant) -> None:
     if bench.left < 5:
         bench.left_out.setdefault(f"{variant.name}, batch {batch}", []).append(name)
         return
-    path = bench.out / "nets" / f"{name.replace('/', '_')}_{variant.engine}_{batch}"
-    path.write_text(cases.whole_net(cases.train_val(name), batch, variant.engine))
+    path = _whole_net(bench, name, batch, variant)
     program = bench.bundle / variant.build / "time_nets"
     code, said = bench.call("nets.log", program, 0.3, "-", path, limit=40, **variant.settings)
     bench.rows += [Row(row.kind, name, *row[2:]) for row in parse(said, "net", batch, variant.name)]
@@ -212,8 +246,30 @@ def parse(said: str, kind: str, batch: int, implementation: str) -> list[Row]:
     for line in said.splitlines():
         parts = line.split()
         if len(parts) == 4 and parts[0].startswith("/"):
-            rows.append(Row(kind, Path(parts[0]).name, batch, implementation, float(parts[1]), float(parts[2])))
+            path, colon, layer = parts[0].partition(":")
+            case = f"{Path(path).name}{colon}{layer}"
+            rows.append(Row(kind, case, batch, implementation, float(parts[1]), float(parts[2])))
     return rows
+
+
+STEPS: dict[str, Callable[[Bench], object]] = {
+    "layers": time_caffe_layers,
+    "torch": lambda bench: bench.rows.extend(torch_layers.times(lambda: bench.left)),
+    "buffers": time_buffers,
+    "nets": time_nets,
+    "net-layers": time_net_layers,
+}
+
+
+def chosen(text: str | None, between: str, known: Sequence[str]) -> list[str]:
+    """Which of the `known` names `text` lists, with `between` between them; all without one."""
+    if text is None:
+        return list(known)
+    wanted = text.split(between)
+    found = [name for name in known if name in wanted]
+    if len(found) < len(set(wanted)):
+        raise SystemExit(f"run.py: {text}: each must be one of {'; '.join(known)}")
+    return found
 
 
 def main() -> None:
@@ -221,7 +277,11 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, help="what make_bundle.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--only", metavar="STEP,...", help=f"of tests, {', '.join(STEPS)}")
+    parser.add_argument("--variants", metavar="NAME;...", help="of the ways to run Caffe")
     args = parser.parse_args()
+    steps = chosen(args.only, ",", ["tests", *STEPS])
+    names = chosen(args.variants, ";", [variant.name for variant in VARIANTS])
     if not torch.cuda.is_available():
         raise SystemExit("run.py: PyTorch finds no CUDA device here")
     if not args.bundle.is_file():
@@ -231,17 +291,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(args.bundle) as archive:
             archive.extractall(folder, filter="data")
-        bench = Bench(Path(folder) / "bundle", args.out, args.minutes)
-        passed = check(bench)
+        variants = [variant for variant in VARIANTS if variant.name in names]
+        bench = Bench(Path(folder) / "bundle", args.out, args.minutes, variants)
+        passed = check(bench) if "tests" in steps else True
         machine = torch_layers.machine()
         report.write(args.out, bench.rows, machine, bench.notes)  # something, if what follows is cut off
-        for step in (time_caffe_layers, lambda b: b.rows.extend(torch_layers.times(lambda: b.left)), time_buffers,
-                     time_nets):  # fmt: skip
-            step(bench)
-            report.write(args.out, bench.rows, machine, bench.notes)
-        shutil.rmtree(args.out / "nets")
-        for what, names in bench.left_out.items():
-            bench.note(f"no time left for {what}: {', '.join(names)}")
+        for name, step in STEPS.items():
+            if name in steps:
+                step(bench)
+                report.write(args.out, bench.rows, machine, bench.notes)
+        shutil.rmtree(args.out / "nets", ignore_errors=True)
+        for what, left_out in bench.left_out.items():
+            bench.note(f"no time left for {what}: {', '.join(left_out)}")
         report.write(args.out, bench.rows, machine, bench.notes)
     print((args.out / "table.md").read_text())
     raise SystemExit(0 if passed else 1)

@@ -1,9 +1,10 @@
-// Times nets, or one layer of each, on the GPU.
+// Times nets, or layers of them, on the GPU.
 //
-//   time_nets SECONDS LAYER NET.prototxt...        LAYER: a layer's name, or - for the whole net
+//   time_nets SECONDS LAYER NET.prototxt...        LAYER: a layer's name, - for the whole net, + for all its layers
 //
 // Per net a line "NET forward_ms backward_ms iterations", medians of CUDA events over at least 3 iterations and about
-// SECONDS. A net's passes are Net::Forward and Net::Backward; a layer's are its own, with the gradient of its bottom.
+// SECONDS. A net's passes are Net::Forward and Net::Backward; a layer's are its own, with the gradient of its bottom. With
+// + a line per layer, "NET:LAYER ...", on what an iteration left in its blobs, with the gradients that training takes.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -88,6 +89,20 @@ void time_layer(Net<float>* net, const std::string& path, const std::string& nam
   time_passes(path, seconds, [&] { layer->Forward(bottoms, tops); }, [&] { layer->Backward(tops, propagate, bottoms); });
 }
 
+void time_layers(Net<float>* net, const std::string& path, double seconds) {
+  fill_inputs(net);
+  net->Forward();
+  net->Backward();
+  for (size_t i = 0; i < net->layers().size(); ++i) {
+    caffe::Layer<float>* layer = net->layers()[i].get();
+    if (net->bottom_vecs()[i].empty()) continue;
+    const std::vector<Blob<float>*>&bottoms = net->bottom_vecs()[i], &tops = net->top_vecs()[i];
+    const std::vector<bool>& wanted = net->bottom_need_backward()[i];
+    time_passes(path + ":" + net->layer_names()[i], seconds, [&] { layer->Forward(bottoms, tops); },
+                [&] { if (net->layer_need_backward()[i]) layer->Backward(tops, wanted, bottoms); });
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -106,6 +121,8 @@ int main(int argc, char** argv) {
     if (std::string(argv[2]) == "-") {
       fill_inputs(net.get());
       time_passes(argv[i], seconds, [&] { net->Forward(); }, [&] { net->Backward(); });
+    } else if (std::string(argv[2]) == "+") {
+      time_layers(net.get(), argv[i], seconds);
     } else {
       time_layer(net.get(), argv[i], argv[2], seconds);
     }

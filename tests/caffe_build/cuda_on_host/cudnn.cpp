@@ -129,26 +129,51 @@ void accumulate(const void* alpha, const void* beta, void* result, size_t bytes,
   delete[] sums;
 }
 
-// Algorithms 0 need no workspace; algorithms 1 are listed first, "faster", and want 1000 bytes.
+// Algorithms 0 need no workspace; algorithms 1 want 1000 bytes. The heuristics take those for faster; run, they are not,
+// and algorithms 2 are fastest, by tensor cores.
 const size_t kBytes = 1000;
+const int kTensorCores = 2;
 
 template <typename Perf>
 cudnnStatus_t list(int requested, int* returned, Perf* perf) {
   *returned = std::min(requested, 2);
-  for (int i = 0; i < *returned; ++i) perf[i] = {decltype(perf->algo)(1 - i), CUDNN_STATUS_SUCCESS, (1 - i) * kBytes};
+  for (int i = 0; i < *returned; ++i)
+    perf[i] = {decltype(perf->algo)(1 - i), CUDNN_STATUS_SUCCESS, (1 - i) * kBytes, CUDNN_FMA_MATH};
+  return CUDNN_STATUS_SUCCESS;
+}
+
+// What the Find functions do to the result that is tried on, and to the workspace; what they list.
+template <typename Perf>
+cudnnStatus_t find(const char* call, cudnnHandle_t handle, void* result, size_t result_bytes, void* workspace,
+    size_t bytes, int requested, int* returned, Perf* perf) {
+  ++calls()[call];
+  if (!handle) return CUDNN_STATUS_NOT_INITIALIZED;
+  check_device(result, result_bytes, call);
+  std::memset(result, 0xff, result_bytes);
+  if (bytes) {
+    check_device(workspace, bytes, call);
+    std::memset(workspace, 0xff, bytes);
+  }
+  typedef decltype(perf->algo) Algo;
+  const Perf found[] = {
+      {Algo(kTensorCores), CUDNN_STATUS_SUCCESS, 0, CUDNN_TENSOR_OP_MATH},
+      {Algo(0), CUDNN_STATUS_SUCCESS, 0, CUDNN_FMA_MATH},
+      {Algo(1), bytes < kBytes ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS, kBytes, CUDNN_FMA_MATH}};
+  *returned = std::min(requested, 3);
+  std::copy(found, found + *returned, perf);
   return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t workspace_size(int algo, size_t* bytes) {
-  *bytes = algo * kBytes;
+  *bytes = algo == 1 ? kBytes : 0;
   return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t begin(const char* call, cudnnHandle_t handle, int algo, void* workspace, size_t bytes) {
-  ++calls()[call];
+  ++calls()[std::string(call) + (algo ? "/" + std::to_string(algo) : "")];
   if (!handle) return CUDNN_STATUS_NOT_INITIALIZED;
-  if (bytes < algo * kBytes) return CUDNN_STATUS_BAD_PARAM;
-  if (algo) {
+  if (bytes < (algo == 1 ? kBytes : 0)) return CUDNN_STATUS_BAD_PARAM;
+  if (algo == 1) {
     check_device(workspace, bytes, call);
     std::memset(workspace, 0xff, bytes);
   }
@@ -232,6 +257,24 @@ cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t, cudnnFi
     cudnnTensorDescriptor_t y, cudnnConvolutionDescriptor_t c, cudnnTensorDescriptor_t x, int requested, int* returned,
     cudnnConvolutionBwdDataAlgoPerf_t* perf) {
   return fits(*x, *w, *c, *y) ? list(requested, returned, perf) : CUDNN_STATUS_BAD_PARAM;
+}
+cudnnStatus_t cudnnFindConvolutionForwardAlgorithmEx(cudnnHandle_t handle, cudnnTensorDescriptor_t x, const void*,
+    cudnnFilterDescriptor_t w, const void*, cudnnConvolutionDescriptor_t c, cudnnTensorDescriptor_t y, void* y_data,
+    int requested, int* returned, cudnnConvolutionFwdAlgoPerf_t* perf, void* workspace, size_t bytes) {
+  if (!fits(*x, *w, *c, *y)) return CUDNN_STATUS_BAD_PARAM;
+  return find("cudnnFindForward", handle, y_data, bytes_of(*y), workspace, bytes, requested, returned, perf);
+}
+cudnnStatus_t cudnnFindConvolutionBackwardFilterAlgorithmEx(cudnnHandle_t handle, cudnnTensorDescriptor_t x, const void*,
+    cudnnTensorDescriptor_t y, const void*, cudnnConvolutionDescriptor_t c, cudnnFilterDescriptor_t w, void* w_diff,
+    int requested, int* returned, cudnnConvolutionBwdFilterAlgoPerf_t* perf, void* workspace, size_t bytes) {
+  if (!fits(*x, *w, *c, *y)) return CUDNN_STATUS_BAD_PARAM;
+  return find("cudnnFindBackwardFilter", handle, w_diff, bytes_of(*w), workspace, bytes, requested, returned, perf);
+}
+cudnnStatus_t cudnnFindConvolutionBackwardDataAlgorithmEx(cudnnHandle_t handle, cudnnFilterDescriptor_t w, const void*,
+    cudnnTensorDescriptor_t y, const void*, cudnnConvolutionDescriptor_t c, cudnnTensorDescriptor_t x, void* x_diff,
+    int requested, int* returned, cudnnConvolutionBwdDataAlgoPerf_t* perf, void* workspace, size_t bytes) {
+  if (!fits(*x, *w, *c, *y)) return CUDNN_STATUS_BAD_PARAM;
+  return find("cudnnFindBackwardData", handle, x_diff, bytes_of(*x), workspace, bytes, requested, returned, perf);
 }
 cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t, cudnnTensorDescriptor_t, cudnnFilterDescriptor_t,
     cudnnConvolutionDescriptor_t, cudnnTensorDescriptor_t, cudnnConvolutionFwdAlgo_t algo, size_t* bytes) {

@@ -43,6 +43,7 @@ struct cuda_on_host_perf {
   Algo algo;
   cudnnStatus_t status;
   size_t memory;
+  cudnnMathType_t mathType;
 };
 typedef cuda_on_host_perf<cudnnConvolutionFwdAlgo_t> cudnnConvolutionFwdAlgoPerf_t;
 typedef cuda_on_host_perf<cudnnConvolutionBwdFilterAlgo_t> cudnnConvolutionBwdFilterAlgoPerf_t;
@@ -76,6 +77,18 @@ cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t, cudnn
 cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t, cudnnFilterDescriptor_t,
     cudnnTensorDescriptor_t, cudnnConvolutionDescriptor_t, cudnnTensorDescriptor_t, int requested, int* returned,
     cudnnConvolutionBwdDataAlgoPerf_t* perf);
+cudnnStatus_t cudnnFindConvolutionForwardAlgorithmEx(cudnnHandle_t handle, cudnnTensorDescriptor_t x_desc, const void* x,
+    cudnnFilterDescriptor_t w_desc, const void* w, cudnnConvolutionDescriptor_t convolution,
+    cudnnTensorDescriptor_t y_desc, void* y, int requested, int* returned, cudnnConvolutionFwdAlgoPerf_t* perf,
+    void* workspace, size_t bytes);
+cudnnStatus_t cudnnFindConvolutionBackwardFilterAlgorithmEx(cudnnHandle_t handle, cudnnTensorDescriptor_t x_desc,
+    const void* x, cudnnTensorDescriptor_t dy_desc, const void* dy, cudnnConvolutionDescriptor_t convolution,
+    cudnnFilterDescriptor_t dw_desc, void* dw, int requested, int* returned, cudnnConvolutionBwdFilterAlgoPerf_t* perf,
+    void* workspace, size_t bytes);
+cudnnStatus_t cudnnFindConvolutionBackwardDataAlgorithmEx(cudnnHandle_t handle, cudnnFilterDescriptor_t w_desc,
+    const void* w, cudnnTensorDescriptor_t dy_desc, const void* dy, cudnnConvolutionDescriptor_t convolution,
+    cudnnTensorDescriptor_t dx_desc, void* dx, int requested, int* returned, cudnnConvolutionBwdDataAlgoPerf_t* perf,
+    void* workspace, size_t bytes);
 cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t, cudnnTensorDescriptor_t, cudnnFilterDescriptor_t,
     cudnnConvolutionDescriptor_t, cudnnTensorDescriptor_t, cudnnConvolutionFwdAlgo_t algo, size_t* bytes);
 cudnnStatus_t cudnnGetConvolutionBackwardFilterWorkspaceSize(cudnnHandle_t, cudnnTensorDescriptor_t,
