@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ TELL_S = 30  # between lines that tell how far it is
 LOOK_S = 0.5
 STAGGER_S = 0.3  # between the starts, so that each process takes another run
 GRACE_S = 60  # to end after --minutes
-INTERRUPTED = 130  # exit code of one that the minutes have stopped
+ENDED_WELL = {0, 130, -signal.SIGINT}  # done, or stopped by the minutes; Python itself may make a signal of the 130
 STEPS = ("trained.json", "correlation/scores.csv")  # what each leaves in a run's folder
 
 log = logging.getLogger("on_gpu")
@@ -65,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> int:
             log.warning("%s", error)
     packing.pack(folder, args.out)
     log.info("done after %.0f s", time.monotonic() - begun)
-    return 0 if set(codes) <= {0, INTERRUPTED} else 1
+    return 0 if set(codes) <= ENDED_WELL else 1
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
