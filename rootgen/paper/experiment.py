@@ -29,11 +29,12 @@ from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, ro
 from rootgen.locks import LockedError, locked
 from rootgen.paper import comparison, plot, report, results, run_folder, timed
 from rootgen.paper.form import Form
+from rootgen.paper.results import RunResult
 from rootgen.paper.run import Run, Settings
 from rootgen.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rootgen.engine.stop import Stop
     from rootgen.progress import Report
@@ -90,7 +91,7 @@ class Experiment:
         self._told: set[Run] = set()  # of those that others are at work on
         self._check_claim()
 
-    def run(self, stop: Stop) -> list[results.RunResult]:
+    def run(self, stop: Stop) -> list[RunResult]:
         """All steps; `stop` ends a training cleanly, with a snapshot. The results of all finished runs in the folder.
 
         RootgenError where there are none, as other processes are still at work on them.
@@ -108,10 +109,19 @@ class Experiment:
         with self._alone():
             self._check_claim()
             write_text(self.out / "settings.json", json.dumps(asdict(self.settings), indent=2) + "\n")
-            if self._given or run_folder.is_packed(self.data):  # perhaps too large to be read now
-                run_folder.counts(self.data)
-            elif not run_folder.is_done("making the data", self.data, lambda: run_folder.check_data(self.data)):
-                self._make_data()
+        if self._given or run_folder.is_packed(self.data):  # perhaps too large to be read now
+            run_folder.counts(self.data)
+        elif not self._has_data():  # which all processes may look at side by side
+            with self._alone():
+                if not run_folder.is_done("making the data", self.data, lambda: run_folder.check_data(self.data)):
+                    self._make_data()
+
+    def _has_data(self) -> bool:
+        try:
+            run_folder.check_data(self.data)
+        except RootgenError:
+            return False
+        return True
 
     def _make_data(self) -> None:
         """The LMDBs of the image set; photographs keep their proportions."""
@@ -124,7 +134,7 @@ class Experiment:
         else:
             datasets.save(dataset, self.data, pad=datasets.DEFAULT_PAD[name], force=True, report=self.report)
 
-    def put_together(self, *, timed: bool = True) -> list[results.RunResult]:
+    def put_together(self, *, timed: bool = True) -> list[RunResult]:
         """results.csv, figures and report of all finished runs in the folder; `timed` measures wanting times."""
         with self._alone():
             runs = self._finished()
@@ -144,8 +154,9 @@ class Experiment:
         """All steps of a run; False where another process is at work on it."""
         try:
             with locked(run.folder / LOCK, str(run.folder)):
-                was = run.finished
                 run.emit()
+                if run.finished:
+                    return True
                 run.train(stop)
                 run.correlate()
         except LockedError as error:
@@ -153,26 +164,45 @@ class Experiment:
                 log.warning("%s: passed over: %s", run, error)
             self._told.add(run)
             return False
-        if not was:
-            with self._alone():
-                self._save(self._finished())
+        with self._alone():
+            self._add(run)
         return True
 
-    def _save(self, runs: Sequence[Run]) -> list[results.RunResult]:
+    def _add(self, run: Run) -> None:
+        """Put a run that has just been finished into results.csv, with any other that is wanting there.
+
+        Lines of the others stay as they are, as reading their results takes a tenth of a second each, but for those
+        of the seed that an original network was trained with: their scores are beside its own.
+        """
+        try:
+            lines = {(line.model, line.seed): line for line in results.load(self.results)}
+        except RootgenError:  # none yet, or damaged
+            lines = {}
+        stale = {key for key in lines if key == (run.row, run.seed) or (run.row == ORIGINAL_ROW and key[1] == run.seed)}
+        kept = {key: line for key, line in lines.items() if key not in stale}
+        runs = [one for one in self._begun() if (one.row, one.seed) in kept or one.finished]
+        self._save(runs, kept)
+
+    def _save(self, runs: Sequence[Run], kept: Mapping[tuple[str, int], RunResult] = {}) -> list[RunResult]:
+        """Make results.csv of `runs`; `kept` has the lines, by row and seed, of those that are not read again."""
         times = self._known_times()
-        found = [run.result(times.get(run.row, results.NAN)) for run in runs]
+        found = [kept.get((run.row, run.seed)) or run.result(times.get(run.row, results.NAN)) for run in runs]
         results.save(self.results, found)
         return found
 
     def _finished(self) -> list[Run]:
-        """Every finished run in the folder, asked for now or not, in the order of the table and of the seeds."""
+        """Every finished run in the folder; see `_begun`."""
+        return [run for run in self._begun() if run.finished]
+
+    def _begun(self) -> list[Run]:
+        """Every run that has a folder, asked for now or not, in the order of the table and of the seeds."""
         found = []
         for row in self.arch.groups.rows:
             folders = (self.out / row_folder(row)).glob("seed-*")
             seeds = [
                 int(match[1]) for folder in folders if (match := re.fullmatch(r"seed-([1-9][0-9]{0,9})", folder.name))
             ]
-            found += [run for run in (self._run(row, seed) for seed in sorted(seeds)) if run.finished]
+            found += [self._run(row, seed) for seed in sorted(seeds)]
         return found
 
     def _draw_correlations(self, runs: Sequence[Run]) -> None:

@@ -318,6 +318,32 @@ def test_a_run_that_lacked_its_correlation_alone_is_in_the_results_when_it_is_do
     assert seen == [["Orig.", "root-16"]]
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("row", ["Orig.", "root-16"])
+def test_a_finished_run_goes_into_the_results_without_reading_all_others(
+    row: str, tmp_path: Path, settings: Settings, unbroken: Run
+) -> None:
+    out = shutil.copytree(unbroken[0], tmp_path / "out")
+    true = results.load(out / "results.csv")
+    shutil.rmtree(out / tables.row_folder(row) / "seed-1/correlation")
+    marked = [replace(line, loss=7.0, control_score=results.NAN) for line in true]
+    results.save(out / "results.csv", marked)
+    (out / "times.json").unlink()
+    seen: list[list[results.RunResult]] = []
+
+    def look(what: str, done: int, total: int) -> None:
+        if what.startswith("time") and not seen:
+            seen.append(results.load(out / "results.csv"))
+
+    found = experiment(settings, out, look).run(Stop())
+    original, root = seen[0]
+    assert (original.model, root.model) == ("Orig.", "root-16")
+    assert (original.loss == 7) == (row == "root-16")  # as it was
+    assert root.loss != 7  # its control score is of Orig., whichever of the two was done last
+    assert root.control_score == pytest.approx(found[1].control_score, rel=1e-5)  # written with six digits
+    assert [line.loss for line in results.load(out / "results.csv")] == [line.loss for line in true]
+
+
 def test_a_folder_whose_data_are_being_made_is_this_experiments(tmp_path: Path, settings: Settings) -> None:
     out = tmp_path / "out"
     out.mkdir()
