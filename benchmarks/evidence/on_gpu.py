@@ -83,13 +83,14 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", help="for the correlation")
     parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--device", default="gpu")
+    parser.add_argument("--precision", help="of the trainings")
     parser.add_argument("--mps", action="store_true", help="share the GPU by NVIDIA's MPS, where that works")
     return parser.parse_args(words)
 
 
 def _command(args: argparse.Namespace, folder: Path) -> list[str]:
     """The words of `rootgen reproduce`, which is told the time that is left besides."""
-    given = ("rows", "seeds", "epochs", "batch_size", "images", "data", "source", "device")
+    given = ("rows", "seeds", "epochs", "batch_size", "images", "data", "source", "device", "precision")
     options = {"out": str(folder), "engine": "torch"} | {name: getattr(args, name) for name in given}
     words = [(f"--{name.replace('_', '-')}", value) for name, value in options.items() if value is not None]
     return [packing.ARCH, *(word for pair in words for word in pair)]

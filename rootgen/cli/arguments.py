@@ -191,6 +191,18 @@ def add_engine_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads to compute with (default: all)")
 
 
+def add_precision(parser: argparse._ActionsContainer, default: str | None = None) -> None:
+    """`--precision` of a training."""
+    from rootgen.engine.api import PRECISIONS
+
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=default,
+        help="of the arithmetic (default: fp32); tf32 on GPUs; bf16: convolutions and inner products, the rest fp32",
+    )
+
+
 def add_judging_arguments(parser: argparse._ActionsContainer) -> None:
     """`--data`, `--mean` and `--images` of what judges weights by images."""
     parser.add_argument("--data", metavar="DIR", help="judge weights by these images: an LMDB, or `rootgen data`'s DIR")

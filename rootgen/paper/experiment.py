@@ -23,6 +23,7 @@ from rootgen.correlation import grid
 from rootgen.datasets.catalogue import FolderOptions
 from rootgen.datasets.pack import pack
 from rootgen.datasets.record import Packing
+from rootgen.engine.api import PRECISIONS
 from rootgen.errors import RootgenError, UnknownNameError
 from rootgen.files import write_text
 from rootgen.generator.architectures import ORIGINAL_ROW, Arch, architecture, row_folder
@@ -44,7 +45,7 @@ SEEDS = (1,)
 LOCK = ".lock"
 SHORTEST = 8 / 7  # photographs' shorter side, of the crop: 256 of 224
 TEST_FRACTION = 0.1  # of an image folder that has no test images
-LATER = {"crop": None}  # settings that folders of earlier releases lack
+LATER = {"crop": None, "precision": PRECISIONS[0]}  # settings that folders of earlier releases lack
 WAIT_S = 0.5  # between looks whether another process is done with the data, or with putting together
 WHEREVER = ("source", "engine", "device")  # settings of where it is computed, which may change
 

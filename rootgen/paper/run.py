@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rootgen import correlation
 from rootgen.correlation.report import Score
 from rootgen.engine import machine, train
+from rootgen.engine.api import PRECISIONS
 from rootgen.engine.train_log import is_log, log_rows
 from rootgen.engine.trainer import remove_older, restore_newest
 from rootgen.errors import RootgenError
@@ -62,6 +63,7 @@ class Settings:
     epochs: passes over the training images; None takes the paper's schedule (and its batch size and rate). Else the
     rate rises in a line to base_lr in the first share `warm_up` of the run, and falls in a line to zero.
     images: of each set, for the correlation. crop: None takes the architecture's own, or what the images have (Form).
+    precision: of the trainings, as open_trainer's.
     """
 
     arch: str = "nin"
@@ -75,6 +77,7 @@ class Settings:
     engine: str = "auto"
     device: str = "auto"
     crop: int | None = None
+    precision: str = PRECISIONS[0]
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,8 @@ class Run:
         """Train to the end of `solver`, from the newest snapshot; nothing where that is further on already."""
         from rootgen.engine import open_trainer
 
-        trainer = open_trainer(solver, engine=self.settings.engine, device=self.settings.device)
+        its = self.settings
+        trainer = open_trainer(solver, engine=its.engine, device=its.device, precision=its.precision)
         _set_aside_a_damaged_log(Path(f"{trainer.solver.snapshot_prefix}_log.csv"))
         try:
             restore_newest(trainer)

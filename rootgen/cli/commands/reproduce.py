@@ -25,7 +25,7 @@ HELP = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, positive, positive_float
+    from rootgen.cli.arguments import add_batch_size, add_engine_arguments, add_precision, positive, positive_float
     from rootgen.cli.output import add_format_arguments
 
     parser.add_argument("arch", metavar="ARCH", help="architecture, one of those that `rootgen list` shows")
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of each set, for the correlation (default: 10000; of the embedded images 150)",
     )
+    add_precision(parser)
     add_format_arguments(parser, out=False)
     add_engine_arguments(parser)
 
@@ -122,7 +123,7 @@ def _only_times(args: argparse.Namespace) -> bool:
         return False
     if args.full or args.source:
         raise UsageError(f"{args.arch} is trained on {recipe(its).images}: say where it is", hint="--data DIR")
-    refuse_idle(args, ("seeds", "epochs", "images"), "is for a training", hint="--data says on what")
+    refuse_idle(args, ("seeds", "epochs", "images", "precision"), "is for a training", hint="--data says on what")
     return True
 
 
@@ -183,6 +184,7 @@ def settings(args: argparse.Namespace) -> Settings:
         "epochs": args.epochs,
         "batch_size": args.batch_size,
         "images": args.images,
+        "precision": args.precision,
     }
     chosen = {name: value for name, value in asked.items() if value is not None}
     if args.full:

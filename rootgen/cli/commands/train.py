@@ -23,7 +23,7 @@ HELP = "Train the net of a solver.prototxt; prints where the model lies."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from rootgen.cli.arguments import add_engine_arguments, add_lenient_argument, count
+    from rootgen.cli.arguments import add_engine_arguments, add_lenient_argument, add_precision, count
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = (
@@ -56,12 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensorboard", metavar="DIR", help=said)
     add_lenient_argument(parser)
     add_engine_arguments(parser)
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default=PRECISIONS[0],
-        help="of the arithmetic (default: fp32); tf32 on GPUs; bf16: convolutions and inner products, the rest fp32",
-    )
+    add_precision(parser, PRECISIONS[0])
     together = parser.add_argument_group("for several processes, as torchrun starts them")
     together.add_argument("--scale-lr", action="store_true", help="multiply the learning rate by their number")
     together.add_argument("--sync-bn", action="store_true", help="BatchNorm's statistics over the batches of all")
