@@ -63,21 +63,24 @@ VARIANTS = (
 )
 # The tests of the bundle: once, or for each type, or for each type and device, of which /2 and /3 are the GPU's.
 SUITES = (
-    *("ConvImagesPerPassTest", "ConvWorkspaceTest", "ConvolutionEngineTest", "CuDNNMathTest", "GpuMemoryTest"),
+    *("ConvImagesPerPassTest", "ConvWorkspaceTest", "ConvolutionEngineTest", "DirectConvolutionTest", "GpuMemoryTest"),
     "LayerScopeTest",
     *(f"{name}/{i}" for i in (0, 1) for name in (
-        "CuDNNConvolutionLayerTest", "GroupedCuDNNTest", "StridedBatchedGemmTest",
+        "CuDNNConvolutionLayerTest", "GroupedCuDNNTest", "PlaneLayersTest", "StridedBatchedGemmTest",
     )),
     *(f"{name}/{i}" for i in (2, 3) for name in (
-        "BatchedConvolutionTest", "ConvolutionLayerTest", "CuDNNDeconvolutionLayerTest", "DeconvolutionLayerTest",
-        "GroupedConvolutionLayerTest", "Im2colLayerTest", "NoImagesTest",
+        "BatchNormLayerTest", "BatchedConvolutionTest", "ConvolutionLayerTest", "CuDNNDeconvolutionLayerTest",
+        "DeconvolutionLayerTest", "GroupedConvolutionLayerTest", "Im2colLayerTest", "NoImagesTest", "ScaleLayerTest",
     )),
 )  # fmt: skip
 TESTS = (
     ":".join(f"{suite}.*" for suite in SUITES)
     + "-*LayerTest*Gradient*:*LayerTest*NDAgainst2D"  # minutes; BatchedConvolutionTest has its own
 )
-SANITIZED = "BatchedConvolutionTest/2.TestWholeBatch:StridedBatched*"
+SANITIZED = ":".join((
+    *("BatchedConvolutionTest/2.TestWholeBatch", "StridedBatched*"),
+    *("PlaneLayersTest/0.TestBatchNorm", "PlaneLayersTest/0.TestScaleAndBias"),
+))  # fmt: skip
 BUFFERS = (32, 64, 128, 256, 1024)
 
 
