@@ -13,7 +13,7 @@ from rootgen.engine.trainer import snapshots
 ARCH = "nin"
 LOGS = "logs"  # of the processes, in the experiment's folder
 MOST_BYTES = 15 * 2**20  # of an archive
-MOST_MODELS = 5  # archives of them
+MOST_MODELS = 3  # archives of them: with the other, 60 MiB
 SMALL = (
     *("settings.json", "results.csv", "report.*", "times.json", "times/*.csv", "times/*.prototxt", f"{LOGS}/*.log"),
     *("*/seed-*/trained.json", "*/seed-*/*_log.csv", "*/seed-*/*.prototxt", "*/seed-*/correlation/scores.csv"),

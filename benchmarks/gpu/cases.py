@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rootgen import paths
+from rootgen.net.load import load
 from rootgen.proto import prototxt, schema
 
 TEST = schema.NetStateRule.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name["TEST"].number
@@ -69,6 +70,18 @@ def convolutions() -> Iterator[Convolution]:
 def train_val(name: str) -> Path:
     """The training net of a row of NETS."""
     return paths.resource("prototxt") / name / "train_val.prototxt"
+
+
+def layer_types(name: str) -> dict[str, str]:
+    """Layer -> its type, of the training net of a row of NETS; convolutions with their kernel, and whether grouped."""
+    types = {}
+    for layer in load(train_val(name), "TRAIN").layers:
+        types[layer.name] = layer.type
+        if layer.type == "Convolution":
+            param = layer.param.convolution_param
+            size = param.kernel_size[0]  # ours are square
+            types[layer.name] = f"Convolution {size}x{size}{', grouped' if param.group > 1 else ''}"
+    return types
 
 
 def whole_net(path: Path, batch: int, engine: str) -> str:

@@ -74,6 +74,7 @@ def write(out: Path, rows: list[Row], machine: Machine, notes: list[str]) -> Non
         f"{date.today().isoformat()}",
         "\n".join(f"* {note}" for note in notes),
         *(_pivot(rows, kind, title) for kind, title in TITLES.items()),
+        *(_by_type(rows, net) for net in cases.NETS_BY_LAYER),
         _limits(rows, machine),
         _ratios(rows),
     ]
@@ -90,6 +91,27 @@ def _pivot(rows: list[Row], kind: str, title: str) -> str:
         for case, batch in dict.fromkeys((row.case, row.batch) for row in rows)
     ]
     return _block(title, ["case", "batch", *across], lines)
+
+
+def _by_type(rows: list[Row], net: str) -> str:
+    """What the layers of a net take, one by one, summed by their type: implementations across."""
+    mine = [row for row in rows if row.kind == "net layer" and row.case.startswith(f"{net} ")]
+    if not mine:
+        return ""
+    types = cases.layer_types(net)
+    across = list(dict.fromkeys(row.implementation for row in mine))
+    sums: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in mine:
+        kind = types.get(row.case.partition(" ")[2], "Split")  # Caffe puts those in
+        for name in (kind, "all"):
+            forward, backward = sums.setdefault(name, {}).get(row.implementation, (0.0, 0.0))
+            sums[name][row.implementation] = forward + row.forward_ms, backward + row.backward_ms
+    ordered = sorted(sums, key=lambda name: -max(map(sum, sums[name].values())))
+    lines = [
+        [name, *(f"{f:.2f} / {b:.2f}" for f, b in (sums[name].get(way, (0.0, 0.0)) for way in across))]
+        for name in ordered
+    ]
+    return _block(f"Layers of {net} one by one, batch {mine[0].batch}, by type", ["type", *across], lines)
 
 
 def _limits(rows: list[Row], machine: Machine) -> str:

@@ -56,7 +56,7 @@ VARIANTS = (
     Variant("batched CUDNN", "batched", "CUDNN"),
     Variant("batched CUDNN, guess", "batched", "CUDNN", MappingProxyType({"CAFFE_CUDNN_FIND": "guess"})),
     Variant("batched DEFAULT", "batched", "DEFAULT"),
-    Variant("batched CAFFE, all batched", "batched", "CAFFE", MappingProxyType({"CAFFE_CONV_BATCH": "all"})),
+    Variant("batched CAFFE, one by one", "batched", "CAFFE", MappingProxyType({"CAFFE_CONV_BATCH": "groups"})),
     Variant("batched CAFFE, products", "batched", "CAFFE", MappingProxyType({"CAFFE_CONV_DIRECT": "0"})),
     Variant("vanilla CUDNN", "vanilla", "CUDNN"),
     Variant("vanilla CAFFE", "vanilla", "CAFFE"),

@@ -111,7 +111,7 @@ def measured(family: str, results: Sequence[RunResult], where: object = "results
         points[row.model] = point | {"n": float(len(row.runs))}
     columns = tuple(name for name in RELATIVE if not any(math.isnan(point[name]) for point in points.values()))
     first = results[0]
-    run = f"{first.dataset}, {first.epochs:g} epochs, {first.engine} on {first.device}"
+    run = f"{first.dataset}, {first.epochs:.3g} epochs, {first.engine} on {first.device}"
     return PanelRow(f"measured: {run}; bars: ± {_bars(rows)}", "error (%)", columns, points, hollow=True)
 
 

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from rootgen import __version__
+from rootgen.engine.api import PRECISIONS
 from rootgen.figures.curves import CurvePanel, draw_curves
 from rootgen.generator.architectures import ORIGINAL_ROW
 from rootgen.paper import curves, page, results
@@ -22,7 +23,8 @@ from rootgen.text import Table
 
 NAMES = {"html": "report.html", "markdown": "report.md"}
 MOST_LINES = 7  # of one panel
-_OPTIONS = {"epochs": "--epochs", "batch_size": "--batch-size", "images": "--images", "crop": "--crop"}
+_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in ("epochs", "batch_size", "images", "crop", "precision")}
+_DEFAULTS = {"precision": PRECISIONS[0]}  # that folders of earlier releases had and did not tell
 _SHORT = ("epochs", "batch_size")  # are not for --full
 _UNFINISHED = "The experiment is not finished, or not whole: see what is missing."
 
@@ -198,7 +200,7 @@ def _asked(found: Evidence) -> list[str]:
         words += ["--data", str(dataset), *(["--source", "DIR"] if found.settings.get("source") else [])]
     for name, option in _OPTIONS.items():
         value = found.settings.get(name)
-        if value is not None and not (full and name in _SHORT):
+        if value not in (None, _DEFAULTS.get(name)) and not (full and name in _SHORT):
             words += [option, f"{value:.15g}" if isinstance(value, float) else str(value)]
     rows = list(found.runs) or list(dict.fromkeys(one.model for one in found.results))
     seeds = sorted({seed for runs in found.runs.values() for seed in runs} or {one.seed for one in found.results})

@@ -60,6 +60,25 @@ def test_report(tmp_path: Path) -> None:
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+def test_layers_of_nets_by_type() -> None:
+    import cases
+    import report
+    from report import Row
+
+    net = "googlenet/root-16"
+    assert cases.layer_types(net)["conv2/3x3"] == "Convolution 3x3, grouped"
+    times = {"conv2/3x3": (1.0, 2.0), "inception_3a/3x3": (0.5, 1.0), "conv2/bn_3x3": (4.0, 4.0), "a_split": (0.25, 0.5)}
+    rows = [Row("net layer", f"{net} {layer}", 32, "CAFFE", *ms) for layer, ms in times.items()]
+    rows.append(Row("net layer", "googlenet/orig conv2/3x3", 32, "CAFFE", 9, 9))
+    text = report._by_type(rows, net)
+    lines = [line.split("  ") for line in text.splitlines() if " / " in line]
+    assert [(line[0], line[-1].strip()) for line in lines] == [
+        ("all", "5.75 / 7.50"), ("BatchNorm", "4.00 / 4.00"), ("Convolution 3x3, grouped", "1.50 / 3.00"),
+        ("Split", "0.25 / 0.50"),
+    ]  # fmt: skip
+    assert report._by_type(rows, "resnet50/root-64") == ""
+
+
 def test_report_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import report
 
@@ -94,11 +113,24 @@ def test_suites_and_sanitizers_that_did_not_run(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.torch
+def test_steps_and_variants_are_chosen_by_name() -> None:
+    import run
+
+    names = [variant.name for variant in run.VARIANTS]
+    assert run.chosen(None, ";", names) == names
+    assert run.chosen("batched CUDNN;batched CAFFE", ";", names) == ["batched CAFFE", "batched CUDNN"]
+    with pytest.raises(SystemExit, match="nets,none: each must be one of tests; layers"):
+        run.chosen("nets,none", ",", ["tests", *run.STEPS])
+
+
+@pytest.mark.torch
 def test_only_result_lines_are_parsed() -> None:
     import run
 
     said = "W1122 net.cpp] one two three four\n/tmp/nets/nin_192x8_k3_g4 0.5 1.25 20\nF1122 out of memory\n"
-    assert run.parse(said, "layer", 32, "x") == [("layer", "nin_192x8_k3_g4", 32, "x", 0.5, 1.25)]
+    said += "/tmp/nets/googlenet_orig_CAFFE_32:inception_3a/1x1 0.5 1.25 20\n"
+    layer = ("layer", "googlenet_orig_CAFFE_32:inception_3a/1x1", 32, "x", 0.5, 1.25)
+    assert run.parse(said, "layer", 32, "x") == [("layer", "nin_192x8_k3_g4", 32, "x", 0.5, 1.25), layer]
 
 
 @pytest.mark.parametrize(

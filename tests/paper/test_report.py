@@ -201,9 +201,13 @@ def test_markdown_has_its_pictures_beside_it(folder: Path, tmp_path: Path, capsy
     assert (out.parent / "page_files" / "plots-nin.svg").read_bytes() == SVG % b"costs"
 
 
-def test_the_command_leads_to_the_same_experiment(folder: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_the_command_leads_to_the_same_experiment(folder: Path, precision: str) -> None:
     """What the page says to run is parsed as the command line is: settings, rows and seeds are those of the folder."""
+    settings = json.loads((folder / "settings.json").read_text()) | {"precision": precision}
+    (folder / "settings.json").write_text(json.dumps(settings))
     (line,) = [line for line in report._commands(gather(folder))[1].lines if "reproduce" in line]  # type: ignore[union-attr]
+    assert ("--precision" in line) == (precision != "fp32")
     parser = argparse.ArgumentParser()
     reproduce.add_arguments(parser)
     words = shlex.split(line)

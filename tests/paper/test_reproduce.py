@@ -434,6 +434,13 @@ def test_what_a_table_says_of_replicates(capsys: pytest.CaptureFixture[str], tmp
     assert "*: the author's thesis data" in str(table.title)
 
 
+@pytest.mark.torch
+def test_the_precision_is_the_trainers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--rows", "root-16", "--epochs", "0.02", "--engine", "torch", "--device", "cpu", "--precision", "tf32"]
+    assert main(["reproduce", "nin", "--out", str(tmp_path / "out"), *words]) == 1
+    assert "TF32 is an arithmetic of GPUs" in capsys.readouterr().err
+
+
 def test_other_settings_and_other_folders_are_refused(
     tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -444,6 +451,8 @@ def test_other_settings_and_other_folders_are_refused(
     experiment(settings, out).prepare()
     with pytest.raises(RootgenError, match=r"holds a run with .*epochs 1 .now 2."):
         experiment(Settings(epochs=2), out)
+    with pytest.raises(RootgenError, match=r"holds a run with precision fp32 .now bf16."):
+        experiment(replace(settings, precision="bf16"), out)
     experiment(replace(settings, source="elsewhere", device="cpu"), out)
     with pytest.raises(RootgenError, match="holds something else"):
         experiment(settings, str(settings.source))
