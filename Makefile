@@ -16,7 +16,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 BIN := $(VENV)/bin
-MEASURED := benchmarks/evidence/results.csv
+MEASURED := benchmarks/evidence/h100/results.csv
 READY := $(VENV)/.ready
 # two processes at a time, of one thread each: threads that share the cores would wait for each other
 PYTEST_2 := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

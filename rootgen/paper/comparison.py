@@ -112,6 +112,7 @@ def save(times: Times, found: Sequence[Series]) -> tuple[list[dict[str, Any]], T
 def records(times: Times, found: Sequence[Series], rows: Sequence[ComparedRow]) -> list[dict[str, Any]]:
     """A row each for programs: counts, times and their spread, shares of Orig.'s, the paper's cells and shares."""
     first = next((row for row in rows if row.model == ORIGINAL_ROW), None)
+    accuracies = [name for name in tables.ACCURACIES if any(name in row.paper for row in rows)]
     return [
         {
             "architecture": times.arch,
@@ -125,7 +126,7 @@ def records(times: Times, found: Sequence[Series], rows: Sequence[ComparedRow]) 
             "flops_paper": _cell(row, "flops"),
             "flops_share_paper": row.reported_share("flops"),
             **{name: value for series in found for name, value in _times(row, series).items()},
-            **{f"{name}_paper": _cell(row, name) for name in tables.ACCURACIES if name in row.paper},
+            **{f"{name}_paper": _cell(row, name) for name in accuracies},
             "source_paper": row.source,
             "crop": found[0].crop,
         }

@@ -222,13 +222,13 @@ class Experiment:
         if run_folder.is_done("timing", self._times, lambda: run_folder.times(self._times, rows)):
             return
         trained, form = run_folder.trained(runs[0].trained), Form.of(self.arch.name, self.settings.crop, self.data)
-        kind = "gpu" if trained.device.startswith("gpu") else "cpu"
+        engine, device = runs[0].place(trained)
         times = timed.Times(
             self.arch.name,
             self.out,
             rows,
-            engine=trained.engine,
-            device=self.settings.device if ":" in self.settings.device else kind,
+            engine=engine,
+            device=device,
             crop=form.crop_size,
             classes=form.classes,
             rounds=self.rounds,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rootgen import correlation
 from rootgen.correlation.report import Score
-from rootgen.engine import machine, train
+from rootgen.engine import machine, place_of, train
 from rootgen.engine.api import PRECISIONS
 from rootgen.engine.train_log import is_log, log_rows
 from rootgen.engine.trainer import remove_older, restore_newest
@@ -220,7 +220,7 @@ class Run:
         """Correlation of adjacent pairs on test and training images, and of the same net untrained."""
         if run_folder.is_done(f"correlating {self}", self.correlation / "scores.csv", self._check_correlation):
             return
-        trained = run_folder.trained(self.trained)
+        engine, device = self.place(trained := run_folder.trained(self.trained))
         options = correlation.CorrelationOptions(
             data=[str(self.data)],
             pairs=[] if self.settings.arch == "nin" else [self.pair],  # the others have up to 200
@@ -228,10 +228,24 @@ class Run:
             batch_size=min(self.settings.images, correlation.CorrelationOptions.batch_size),
             control=True,
             seed=self.seed,
-            engine=trained.engine,
-            device=self.settings.device,
+            engine=engine,
+            device=device,
         )
         correlation.run(trained.model, self.correlation, options, self.report)
+
+    def place(self, trained: run_folder.Trained) -> tuple[str, str]:
+        """Engine and device to go on with after the training: those of it, where they are here, else the settings'.
+
+        A device that the settings name is meant.
+        """
+        engine, device = self.settings.engine, self.settings.device
+        if device == "auto" and trained.device.startswith("gpu"):
+            device = "gpu"
+        try:
+            place_of(trained.engine, device)
+        except RootgenError:
+            return engine, self.settings.device
+        return trained.engine, device
 
     def _check_correlation(self) -> None:
         """RootgenError at what is damaged, or wanting: earlier releases had no control."""

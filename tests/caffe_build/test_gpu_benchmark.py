@@ -67,7 +67,7 @@ def test_layers_of_nets_by_type() -> None:
 
     net = "googlenet/root-16"
     assert cases.layer_types(net)["conv2/3x3"] == "Convolution 3x3, grouped"
-    times = {"conv2/3x3": (1.0, 2.0), "inception_3a/3x3": (0.5, 1.0), "conv2/bn_3x3": (4.0, 4.0), "a_split": (0.25, 0.5)}
+    times = {"conv2/3x3": (1.0, 2.0), "inception_3a/3x3": (0.5, 1.0), "conv2/bn_3x3": (4.0, 4.0), "split": (0.25, 0.5)}
     rows = [Row("net layer", f"{net} {layer}", 32, "CAFFE", *ms) for layer, ms in times.items()]
     rows.append(Row("net layer", "googlenet/orig conv2/3x3", 32, "CAFFE", 9, 9))
     text = report._by_type(rows, net)

@@ -247,7 +247,7 @@ def test_committed_figures_are_those_of_the_reported_tables(tmp_path: Path) -> N
 
 def test_committed_measurements_are_drawn_as_they_are(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    found, drawn = root / "benchmarks" / "evidence" / "results.csv", root / "plots" / "measured" / "nin.csv"
+    found, drawn = root / "benchmarks" / "evidence" / "h100" / "results.csv", root / "plots" / "measured" / "nin.csv"
     if not found.is_file() and not drawn.exists():
         pytest.skip("nothing measured is committed")
     plot.draw([plot.reported("nin"), plot.measured("nin", results.load(found), found)], tmp_path, "nin", formats=())

@@ -435,6 +435,21 @@ def test_what_a_table_says_of_replicates(capsys: pytest.CaptureFixture[str], tmp
 
 
 @pytest.mark.torch
+def test_a_run_of_another_machine_is_gone_on_with_here(tmp_path: Path) -> None:
+    import torch
+
+    here, gpu = "cpu (a processor)", "gpu (a GPU, FP32 convolutions)"
+    for engine, device, trained, expected in (
+        ("torch", "auto", ("torch", here), ("torch", "auto")),
+        ("torch", "cpu", ("torch", gpu), ("torch", "cpu")),
+        ("torch", "auto", ("torch", gpu), ("torch", "gpu" if torch.cuda.is_available() else "auto")),
+        ("torch", "cpu", ("an engine of tomorrow", here), ("torch", "cpu")),
+    ):
+        one = run.Run(Settings(engine=engine, device=device), "Orig.", 1, tmp_path, tmp_path)
+        assert one.place(run_folder.Trained(tmp_path / "x.caffemodel", 0.5, *trained)) == expected
+
+
+@pytest.mark.torch
 def test_the_precision_is_the_trainers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--rows", "root-16", "--epochs", "0.02", "--engine", "torch", "--device", "cpu", "--precision", "tf32"]
     assert main(["reproduce", "nin", "--out", str(tmp_path / "out"), *words]) == 1

@@ -74,6 +74,18 @@ def test_the_command_leaves_times_table_and_figure(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.torch
+def test_rows_of_several_sources_have_the_same_columns(tmp_path: Path) -> None:
+    """NiN's root rows have accuracies in Table 2, its columns in the author's data, and root-32 in neither."""
+    models = ("Orig.", "root-32", "column-8")
+    times = Times("nin", tmp_path, models, engine="torch", device="cpu", batch_size=1, rounds=1)
+    cells, _ = comparison.save(times, times.run())
+    assert len({tuple(row) for row in cells}) == 1
+    found = rows(tmp_path / "times/table.csv")
+    assert [row["crop"] for row in found] == ["32"] * 3
+    assert [(row["accuracy_paper"], row["top1_paper"]) for row in found] == [(".9211", ""), ("", ""), ("", "0.9192")]
+
+
+@pytest.mark.torch
 def test_what_is_measured_stays_and_is_not_measured_again(tmp_path: Path) -> None:
     times = small(tmp_path, rounds=2)
 
