@@ -15,6 +15,7 @@ from typing import Any
 
 from rootgen.deploy.regroup import Regrouped, with_weights
 from rootgen.engine import machine, open_trainer, train
+from rootgen.engine.api import PRECISIONS
 from rootgen.engine.stop import Stop
 from rootgen.engine.train_log import log_rows
 from rootgen.engine.trainer import remove_older, restore_newest
@@ -137,14 +138,17 @@ class Experiment:
     fine: float
     engine: str
     device: str
+    precision: str
     report: Report
 
     def claim(self) -> None:
         """Make the folder this experiment's; RootgenError where it holds runs of another schedule or source."""
         told = {name: getattr(self.source, name) for name in SETTINGS[1:]} | {"fine": self.fine}
+        if self.precision != PRECISIONS[0]:
+            told["precision"] = self.precision
         path = self.out / "settings.json"
         if path.is_file() and run_folder.settings(path, told) != told:
-            raise RootgenError("holds runs of another evidence run, or of another --fine", where=self.out)
+            raise RootgenError("holds runs of another evidence run, --fine or --precision", where=self.out)
         write_text(path, json.dumps(told, indent=2) + "\n")
 
     def tasks(
@@ -251,7 +255,7 @@ class Experiment:
         for part in parts:
             path = folder / f"solver-{part}.prototxt"
             write_text(path, render.solver(arch, Plan(), replace(options, part=part)))
-            trainer = open_trainer(path, engine=self.engine, device=self.device)
+            trainer = open_trainer(path, engine=self.engine, device=self.device, precision=self.precision)
             if restore_newest(trainer) is None and task.way != "scratch":
                 trainer.load_weights([folder / "start.caffemodel"])
             if task.epochs:

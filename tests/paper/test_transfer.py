@@ -93,3 +93,7 @@ def test_a_small_run_goes_on_after_a_kill(transfer: ModuleType, tmp_path: Path) 
     rates = {r["way"]: float(r["base_lr"]) for r in rows}
     assert rates["fitted"] == pytest.approx(0.2 * rates["scratch"])
     assert transfer.main([*words, "--fine", "0.5"]) == 1
+    more = [*words[:-1], "0.04", "--processes", "2", "--mps"]
+    assert transfer.main(more) == 0
+    rows = list(csv.DictReader((out / "transfer.csv").read_text(encoding="utf-8").splitlines()))
+    assert len([r for r in rows if r["epochs"] == "0.04"]) == 4
