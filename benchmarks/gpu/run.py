@@ -148,25 +148,28 @@ def check(bench: Bench) -> bool:
     """Run the convolution tests on the GPU, and beside them some under compute-sanitizer; whether all passed."""
     tests = bench.bundle / "batched/conv_tests"
     tool = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
-    under = {}
-    for check_ in ("memcheck", "racecheck") if tool else ():
-        command = [tool, f"--tool={check_}", "--error-exitcode=9", tests, f"--gtest_filter={SANITIZED}"]
-        under[check_] = bench.start(f"{check_}.log", *command)
-    code, said = bench.call("tests.log", tests, f"--gtest_filter={TESTS}", limit=150)
-    bench.note(f"tests on the GPU: exit code {code}, {said.count('[       OK ]')} passed")
-    missing = [suite for suite in SUITES if f"[       OK ] {suite}." not in said]
-    if missing:
-        bench.note(f"no test passed of {', '.join(missing)}")
-    passed = code == 0 and not missing
-    for check_ in ("memcheck", "racecheck"):
-        result = "NOT RUN: no compute-sanitizer here"
-        if check_ in under:
-            code, _ = bench.end_of(under[check_], limit=75)
-            result = {0: "clean", 124: "NOT RUN to its end: out of time"}.get(code, f"exit code {code}")
+    results = dict.fromkeys(("memcheck", "racecheck"), "NOT RUN: no compute-sanitizer here")
+    passed = True
+    with contextlib.ExitStack() as stack:
+        under = {}
+        for name in results if tool else ():
+            command = [tool, f"--tool={name}", "--error-exitcode=9", tests, f"--gtest_filter={SANITIZED}"]
+            under[name] = bench.start(f"{name}.log", *command)
+            stack.callback(bench.end_of, under[name], limit=0)  # whatever happens here
+        code, said = bench.call("tests.log", tests, f"--gtest_filter={TESTS}", limit=150)
+        bench.note(f"tests on the GPU: exit code {code}, {said.count('[       OK ]')} passed")
+        missing = [suite for suite in SUITES if f"[       OK ] {suite}." not in said]
+        if missing:
+            bench.note(f"no test passed of {', '.join(missing)}")
+        passed &= code == 0 and not missing
+        for name, started in under.items():
+            code, _ = bench.end_of(started, limit=75)
+            results[name] = {0: "clean", 124: "NOT RUN to its end: out of time"}.get(code, f"exit code {code}")
             passed &= code in (0, 124)
-        bench.note(f"{check_}: {result}")
+    for name, result in results.items():
+        bench.note(f"{name}: {result}")
         with (bench.out / "tests.log").open("a") as sink:
-            sink.write(f"{check_}: {result}\n")
+            sink.write(f"{name}: {result}\n")
     return passed
 
 
