@@ -9,13 +9,17 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rootgen.figures.save import new
+from rootgen.figures.save import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, new
 from rootgen.figures.save import write as write_figure
 from rootgen.files import write_text
 from rootgen.text import Table
 
 ORIGINAL = "Orig."
-COLOURS = {"sliced": "C3", "permuted": "C1", "fitted": "C2", "scratch": "C0", "trained": "black"}
+LOOKS = {  # colour and marker of a way to the weights
+    "sliced": (VERMILION, "v"), "permuted": (ORANGE, "^"), "fitted": (GREEN, "o"), "scratch": (BLUE, "s"),
+    "trained": (BLACK, "*"),
+}  # fmt: skip
+PLANS = (BLUE, VERMILION, GREEN, PURPLE)
 Row = dict[str, str]
 
 
@@ -52,9 +56,11 @@ def curves(rows: list[Row]) -> Any:
             if kind[0] == ORIGINAL or kind[:2] == (plan, most):
                 own = [row for row in rows if _kind(row) == kind]
                 label = f"Orig., {kind[2]}" if kind[0] == ORIGINAL else kind[2]
-                _line(axes, own, "epochs", label=label, color=COLOURS[kind[2]])
+                colour, marker = LOOKS[kind[2]]
+                _line(axes, own, "epochs", label=label, color=colour, marker=marker)
         axes.set_title(plan, fontsize=10)
         axes.set_xlabel("epochs of training since")
+        axes.set_xticks(sorted({float(row["epochs"]) for row in rows}))
         axes.legend(fontsize=7)
     panels[0].set_ylabel("accuracy")
     _layers(by_layers, rows, plans)
@@ -69,7 +75,14 @@ def _layers(axes: Any, rows: list[Row], plans: list[str]) -> None:
             own = [row for row in rows if row["epochs"] == epochs and row["plan"] in (plan, ORIGINAL)]
             own = [row for row in own if row["way"] in ("fitted", "trained")]
             style = {"linestyle": "--" if float(epochs) == 0 else "-", "linewidth": 0.8 + float(epochs) / 3}
-            _line(axes, own, "layers", label=f"{plan}, {float(epochs):g} epochs", color=f"C{number}", **style)
+            _line(
+                axes,
+                own,
+                "layers",
+                label=f"{plan}, {float(epochs):g} epochs",
+                color=PLANS[number % len(PLANS)],
+                **style,
+            )
     axes.set_title("fitted, by layers with groups, from the last on", fontsize=10)
     axes.set_xlabel("layers")
     axes.set_xticks(sorted({int(row["layers"]) for row in rows}))
@@ -85,7 +98,7 @@ def _line(axes: Any, rows: list[Row], over: str, **style: Any) -> None:
     values = [by_place[place] for place in places]
     bars = [stdev(own) if len(own) > 1 else 0.0 for own in values]
     middle = [mean(own) for own in values]
-    axes.errorbar(places, middle, bars, marker=".", capsize=2, **{"linewidth": 1.3, **style})
+    axes.errorbar(places, middle, bars, capsize=2, **{"marker": ".", "linewidth": 1.3, "markersize": 5, **style})
 
 
 def _kind(row: Row) -> tuple[str, int, str]:
@@ -94,7 +107,7 @@ def _kind(row: Row) -> tuple[str, int, str]:
 
 def _kinds(rows: Iterable[Row]) -> list[tuple[str, int, str]]:
     """Plan, layers and way of all runs: the original first, then plan by plan."""
-    order = list(COLOURS)
+    order = list(LOOKS)
     found = {_kind(row) for row in rows}
     return sorted(found, key=lambda kind: (kind[0] != ORIGINAL, len(kind[0]), kind[0], -kind[1], order.index(kind[2])))
 
