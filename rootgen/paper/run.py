@@ -236,7 +236,7 @@ class Run:
     def place(self, trained: run_folder.Trained) -> tuple[str, str]:
         """Engine and device to go on with after the training: those of it, where they are here, else the settings'.
 
-        A device that the settings name is meant.
+        A device that the settings name is taken as it is.
         """
         engine, device = self.settings.engine, self.settings.device
         if device == "auto" and trained.device.startswith("gpu"):
