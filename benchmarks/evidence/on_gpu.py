@@ -24,6 +24,7 @@ from pathlib import Path
 
 import mps
 import packing
+import together
 
 from rootgen.cli.commands import reproduce
 from rootgen.engine.machine import THREADS
@@ -33,7 +34,6 @@ from rootgen.paper.experiment import Experiment, rows_of
 
 MEMORY = Path("/dev/shm")  # a folder in memory, on Linux
 TELL_S = 30  # between lines that tell how far it is
-LOOK_S = 0.5
 STAGGER_S = 0.3  # between the starts, so that each process takes another run
 GRACE_S = 60  # to end after --minutes
 ENDED_WELL = {0, 130, -signal.SIGINT}  # done, or stopped by the minutes; Python itself may make a signal of the 130
@@ -113,35 +113,38 @@ def _run(
     logs.mkdir(exist_ok=True)
     environment = os.environ | dict.fromkeys(THREADS, "1") | variables
     processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for number in range(1, count + 1):
-            minutes = max(1.0, end - time.monotonic()) / 60
-            words = [sys.executable, "-m", "rootgen", "reproduce", *command, "--minutes", f"{minutes:.3f}"]
-            with (logs / f"{number}.log").open("ab") as file:
-                streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
-                processes.append(subprocess.Popen(words, env=environment, **streams))
-            time.sleep(STAGGER_S)
-        _watch(processes, experiment, end + GRACE_S)
-    finally:
-        for process in processes:
-            process.kill()  # nothing to one that has ended
-    return [process.wait() for process in processes]
+    with together.one_stop():
+        try:
+            for number in range(1, count + 1):
+                minutes = max(1.0, end - time.monotonic()) / 60
+                words = [sys.executable, "-m", "rootgen", "reproduce", *command, "--minutes", f"{minutes:.3f}"]
+                processes.append(together.start(words, environment, logs / f"{number}.log"))
+                time.sleep(STAGGER_S)
+        except KeyboardInterrupt:
+            for process in processes:
+                process.send_signal(signal.SIGINT)
+        return together.wait(processes, _Watch(experiment, end + GRACE_S))
 
 
-def _watch(processes: Sequence[subprocess.Popen[bytes]], experiment: Experiment, end: float) -> None:
-    """Wait until all have ended, at most until `end`, and tell how far they are now and then."""
-    wanted = len(experiment.rows) * len(experiment.seeds)
-    then, before = time.monotonic(), _iterations(experiment.out)
-    while (alive := sum(process.poll() is None for process in processes)) and time.monotonic() < end:
-        time.sleep(LOOK_S)
-        if (passed := time.monotonic() - then) >= TELL_S:
-            now = _iterations(experiment.out)
-            trained, correlated = (len(list(experiment.out.glob(f"*/seed-*/{name}"))) for name in STEPS)
+class _Watch:
+    """Tells now and then how far they are; False when the time is up."""
+
+    def __init__(self, experiment: Experiment, end: float) -> None:
+        self.experiment, self.end = experiment, end
+        self.then, self.before = time.monotonic(), _iterations(experiment.out)
+
+    def __call__(self, alive: int) -> bool:
+        out, passed = self.experiment.out, time.monotonic() - self.then
+        if passed >= TELL_S:
+            now = _iterations(out)
+            trained, correlated = (len(list(out.glob(f"*/seed-*/{name}"))) for name in STEPS)
+            wanted = len(self.experiment.rows) * len(self.experiment.seeds)
             log.info(
                 "%d of %d runs trained, %d correlated; %.1f iterations/s, %d in all; %d processes",
-                *(trained, wanted, correlated, (now - before) / passed, now, alive),
+                *(trained, wanted, correlated, (now - self.before) / passed, now, alive),
             )
-            then, before = time.monotonic(), now
+            self.then, self.before = time.monotonic(), now
+        return time.monotonic() < self.end
 
 
 def _iterations(folder: Path) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import mps
+import together
 import transfer_report
 from transfer_runs import FINE, WAYS, Experiment, Source
 
@@ -102,27 +104,22 @@ def main(words: Sequence[str] | None = None) -> int:
 def _together(words: list[str], args: argparse.Namespace) -> int:
     """The same in `processes`, each of which does what no other is at work on; and then what they have left."""
     alone = [*words, "--processes", "1"]  # the last word counts
-    with mps.daemon() if args.mps else nullcontext({}) as variables:
+    processes: list[subprocess.Popen[bytes]] = []
+    with together.one_stop(), mps.daemon() if args.mps else nullcontext({}) as variables:
         environment = os.environ | dict.fromkeys(THREADS, "1") | variables
-        processes = []
-        for _ in range(args.processes):
-            processes.append(subprocess.Popen([sys.executable, __file__, *alone], env=environment))
-            time.sleep(STAGGER_S)
-        codes = [_ended(process) for process in processes]
+        try:
+            for _ in range(args.processes):
+                processes.append(together.start([sys.executable, __file__, *alone], environment))
+                time.sleep(STAGGER_S)
+        except KeyboardInterrupt:
+            for process in processes:
+                process.send_signal(signal.SIGINT)
+        codes = together.wait(processes)
     if any(code == STOPPED or code < 0 for code in codes):
         if (args.folder / "transfer.csv").is_file():
             transfer_report.write(args.folder / "transfer.csv")
         return STOPPED
     return main(alone)
-
-
-def _ended(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a process; Ctrl-C, which it has too, is waited through: it ends its iteration."""
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            log.warning("waiting for process %d", process.pid)
 
 
 if __name__ == "__main__":

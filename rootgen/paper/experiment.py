@@ -228,7 +228,7 @@ class Experiment:
             self.out,
             rows,
             engine=engine,
-            device=device,
+            device="cpu" if device == "auto" else device,
             crop=form.crop_size,
             classes=form.classes,
             rounds=self.rounds,

@@ -146,6 +146,13 @@ def test_a_full_device_finds_algorithms_without_workspace(batched: Path) -> None
     assert {"cudnnConvolutionForward", "cudnnConvolutionBackwardData"} <= set(counts)
 
 
+def test_few_channels_in_a_group_slide(batched: Path) -> None:
+    one, four, eight = (set(_counts(batched, "Convolution", 4, 64 // channels, 64)) for channels in (1, 4, 8))
+    assert {"slide", "slide_gradient"} <= one
+    assert {"slide", "weight_gradient"} <= four
+    assert "slide" not in eight
+
+
 def test_a_smaller_limit_takes_more_passes(batched: Path) -> None:
     # 256 channels of 14 x 14 pixels: 1.7 MiB of columns and 0.14 of partial gradients per image.
     limits = {mb: {**PRODUCTS, "CAFFE_CONV_BUFFER_MB": str(mb)} for mb in (64, 32, 4, 1, 0)}
