@@ -173,18 +173,23 @@ def check(bench: Bench) -> bool:
     return passed
 
 
+def _layer_nets(bench: Bench, batch: int, engine: str, shapes: Sequence[cases.Convolution]) -> list[Path]:
+    """A net for each convolution."""
+    nets = bench.out / "nets" / f"{engine}_{batch}"
+    nets.mkdir(parents=True, exist_ok=True)
+    for shape in shapes:
+        (nets / shape.name).write_text(shape.net_parameter(batch, engine))
+    return [nets / shape.name for shape in shapes]
+
+
 def time_caffe_layers(bench: Bench) -> None:
-    shapes = {shape.name: shape for shape in cases.convolutions()}
+    shapes = list(cases.convolutions())
     for batch in cases.BATCHES:
         for variant in bench.variants:
             if variant.engine == "DEFAULT":
                 continue
-            nets = bench.out / "nets" / f"{variant.engine}_{batch}"
-            nets.mkdir(parents=True, exist_ok=True)
-            for shape in shapes.values():
-                (nets / shape.name).write_text(shape.net_parameter(batch, variant.engine))
             program = bench.bundle / variant.build / "time_nets"
-            paths = (nets / name for name in shapes)
+            paths = _layer_nets(bench, batch, variant.engine, shapes)
             _, said = bench.call("layers.log", program, 0.1, "conv", *paths, limit=90, **variant.settings)
             bench.rows += parse(said, "layer", batch, variant.name)
 
@@ -192,9 +197,8 @@ def time_caffe_layers(bench: Bench) -> None:
 def time_buffers(bench: Bench) -> None:
     """The products of the batched code with other sizes of their buffer, at the larger batch."""
     batch = cases.BATCHES[-1]
-    names = [shape.name for shape in cases.convolutions() if shape.group > 1]
+    nets = _layer_nets(bench, batch, "CAFFE", [shape for shape in cases.convolutions() if shape.group > 1])
     for mb in BUFFERS:
-        nets = [bench.out / "nets" / f"CAFFE_{batch}" / name for name in names]
         settings = {"CAFFE_CONV_DIRECT": "0", "CAFFE_CONV_BUFFER_MB": str(mb)}
         program = bench.bundle / "batched/time_nets"
         _, said = bench.call("buffers.log", program, 0.05, "conv", *nets, limit=30, **settings)

@@ -124,6 +124,22 @@ def test_steps_and_variants_are_chosen_by_name() -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("step", ["layers", "buffers", "net-layers"])
+def test_a_step_alone_makes_the_nets_that_it_times(tmp_path: Path, step: str) -> None:
+    import run
+
+    program = tmp_path / "bundle/batched/time_nets"
+    program.parent.mkdir(parents=True)
+    # What time_nets says of the nets that are there.
+    program.write_text('#!/bin/sh\nshift 2\nfor net; do [ -s "$net" ] && echo "$net 1 2 3"; done\n')
+    program.chmod(0o755)
+    variants = [variant for variant in run.VARIANTS if variant.name == "batched CAFFE"]
+    bench = run.Bench(tmp_path / "bundle", tmp_path, minutes=1, variants=variants)
+    run.STEPS[step](bench)
+    assert len(bench.rows) == {"layers": 2 * 18, "buffers": 5 * 11, "net-layers": 3}[step]
+
+
+@pytest.mark.torch
 def test_only_result_lines_are_parsed() -> None:
     import run
 
