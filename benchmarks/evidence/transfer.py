@@ -103,6 +103,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _together(words: list[str], args: argparse.Namespace) -> int:
     """The same in `processes`, each of which does what no other is at work on; and then what they have left."""
+    try:
+        Source.at(args.evidence)  # told once, and not by each of them
+    except RootgenError as error:
+        log.error("%s", error)
+        return FAILED
     alone = [*words, "--processes", "1"]  # the last word counts
     processes: list[subprocess.Popen[bytes]] = []
     with together.one_stop(), mps.daemon() if args.mps else nullcontext({}) as variables:

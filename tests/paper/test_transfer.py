@@ -61,6 +61,9 @@ def test_the_table_and_the_curves_are_of_the_csv(transfer: ModuleType, tmp_path:
 def test_refusals(transfer: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert transfer.main([str(tmp_path / "out"), "--evidence", str(tmp_path / "none")]) == 1
     assert "settings.json" in caplog.text
+    caplog.clear()
+    assert transfer.main([str(tmp_path / "out"), "--evidence", str(tmp_path / "none"), "--processes", "2"]) == 1
+    assert caplog.text.count("settings.json") == 1
     with pytest.raises(SystemExit) as stopped:
         transfer.main([str(tmp_path), "--evidence", "x", "--ways", "luck"])
     assert stopped.value.code == 2
