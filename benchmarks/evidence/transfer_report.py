@@ -20,6 +20,7 @@ LOOKS = {  # colour and marker of a way to the weights
     "trained": (BLACK, "*"),
 }  # fmt: skip
 PLANS = (BLUE, VERMILION, GREEN, PURPLE)
+SEEN = 0.5  # accuracies are in the picture from this share of the best on; lower ones are near chance, and told below
 Row = dict[str, str]
 
 
@@ -37,7 +38,7 @@ def table(rows: list[Row]) -> Table:
     epochs = sorted({float(row["epochs"]) for row in rows})
     lines = []
     for kind in _kinds(rows):
-        own = [row for row in rows if _kind(row) == kind]
+        own = _of(rows, kind)
         cells = [_cell([float(row["accuracy"]) for row in own if float(row["epochs"]) == e]) for e in epochs]
         shares = [_percent(row[name] for row in own) for name in ("kept", "fitted")]
         lines.append([kind[0], own[0]["groups"] or "-", kind[2], f"{int(own[0]['macs']):,}", *shares, *cells])
@@ -50,20 +51,25 @@ def curves(rows: list[Row]) -> Any:
     plans = sorted({row["plan"] for row in rows} - {ORIGINAL}, key=lambda plan: (len(plan), plan)) or [ORIGINAL]
     figure = new(4.2 * (len(plans) + 1), 4.2)
     *panels, by_layers = figure.subplots(1, len(plans) + 1, sharey=True)
+    seen = SEEN * max(float(row["accuracy"]) for row in rows)
     for axes, plan in zip(panels, plans, strict=True):
         most = max((int(row["layers"]) for row in rows if row["plan"] == plan), default=0)
         for kind in _kinds(rows):
             if kind[0] == ORIGINAL or kind[:2] == (plan, most):
-                own = [row for row in rows if _kind(row) == kind]
+                own = _of(rows, kind)
                 label = f"Orig., {kind[2]}" if kind[0] == ORIGINAL else kind[2]
                 colour, marker = LOOKS[kind[2]]
                 _line(axes, own, "epochs", label=label, color=colour, marker=marker)
+        _tell_unseen(axes, [row for row in rows if _kind(row)[:2] == (plan, most)], seen)
         axes.set_title(plan, fontsize=10)
         axes.set_xlabel("epochs of training since")
         axes.set_xticks(sorted({float(row["epochs"]) for row in rows}))
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="lower right")
     panels[0].set_ylabel("accuracy")
     _layers(by_layers, rows, plans)
+    middle = [middle for kind in _kinds(rows) for _, middle, _ in _points(_of(rows, kind), "epochs") if middle >= seen]
+    margin = 0.1 * (max(middle) - min(middle)) or 0.01
+    by_layers.set_ylim(min(middle) - 1.5 * margin, max(middle) + margin)
     figure.suptitle(_title(rows), fontsize=8)
     return figure
 
@@ -91,14 +97,35 @@ def _layers(axes: Any, rows: list[Row], plans: list[str]) -> None:
 
 def _line(axes: Any, rows: list[Row], over: str, **style: Any) -> None:
     """Means over seeds, with their deviations, over a column of the CSV."""
+    if not rows:
+        return
+    places, middle, bars = zip(*_points(rows, over), strict=True)
+    axes.errorbar(places, middle, bars, capsize=2, **{"marker": ".", "linewidth": 1.3, "markersize": 5, **style})
+
+
+def _points(rows: list[Row], over: str) -> list[tuple[float, float, float]]:
+    """The values of a column, and of each the accuracies' mean and deviation over seeds."""
     by_place: dict[float, list[float]] = {}
     for row in rows:
         by_place.setdefault(float(row[over]), []).append(float(row["accuracy"]))
-    places = sorted(by_place)
-    values = [by_place[place] for place in places]
-    bars = [stdev(own) if len(own) > 1 else 0.0 for own in values]
-    middle = [mean(own) for own in values]
-    axes.errorbar(places, middle, bars, capsize=2, **{"marker": ".", "linewidth": 1.3, "markersize": 5, **style})
+    return [(at, mean(own), stdev(own) if len(own) > 1 else 0.0) for at, own in sorted(by_place.items())]
+
+
+def _tell_unseen(axes: Any, rows: list[Row], seen: float) -> None:
+    """Write the accuracies below the picture at its lower edge."""
+    unseen: dict[float, list[float]] = {}
+    for kind in _kinds(rows):
+        for epochs, middle, _ in _points(_of(rows, kind), "epochs"):
+            if middle < seen:
+                unseen.setdefault(epochs, []).append(middle)
+    for epochs, values in unseen.items():
+        told = dict.fromkeys(f"{value:.2f}" for value in (min(values), max(values)))
+        where = {"xycoords": ("data", "axes fraction"), "xytext": (4, 4), "textcoords": "offset points"}
+        axes.annotate(f"\N{DOWNWARDS ARROW} {' to '.join(told)}", (epochs, 0), fontsize=7, **where)
+
+
+def _of(rows: Iterable[Row], kind: tuple[str, int, str]) -> list[Row]:
+    return [row for row in rows if _kind(row) == kind]
 
 
 def _kind(row: Row) -> tuple[str, int, str]:

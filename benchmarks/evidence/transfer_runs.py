@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rootgen.deploy.regroup import Regrouped, with_weights
+from rootgen.deploy.regroup import with_weights
 from rootgen.engine import machine, open_trainer, train
 from rootgen.engine.api import PRECISIONS
 from rootgen.engine.stop import Stop
@@ -34,6 +34,7 @@ from rootgen.transform.transform import transform
 ARCH = "nin"
 WAYS = ("sliced", "permuted", "fitted", "scratch")
 PARTLY = "fitted"  # the way of the plans that leave layers as they are
+START = "start.caffemodel"
 TRAINED = "trained"  # the way of the original itself
 FINE = 0.2  # the rate of nets that start from weights, as a share of that from scratch
 SETTINGS = ("epochs", "batch_size", "base_lr", "warm_up", "dataset")
@@ -90,8 +91,13 @@ class Task:
     epochs: float
 
     @property
+    def start(self) -> str:
+        """What the runs from the same weights have in common."""
+        return f"{row_folder(self.plan)}-{self.layers}-{self.way}-seed-{self.seed}"
+
+    @property
     def name(self) -> str:
-        return f"{row_folder(self.plan)}-{self.layers}-{self.way}-seed-{self.seed}-epochs-{self.epochs:g}"
+        return f"{self.start}-epochs-{self.epochs:g}"
 
 
 @dataclass(frozen=True)
@@ -227,21 +233,30 @@ class Experiment:
         made = transform(text, plan, original)
         kept: dict[str, float | None] = {"kept": None, "fitted": None}
         if task.way == TRAINED:
-            shutil.copyfile(model, folder / "start.caffemodel")
+            shutil.copyfile(model, folder / START)
         elif task.way != "scratch":
-            found = self._regrouped(task, original, model, plan)
-            found.write_model(folder / "start.caffemodel")
-            kept = {
-                "kept": _mean([one.permuted for one in found.kept]),
-                "fitted": _mean([one.fitted for one in found.kept if one.fitted is not None]),
-            }
+            kept = self._same_start(task, folder) or self._new_start(task, folder, original, model, plan)
         write_text(folder / "net.prototxt", made.text)
         told = " ".join(f"{name}={group}" for name, group in groups.items())
         return {"groups": told, "params": made.after.params, "macs": made.after.macs, **kept}
 
-    def _regrouped(self, task: Task, net: Path, model: Path, plan: Plan) -> Regrouped:
+    def _same_start(self, task: Task, folder: Path) -> dict[str, float | None] | None:
+        """Take the start of a run that is done and differs in epochs alone, and what it keeps; None without one."""
+        for other in sorted(self.out.glob(f"{task.start}-epochs-*")):
+            found = _result(other)
+            if found is not None and (other / START).is_file():
+                shutil.copyfile(other / START, folder / START)
+                return {name: found[name] for name in ("kept", "fitted")}
+        return None
+
+    def _new_start(self, task: Task, folder: Path, net: Path, model: Path, plan: Plan) -> dict[str, float | None]:
         data = self.source.data if task.way == "fitted" else None
-        return with_weights(net, model, plan=plan, permute=task.way != "sliced", seed=task.seed, data=data)
+        found = with_weights(net, model, plan=plan, permute=task.way != "sliced", seed=task.seed, data=data)
+        found.write_model(folder / START)
+        return {
+            "kept": _mean([one.permuted for one in found.kept]),
+            "fitted": _mean([one.fitted for one in found.kept if one.fitted is not None]),
+        }
 
     def _rate(self, task: Task) -> float:
         return self.source.base_lr * (1.0 if task.way == "scratch" else self.fine)
@@ -257,7 +272,7 @@ class Experiment:
             write_text(path, render.solver(arch, Plan(), replace(options, part=part)))
             trainer = open_trainer(path, engine=self.engine, device=self.device, precision=self.precision)
             if restore_newest(trainer) is None and task.way != "scratch":
-                trainer.load_weights([folder / "start.caffemodel"])
+                trainer.load_weights([folder / START])
             if task.epochs:
                 self._train(trainer, task, stop)
         return trainer

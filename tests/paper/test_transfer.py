@@ -71,7 +71,9 @@ def test_refusals(transfer: ModuleType, tmp_path: Path, caplog: pytest.LogCaptur
 
 
 @pytest.mark.slow
-def test_a_small_run_goes_on_after_a_kill(transfer: ModuleType, tmp_path: Path) -> None:
+def test_a_small_run_goes_on_after_a_kill(
+    transfer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evidence, out = tmp_path / "evidence", tmp_path / "out"
     words = ["--out", str(evidence), "--rows", "Orig.", "--epochs", "0.02", "--batch-size", "50", "--engine", "torch"]
     assert main(["reproduce", "nin", *words]) == 0
@@ -96,6 +98,15 @@ def test_a_small_run_goes_on_after_a_kill(transfer: ModuleType, tmp_path: Path) 
     rates = {r["way"]: float(r["base_lr"]) for r in rows}
     assert rates["fitted"] == pytest.approx(0.2 * rates["scratch"])
     assert transfer.main([*words, "--fine", "0.5"]) == 1
+    import transfer_runs
+
+    with monkeypatch.context() as patched:  # the fit is that of the runs that are done
+        patched.setattr(transfer_runs, "with_weights", lambda *_, **__: pytest.fail("cut and fitted again"))
+        assert transfer.main([*words[:-1], "0.03", "--ways", "fitted"]) == 0
+    starts = [out / f"root-8-2-fitted-seed-1-epochs-{epochs}" / "start.caffemodel" for epochs in ("0", "0.03")]
+    assert starts[0].read_bytes() == starts[1].read_bytes()
+    rows = list(csv.DictReader((out / "transfer.csv").read_text(encoding="utf-8").splitlines()))
+    assert len({(r["kept"], r["fitted"]) for r in rows if r["layers"] == "2" and r["way"] == "fitted"}) == 1
     more = [*words[:-1], "0.04", "--processes", "2", "--mps"]
     assert transfer.main(more) == 0
     rows = list(csv.DictReader((out / "transfer.csv").read_text(encoding="utf-8").splitlines()))
