@@ -42,7 +42,8 @@ def program(request: pytest.FixtureRequest, tree: Path) -> Path:
     compiler, *flags = COMPILERS[request.param]
     if not shutil.which(compiler):
         pytest.skip(f"no {compiler}")
-    kernels = sorted((tree / "src/caffe/util").glob("*_conv*.cpp"))
+    util = tree / "src/caffe/util"
+    kernels = [*sorted(util.glob("*_conv*.cpp")), util / "dense_gradient.cpp"]
     flags += ["-std=c++17", "-I", tree / "include"]
     command = [compiler, *flags, "-o", tree / request.param, SOURCE, *kernels]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
