@@ -55,13 +55,14 @@ def main() -> None:
 
 def add_variant(bundle: Path, name: str, options: BuildOptions, named: Path | None) -> None:
     """Build Caffe with `options` and its programs; copy them and what they load into `bundle`."""
-    prefix = build(options, named=named).path
     roots = toolchain.find_toolchain(options).cuda_roots
     place = bundle / name
     (place / "lib").mkdir(parents=True)
-    shutil.copy(prefix / "lib/libcaffe.so.1.0.0", place / "lib")
-    shutil.copy(prefix / "rootgen.json", place)
     with tempfile.TemporaryDirectory() as work:
+        # A place of its own: the Caffe that rootgen uses stays what it is.
+        prefix = build(options, named=named, prefix=Path(work) / "prefix").path
+        shutil.copy(prefix / "lib/libcaffe.so.1.0.0", place / "lib")
+        shutil.copy(prefix / "rootgen.json", place)
         for program in programs(Path(work), prefix, options, named, roots):
             shutil.copy(program, place)
             subprocess.run(["strip", place / program.name], check=True)
