@@ -17,12 +17,16 @@ log = logging.getLogger("together")
 
 @contextmanager
 def one_stop() -> Iterator[None]:
-    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does, so that what was begun is ended."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does, so that what was begun is ended.
+
+    SIGINT too, which a shell's `&` has all that it starts ignore: processes started here would inherit that.
+    """
+    before = {which: signal.signal(which, signal.default_int_handler) for which in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
 def start(words: Sequence[str], environment: Mapping[str, str], output: Path | None = None) -> subprocess.Popen[bytes]:

@@ -32,12 +32,18 @@ with together.one_stop():
 """
 
 
+@pytest.mark.parametrize("background", [False, True], ids=["terminal", "by a shell's &"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, None])
-def test_a_stop_ends_all(tmp_path: Path, how: signal.Signals | None) -> None:
+def test_a_stop_ends_all(tmp_path: Path, how: signal.Signals | None, background: bool) -> None:
     if not SCRIPTS.is_dir():
         pytest.skip("no benchmarks folder beside the tests")
     words = [sys.executable, "-c", PARENT, SCRIPTS, CHILD, tmp_path / "child", "wait" if how else "kill"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+    inherited = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
+    try:
+        parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    with parent:
         if how:
             while len(list(tmp_path.glob("*.begun"))) < 2:
                 assert parent.poll() is None
