@@ -10,7 +10,13 @@ from pathlib import Path
 from rootgen.caffe_build.commands import Commands
 
 CPP_TESTS = 1058  # of Caffe's on the CPU, without OpenCV and LevelDB; conv/ adds its own. For the progress bar
-KERNEL_TESTS = "GroupedConvolutionLayerTest/*:NetTailTest/*:PoolingLayerTest/*:ConvolutionLayerTest/*"
+KERNEL_TESTS = ":".join(
+    f"{suite}/*"
+    for suite in (
+        *("BatchNormLayerTest", "ConvolutionLayerTest", "DeconvolutionLayerTest", "GroupedConvolutionLayerTest"),
+        *("NetTailTest", "NormTailTest", "PoolingLayerTest", "ScaleLayerTest"),
+    )
+)
 LESSER_SETS = ("avx2", "baseline")  # CAFFE_SIMD of conv/; the first run takes the best that the CPU has
 ONE_CPP_TEST = re.compile(r"\[       OK \]")
 
