@@ -7,6 +7,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+AGAIN_S = 10.0  # after which minutes that are over are told again where that was lost
+
 log = logging.getLogger("rootgen")
 
 
@@ -31,11 +33,21 @@ class Stop:
 
 @contextmanager
 def limit(minutes: float | None, stop: Stop) -> Iterator[None]:
-    """Ask `stop` after so many minutes, as an interrupt would; never where they are None."""
+    """Ask `stop` after so many minutes, as an interrupt would; never where they are None.
+
+    While `stop` raises at once, again and again: Python drops what is raised in a finalizer or a callback.
+    """
 
     def over(number: int, frame: object) -> None:
-        log.warning("--minutes %g are over", minutes)
-        stop(number, frame)
+        if not stop.signal:
+            log.warning("--minutes %g are over", minutes)
+        elif not stop.at_once:
+            return  # what is under way ends by itself
+        try:
+            stop(number, frame)
+        except KeyboardInterrupt:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            raise
 
     if minutes is None:
         yield
