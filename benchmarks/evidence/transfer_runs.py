@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from rootgen.engine.stop import Stop
 from rootgen.engine.train_log import log_rows
 from rootgen.engine.trainer import remove_older, restore_newest
 from rootgen.errors import RootgenError
-from rootgen.files import write_text
+from rootgen.files import read_bytes, write_bytes, write_text
 from rootgen.generator import render
 from rootgen.generator.architectures import ORIGINAL_ROW, architecture, row_folder
 from rootgen.grouping import Plan
@@ -233,7 +232,7 @@ class Experiment:
         made = transform(text, plan, original)
         kept: dict[str, float | None] = {"kept": None, "fitted": None}
         if task.way == TRAINED:
-            shutil.copyfile(model, folder / START)
+            write_bytes(folder / START, read_bytes(model))
         elif task.way != "scratch":
             kept = self._same_start(task, folder) or self._new_start(task, folder, original, model, plan)
         write_text(folder / "net.prototxt", made.text)
@@ -245,7 +244,7 @@ class Experiment:
         for other in sorted(self.out.glob(f"{task.start}-epochs-*")):
             found = _result(other)
             if found is not None and (other / START).is_file():
-                shutil.copyfile(other / START, folder / START)
+                write_bytes(folder / START, read_bytes(other / START))
                 return {name: found[name] for name in ("kept", "fitted")}
         return None
 
