@@ -35,10 +35,18 @@ def images(count: int, size: int, skip: int = 0) -> np.ndarray:
     return np.repeat((large[:, None].astype(np.float32) - 73) / 64, 3, axis=1)
 
 
-def prepare(folder: Path, arch: str, root: int | None, batches: int = BATCHES, options: tuple[str, ...] = ()) -> str:
+def prepare(
+    folder: Path,
+    arch: str,
+    root: int | None,
+    *,
+    batches: int = BATCHES,
+    fold: tuple[str, ...] = (),
+    export: tuple[str, ...] = (),
+) -> str:
     """Files of one net: plain (its fillers, statistics of `batches`), folded, ONNX; what `rootgen fold` said of it.
 
-    `options` are for `rootgen export`.
+    `fold` and `export` are options of these commands.
     """
     words = ["emit", arch, "--phase", "deploy", "--batch-size", "1", *(["--root", str(root)] if root else [])]
     command(*words, "-o", folder / "plain.prototxt")
@@ -50,10 +58,10 @@ def prepare(folder: Path, arch: str, root: int | None, batches: int = BATCHES, o
             module(torch.from_numpy(images(BATCH, size, skip=100 + number * BATCH)))
     rootgen.torch.save_caffemodel(module, folder / "plain.caffemodel")
     weights = ["--weights", folder / "plain.caffemodel"]
-    fold = command("fold", folder / "plain.prototxt", *weights, "-o", folder / "folded.prototxt")
+    told = command("fold", folder / "plain.prototxt", *weights, "-o", folder / "folded.prototxt", *fold)
     weights = ["--weights", folder / "folded.caffemodel"]
-    command("export", folder / "folded.prototxt", *weights, "-o", folder / "folded.onnx", *options)
-    return fold
+    command("export", folder / "folded.prototxt", *weights, "-o", folder / "folded.onnx", *export)
+    return told
 
 
 def command(*words: object) -> str:

@@ -62,7 +62,7 @@ def prepare_all(folder: Path, names: list[str], kinds: list[str]) -> None:
         own, (arch, root) = place(folder, name), NETS[name]
         own.mkdir(parents=True)
         if "folded" in kinds:
-            prepare(own, arch, root, batches=1, options=("--dynamic-batch",))
+            prepare(own, arch, root, batches=1, fold=("--early-strides",), export=("--dynamic-batch",))
         if "training" in kinds and name in TRAINED:
             _prepare_training(own, arch, root, TRAINED[name])
 

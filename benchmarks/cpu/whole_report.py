@@ -25,8 +25,9 @@ Medians, and the best in brackets; the engines take turns, each in a process of 
 FORWARD = """
 ## Forward, batch {batch}, milliseconds
 
-From an array of images to the array of `prob`; BatchNorm is folded. The limits: the net's multiply-adds (those on
-padding, up to 16% of a layer's, are among them, though some engines leave them out); its blobs and weights, moved once.
+From an array of images to the array of `prob`; nets are as `rootgen fold --early-strides` makes them. The limits: the
+net's multiply-adds (those on padding, up to 16% of a layer's, are among them, though some engines leave them out); its
+blobs and weights, moved once.
 """
 TRAINING = """
 ## Training, images per second

@@ -43,8 +43,13 @@ def set_group(text: str, layer: Field, group: int) -> Edit:
     existing = param.inner("group")
     if existing:
         return set_scalar(existing[0], group)
+    return after_geometry(text, param, f"group: {group}")
+
+
+def after_geometry(text: str, param: Field, new: str) -> Edit:
+    """Put `new` into a convolution's settings, after its kernel, stride and pad."""
     anchors = [field for field in _fields(param) if _GEOMETRY.fullmatch(field.name) and not field.listed]
-    return _after(text, anchors[-1], f"group: {group}")
+    return _after(text, anchors[-1], new)
 
 
 def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
@@ -151,6 +156,11 @@ def set_scalar(field: Field, value: object) -> Edit:
 def put_in_place(text: str, field: Field, parts: Sequence[str]) -> Edit:
     """Put `parts` in place of `field`: on lines of their own, indented alike, where it begins one; else in a row."""
     return Edit(field.start, field.end, _between_lines(text, field).join(parts))
+
+
+def insert_before(text: str, field: Field, new: str) -> Edit:
+    """Put the lines `new` before `field`, laid out as it is."""
+    return Edit(field.start, field.start, f"{laid_out(text, field, new)}{_between_lines(text, field)}")
 
 
 def laid_out(text: str, field: Field, new: str) -> str:

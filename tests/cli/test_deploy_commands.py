@@ -206,6 +206,47 @@ def test_nothing_to_fold(capsys):
     assert (said.out, said.err.splitlines()[-1]) == ("", "rootgen: 0 layers would be folded, 0 left")
 
 
+STEPS = """\
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 bias_term: false } }
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "wide" type: "Convolution" bottom: "conv" top: "wide"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+layer { name: "sum" type: "Eltwise" bottom: "conv" bottom: "wide" top: "sum" }
+layer { name: "step" type: "Convolution" bottom: "sum" top: "step"
+  convolution_param { num_output: 4 kernel_size: 1 stride: 2 } }
+"""
+
+
+def test_fold_takes_strides_early_where_asked(capsys):
+    Path("steps.prototxt").write_text(STEPS)
+    net = load("steps.prototxt")
+    random = np.random.default_rng(2)
+    blobs = {one.name: [np.abs(random.standard_normal(shape)) for shape in one.shapes.params] for one in net.layers}
+    weights.write(
+        "steps.caffemodel", "steps", "TEST", read("steps.prototxt").layers, {n: b for n, b in blobs.items() if b}
+    )
+    words = ["fold", "steps.prototxt", "--weights", "steps.caffemodel", "-o", "f.prototxt"]
+    run(*words)
+    told = capsys.readouterr().err
+    assert "rootgen: 2 strides can change places, with less to compute: --early-strides" in told
+    assert "stride: 2" not in Path("f.prototxt").read_text().split('"step"')[0]
+    run(*words, "--early-strides", "--dry-run")
+    shown = capsys.readouterr().out
+    assert "wide            1x1  2x2\nstep            2x2  1x1\n" in shown
+    run(*words, "--early-strides")
+    told = capsys.readouterr().err
+    assert "macs per image" in told
+    assert "change places" not in told
+    assert load("f.prototxt").blobs["sum"] == (1, 4, 4, 4)
+    stored = weights.read("f.caffemodel")
+    assert (stored["conv_stride2"][0] == 1).all()
+    run("fold", "f.prototxt", "--weights", "f.caffemodel", "-o", "g.prototxt", "--early-strides")
+    assert "rootgen: no stride can be taken earlier" in capsys.readouterr().err
+    assert Path("g.prototxt").read_text() == Path("f.prototxt").read_text()
+
+
 def picture(name):
     from PIL import Image
 
