@@ -49,7 +49,7 @@ def set_group(text: str, layer: Field, group: int) -> Edit:
 def after_geometry(text: str, param: Field, new: str) -> Edit:
     """Put `new` into a convolution's settings, after its kernel, stride and pad."""
     anchors = [field for field in _fields(param) if _GEOMETRY.fullmatch(field.name) and not field.listed]
-    return _after(text, anchors[-1], new)
+    return after(text, anchors[-1], new)
 
 
 def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
@@ -64,7 +64,7 @@ def insert_mixing(text: str, layer: Field, param: Any) -> list[Edit]:
     rename = Edit(*_scalar(top), middle)
     if layer.listed:
         return [rename, Edit(layer.end, layer.end, "".join(f", {body}" for body in bodies))]
-    return [rename, _after(text, layer, "\n".join(f"{layer.name} {body}" for body in bodies))]
+    return [rename, after(text, layer, "\n".join(f"{layer.name} {body}" for body in bodies))]
 
 
 def mixing(text: str, layer: Field, param: Any, *, linear: bool = False) -> tuple[str, list[str]]:
@@ -161,6 +161,20 @@ def put_in_place(text: str, field: Field, parts: Sequence[str]) -> Edit:
 def insert_before(text: str, field: Field, new: str) -> Edit:
     """Put the lines `new` before `field`, laid out as it is."""
     return Edit(field.start, field.start, f"{laid_out(text, field, new)}{_between_lines(text, field)}")
+
+
+def after(text: str, field: Field, new: str) -> Edit:
+    """Put `new` behind `field`: on lines of its own, indented alike, where the field ends its line; else beside it."""
+    begin = text.rfind("\n", 0, field.start) + 1
+    indent = text[begin : field.start]
+    new = new.replace("\r\n", "\n")
+    rest = _REST_BLANK.match(text, field.end)
+    if indent.strip() or not rest:
+        beside = new if "#" in new else " ".join(line.strip() for line in new.split("\n"))
+        return Edit(field.end, field.end, f" {beside}")
+    line_end = _line_end(text, rest.end())
+    lines = "".join(f"{line_end}{indent}{line}" for line in new.split("\n"))
+    return Edit(rest.end(), rest.end(), lines)
 
 
 def laid_out(text: str, field: Field, new: str) -> str:
@@ -284,17 +298,3 @@ def _scalar(field: Field) -> tuple[int, int]:
     if not isinstance(field.value, Token):
         raise RootgenError(f"'{field.name}' takes a single value")
     return field.value.start, field.value.end
-
-
-def _after(text: str, field: Field, new: str) -> Edit:
-    """Put `new` behind `field`: on lines of its own, indented alike, where the field ends its line; else beside it."""
-    begin = text.rfind("\n", 0, field.start) + 1
-    indent = text[begin : field.start]
-    new = new.replace("\r\n", "\n")
-    rest = _REST_BLANK.match(text, field.end)
-    if indent.strip() or not rest:
-        beside = new if "#" in new else " ".join(line.strip() for line in new.split("\n"))
-        return Edit(field.end, field.end, f" {beside}")
-    line_end = _line_end(text, rest.end())
-    lines = "".join(f"{line_end}{indent}{line}" for line in new.split("\n"))
-    return Edit(rest.end(), rest.end(), lines)

@@ -74,7 +74,9 @@ def early_strides(text: str, net: Net) -> EarlyStrides:
                 words = [edit.quoted(layer.bottoms[i])], [edit.quoted(name)]
                 lines = edit.head(name, "Convolution", own.name == "layers", *words)
                 new = edit.block(own.name, [*lines, *rules, *_picking(channels, wanted)])
-                edits.append(edit.insert_before(text, own, new))
+                made = net.layers[maker].index
+                # Right after the maker: what reads a sum's other part stays next to what makes that.
+                edits.append(edit.insert_before(text, own, new) if made < 0 else edit.after(text, fields[made], new))
             edits.append(edit.set_string(bottom, picked[pick]))
     result.text = edit.apply(text, edits)
     return result
