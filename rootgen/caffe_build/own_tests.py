@@ -14,7 +14,7 @@ KERNEL_TESTS = ":".join(
     f"{suite}/*"
     for suite in (
         *("BatchNormLayerTest", "ConvolutionLayerTest", "DeconvolutionLayerTest", "GroupedConvolutionLayerTest"),
-        *("NetTailTest", "NormTailTest", "PoolingLayerTest", "ScaleLayerTest"),
+        *("NetTailTest", "NormTailTest", "PoolingLayerTest", "PoolingPlanesTest", "ScaleLayerTest", "TapGradientTest"),
     )
 )
 LESSER_SETS = ("avx2", "baseline")  # CAFFE_SIMD of conv/; the first run takes the best that the CPU has

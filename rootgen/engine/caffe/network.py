@@ -56,10 +56,14 @@ class CaffeNetwork:
         last = max((self._maker(name) for name in wanted), default=-1)
         given = [] if inputs is None else sorted(place for place in self._fed if place <= last)
         begin = 0
-        for place in [*given, last + 1]:  # what lies between goes at once, as Caffe may join layers
-            if place > begin:
-                self._run(begin, place - 1)
-            begin = place + 1
+        self._spare_blobs(set(wanted) <= set(self.outputs))
+        try:
+            for place in [*given, last + 1]:  # what lies between goes at once, as Caffe may join layers
+                if place > begin:
+                    self._run(begin, place - 1)
+                begin = place + 1
+        finally:
+            self._spare_blobs(False)
         return {name: np.array(self.caffe_net.blobs[name].data, np.float32) for name in wanted}
 
     def time(self, iterations: int, *, warmup: int = 1, backward: bool = True, layers: bool = True) -> NetTime:
@@ -129,6 +133,11 @@ class CaffeNetwork:
                 labels.check(self.caffe_net.blobs[labels.blob].data)
                 begin = place
         return float(loss + np.float32(self.caffe_net._forward(begin, last)))
+
+    def _spare_blobs(self, spare: bool) -> None:
+        """Whether passes may leave blobs out that are no outputs; a Caffe without our patches stores them all."""
+        if hasattr(self.caffe_net, "outputs_only"):
+            self.caffe_net.outputs_only = spare
 
     def _take_batch(self, number: int) -> None:
         """Put batch `number` of every database into its blobs."""
