@@ -62,6 +62,30 @@ def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> d
     return {name: float(np.abs(ours[name] - theirs[name]).max() / np.abs(theirs[name]).max()) for name in ours}
 
 
+RESIDUAL = """\
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 8 dim: 16 dim: 16 } } }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+  convolution_param { num_output: 8 kernel_size: 1 weight_filler { type: "xavier" } } }
+layer { name: "sum" type: "Eltwise" bottom: "data" bottom: "a" top: "sum" }
+layer { name: "relu" type: "ReLU" bottom: "sum" top: "sum" }
+"""
+
+
+def test_who_wants_outputs_alone_gets_the_same_bits_and_no_other_blob(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(RESIDUAL)
+    network = open_network(tmp_path / "net.prototxt", engine="caffe", device="cpu")
+    if not hasattr(network.caffe_net, "outputs_only"):
+        pytest.skip("this Caffe is not of our series: it stores every blob")
+    inputs = {"data": np.random.default_rng(2).normal(0, 1, (2, 8, 16, 16)).astype(np.float32)}
+    every = network.forward(["a", "sum"], inputs)
+    kept = network.caffe_net.blobs["a"].data
+    kept[...] = -7
+    assert np.array_equal(network.forward(["sum"], inputs)["sum"], every["sum"])
+    assert (kept == -7).all()
+    assert not network.caffe_net.outputs_only
+    assert np.array_equal(network.forward(["a"], inputs)["a"], every["a"])
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_blob_is_the_same_in_three_engines(name: str, tmp_path: Path) -> None:
     deploy = emitted(tmp_path, NETS[name], "--phase", "deploy", "--batch-size", "2")
