@@ -17,7 +17,7 @@ from rootgen.engine.weights import check_trained
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
 from rootgen.net.layers.utility import joined_axis
-from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, conv_geometry
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, channel_axis_of, conv_geometry
 from rootgen.net.read import layer_fields
 from rootgen.proto.scanner import Field, scan
 from rootgen.transform import edit
@@ -244,5 +244,6 @@ def _without_bias_term(text: str, own: Field, layer: Layer) -> Iterator[edit.Edi
 
 def _channel_axis(layer: Layer) -> int:
     """The axis that a layer of weights takes its channels from."""
-    param = layer.param.inner_product_param if layer.type == "InnerProduct" else layer.param.convolution_param
-    return int(param.axis) % len(layer.shapes.bottoms[0])
+    if layer.type == "InnerProduct":
+        return int(layer.param.inner_product_param.axis) % len(layer.shapes.bottoms[0])
+    return channel_axis_of(layer)

@@ -49,6 +49,8 @@ def set_group(text: str, layer: Field, group: int) -> Edit:
 def after_geometry(text: str, param: Field, new: str) -> Edit:
     """Put `new` into a convolution's settings, after its kernel, stride and pad."""
     anchors = [field for field in _fields(param) if _GEOMETRY.fullmatch(field.name) and not field.listed]
+    if not anchors:  # all of them stand in lists
+        return Edit(param.opened + 1, param.opened + 1, " " + " ".join(new.split("\n")))
     return after(text, anchors[-1], new)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from rootgen.net.graph import Layer, Net
 from rootgen.net.layers.registry import of
 from rootgen.net.layers.utility import joined_axis
-from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, Geometry, conv_geometry
+from rootgen.net.layers.vision import FORWARD_CONVOLUTIONS, Geometry, channel_axis_of, conv_geometry
 from rootgen.net.read import layer_fields
 from rootgen.proto.scanner import Field, scan
 from rootgen.transform import edit
@@ -131,7 +131,7 @@ class _Plan:
         if not shapes.known or len(layer.tops) != 1 or layer.param.loss_weight:
             return False
         if layer.type in FORWARD_CONVOLUTIONS:
-            return len(layer.bottoms) == 1 and _channel_axis(layer) == _CHANNELS
+            return len(layer.bottoms) == 1 and channel_axis_of(layer) == _CHANNELS
         if of(layer).kind != "activation" and layer.type not in _VALUE_BY_VALUE:
             return False
         if layer.type == "BatchNorm" and not _fixed(layer, self.net.phase):
@@ -152,16 +152,12 @@ class _Plan:
 
 
 def _geometry(layer: Layer) -> Geometry:
-    return conv_geometry(layer, len(layer.shapes.bottoms[0]) - _channel_axis(layer) - 1)
-
-
-def _channel_axis(layer: Layer) -> int:
-    return int(layer.param.convolution_param.axis) % len(layer.shapes.bottoms[0])
+    return conv_geometry(layer, len(layer.shapes.bottoms[0]) - channel_axis_of(layer) - 1)
 
 
 def _is_pointwise(layer: Layer) -> bool:
     """Whether a convolution reads one pixel for each that it makes, and all of these are in the image."""
-    if not layer.shapes.known or len(layer.bottoms) != 1 or _channel_axis(layer) != _CHANNELS:
+    if not layer.shapes.known or len(layer.bottoms) != 1 or channel_axis_of(layer) != _CHANNELS:
         return False
     geometry = _geometry(layer)
     return bool(geometry.kernel) and set(geometry.kernel) == {1} and not any(geometry.pad)

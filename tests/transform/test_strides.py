@@ -114,6 +114,12 @@ MOVED = {
         + step("b", "a", "stride: 3 group: 2"),
         {"a": (3, 3), "b": (1, 1)},
     ),
+    "nothing but a list": (
+        IMAGE
+        + layer("ConvolutionDepthwise", "a", "data", more="convolution_param { kernel_size: [3, 3] }")
+        + step("b", "a"),
+        {"a": (2, 2), "b": (1, 1)},
+    ),
     "one axis": (data(2, 3, 17) + conv("a", "data", "kernel_size: 5") + step("b", "a"), {"a": (2,), "b": (1,)}),
     "three axes": (
         data(1, 2, 7, 6, 5) + wide("a", "data") + step("b", "a", "stride: 1 stride: 2 stride: 3"),

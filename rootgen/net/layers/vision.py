@@ -42,6 +42,11 @@ def conv_geometry(layer: Layer, axes: int) -> Geometry:
     )
 
 
+def channel_axis_of(layer: Layer) -> int:
+    """The axis that a convolution, whose shapes are known, takes its channels from."""
+    return int(layer.param.convolution_param.axis) % len(layer.shapes.bottoms[0])
+
+
 def _per_axis(layer: Layer, name: str, repeated: str, axes: int, *, default: int | None, least: int) -> Shape:
     """A field of ConvolutionParameter as one number per axis: from `repeated`, or from `name`_h and `name`_w."""
     param = layer.param.convolution_param
