@@ -21,6 +21,7 @@ static int chosen, threads = 1;
 caffe::SimdSet caffe::BestSimdSet() { return static_cast<caffe::SimdSet>(std::min<int>(chosen, SIMD_SET_AVX512)); }
 bool caffe::Avx512InHalves() { return chosen > SIMD_SET_AVX512; }
 int caffe::MaxThreads() { return threads; }
+int caffe::ThreadNumber() { return 0; }  // one thread, which takes the tasks of all
 
 static std::mt19937 engine(1);
 static int any(int from, int to) { return std::uniform_int_distribution<int>(from, to)(engine); }
