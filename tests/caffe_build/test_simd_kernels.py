@@ -43,7 +43,7 @@ def program(request: pytest.FixtureRequest, tree: Path) -> Path:
     if not shutil.which(compiler):
         pytest.skip(f"no {compiler}")
     util = tree / "src/caffe/util"
-    kernels = [*sorted(util.glob("*_conv*.cpp")), util / "dense_gradient.cpp", util / "tap_gradient.cpp"]
+    kernels = [*sorted(util.glob("*_conv*.cpp")), *sorted(util.glob("*_gradient.cpp"))]
     flags += ["-std=c++17", "-I", tree / "include"]
     command = [compiler, *flags, "-o", tree / request.param, SOURCE, *kernels]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
