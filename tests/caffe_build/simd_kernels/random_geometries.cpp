@@ -36,6 +36,7 @@ static caffe::ConvGeometry random_geometry() {
   g.group = pointwise ? 1 : any(1, 3);
   g.channels = g.group * channels[any(0, 11)];
   g.num_output = g.group * channels[any(0, 11)];
+  if (pointwise && any(0, 2) == 0) { g.channels = g.num_output = g.group = any(2, 5); }  // depthwise
   for (int d = 0; d < axes; ++d) {
     const int kernel = pointwise ? 1 : any(1, 4), dilation = any(0, 3) ? 1 : 2, stride = any(0, 1) ? 1 : any(1, 3);
     const int pad = pointwise ? 0 : any(0, 3);
