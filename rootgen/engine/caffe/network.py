@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,15 @@ from rootgen.net.layers.registry import of
 from rootgen.text import shape_text
 
 _READERS = ("Data", "ImageData", "WindowData", "HDF5Data")  # of these, those that no feed stands for
+
+
+class _Pass(NamedTuple):
+    """A forward pass for some blobs: ranges of layers, first and last, that go at once, as Caffe may join them."""
+
+    whole: tuple[tuple[int, int], ...]
+    between: tuple[tuple[int, int], ...]  # without the layers whose tops are given
+    fed: tuple[tuple[Layer, str], ...]  # layers that bring in a top that it reads
+    only_outputs: bool  # it gives outputs of the net alone
 
 
 class CaffeNetwork:
@@ -41,30 +50,24 @@ class CaffeNetwork:
             if found := labels_of(layer):
                 self._labels[self.layer_names.index(layer.name)] = found
         self._batch = 0  # the next one of `forward`
+        self._passes: dict[tuple[str, ...], _Pass] = {}  # blobs wanted -> what gives them
 
     def forward(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """The `wanted` blobs for one batch; see engine.Network."""
-        for name in wanted:
-            if name not in self.blobs:
-                raise RootgenError(f"no blob '{name}'", where=self.net.source, hint=did_you_mean(name, self.blobs))
-        self._check_given(wanted, inputs)
+        way = self._passes.get(names := tuple(wanted)) or self._pass_for(names)
+        self._check_given(way, inputs)
         if inputs is not None:
             self.put(inputs)
         elif self.checked.feeds:
             self._take_batch(self._batch)
             self._batch += 1
-        last = max((self._maker(name) for name in wanted), default=-1)
-        given = [] if inputs is None else sorted(place for place in self._fed if place <= last)
-        begin = 0
-        self._spare_blobs(set(wanted) <= set(self.outputs))
+        self._spare_blobs(way.only_outputs)
         try:
-            for place in [*given, last + 1]:  # what lies between goes at once, as Caffe may join layers
-                if place > begin:
-                    self._run(begin, place - 1)
-                begin = place + 1
+            for begin, end in way.whole if inputs is None else way.between:
+                self._run(begin, end)
         finally:
             self._spare_blobs(False)
-        return {name: np.array(self.caffe_net.blobs[name].data, np.float32) for name in wanted}
+        return {name: np.array(self.caffe_net.blobs[name].data, np.float32) for name in names}
 
     def time(self, iterations: int, *, warmup: int = 1, backward: bool = True, layers: bool = True) -> NetTime:
         """Milliseconds per layer and per pass; see engine.Network."""
@@ -144,19 +147,26 @@ class CaffeNetwork:
         for feed in self.checked.feeds.values():
             self.put(feed.batch(number))
 
-    def _maker(self, blob: str) -> int:
-        """Place of the last layer that writes `blob`."""
-        name = [layer.name for layer in self.net.layers if blob in layer.tops][-1]
-        return self.layer_names.index(name)
+    def _pass_for(self, wanted: tuple[str, ...]) -> _Pass:
+        """What a pass for these blobs runs and reads: found once, as to look for it takes as long as a layer."""
+        for name in wanted:
+            if name not in self.blobs:
+                raise RootgenError(f"no blob '{name}'", where=self.net.source, hint=did_you_mean(name, self.blobs))
+        places = {name: place for place, name in enumerate(self.layer_names)}
+        makers = {name: places[layer.name] for layer in self.net.layers for name in layer.tops}
+        last = max((makers[name] for name in wanted), default=-1)
+        read = {name for layer in self.net.layers if places[layer.name] <= last for name in layer.bottoms}.union(wanted)
+        fed = tuple((layer, top) for layer in self.feeders for top in layer.tops if top in read)
+        begins = [0, *(place + 1 for place in sorted(self._fed) if place <= last)]
+        ends = [*(begin - 2 for begin in begins[1:]), last]
+        between = tuple((begin, end) for begin, end in zip(begins, ends, strict=True) if begin <= end)
+        whole = ((0, last),) if last >= 0 else ()
+        return self._passes.setdefault(wanted, _Pass(whole, between, fed, set(wanted) <= set(self.outputs)))
 
-    def _check_given(self, wanted: Sequence[str], inputs: Mapping[str, np.ndarray] | None) -> None:
+    def _check_given(self, way: _Pass, inputs: Mapping[str, np.ndarray] | None) -> None:
         """Refuse a pass that lacks an input, or has one of another shape."""
-        last = max((self._maker(name) for name in wanted), default=-1)
-        read = {name for layer in self.net.layers if self.layer_names.index(layer.name) <= last
-                for name in layer.bottoms} | set(wanted)  # fmt: skip
-        for layer in self.feeders:
-            for top in filter(read.__contains__, layer.tops):
-                self._check_top(layer, top, inputs)
+        for layer, top in way.fed:
+            self._check_top(layer, top, inputs)
 
     def _check_top(self, layer: Layer, top: str, inputs: Mapping[str, np.ndarray] | None) -> None:
         if inputs is None and layer not in self.checked.outside:
