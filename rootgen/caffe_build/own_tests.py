@@ -14,8 +14,8 @@ KERNEL_TESTS = ":".join(
     f"{suite}/*"
     for suite in (
         *("BatchNormLayerTest", "ConvolutionLayerTest", "DeconvolutionLayerTest", "GroupedConvolutionLayerTest"),
-        *("NetTailTest", "NormTailTest", "PoolingLayerTest", "PlanesTest", "PoolingPlanesTest", "ScaleLayerTest"),
-        *("SumTailTest", "TapGradientTest"),
+        *("NetConcatTest", "NetTailTest", "NormTailTest", "PoolingLayerTest", "PlanesTest", "PoolingPlanesTest"),
+        *("ScaleLayerTest", "SumTailTest", "TapGradientTest"),
     )
 )
 LESSER_SETS = ("avx2", "baseline")  # CAFFE_SIMD of conv/; the first run takes the best that the CPU has

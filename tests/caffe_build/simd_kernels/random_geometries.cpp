@@ -142,6 +142,14 @@ static double check(const caffe::ConvGeometry& g) {
   conv.Reshape(g);
   conv.Forward(x.data(), w.data(), bias.data(), y.data());
   conv.Forward(x.data(), w.data(), bias.data(), results, &tail);
+  // In a blob of more channels, whose others stay as they are.
+  const int image = g.num_output * out_plane, apart = image + any(1, 3) * out_plane, before = any(0, 1) * out_plane;
+  vector<Dtype> among(g.num * apart + before, -7);
+  caffe::ConvGeometry placed = g;
+  placed.output_image = apart;
+  caffe::GroupedConvolution<Dtype> to_place;
+  to_place.Reshape(placed);
+  to_place.Forward(x.data(), w.data(), bias.data(), among.data() + before);
   conv.Transposed(dy.data(), w.data(), nullptr, dx.data());
   conv.FilterGradient(x.data(), dy.data(), dw.data());
   vector<double> expected_y(y.size()), expected_dx(x.size()), expected_dw(w.size(), 1);
@@ -151,6 +159,11 @@ static double check(const caffe::ConvGeometry& g) {
     expected_dx[i] += double(dy[o]) * w[k];
     expected_dw[k] += double(dy[o]) * x[i];
   });
+  for (size_t i = 0; i < among.size(); ++i) {
+    const int at = static_cast<int>(i) - before;
+    const bool inside = at >= 0 && at % apart < image;
+    if (among[i] != (inside ? y[at / apart * image + at % apart] : -7)) { return INFINITY; }
+  }
   for (size_t i = 0; i < y.size(); ++i) {  // bit by bit
     const Dtype result = tail.rectified && y[i] < 0 ? 0 : y[i], added = result + addend[i];
     if (results[i] != result) { return INFINITY; }
