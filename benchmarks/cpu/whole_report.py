@@ -124,11 +124,15 @@ def _row(rows: list[dict], **wanted: object) -> dict | None:
 
 
 def _time(row: dict) -> str:
-    return f"{row['ms']:.1f}"
+    return _milliseconds(row["ms"])
 
 
 def _times(row: dict) -> str:
-    return _time(row) + (f" ({row['best']:.1f})" if "best" in row else "")
+    return _time(row) + (f" ({_milliseconds(row['best'])})" if "best" in row else "")
+
+
+def _milliseconds(time: float) -> str:
+    return f"{time:.{2 if time < 10 else 1}f}"  # three figures, as engines differ in the third
 
 
 def _speed(row: dict) -> str:

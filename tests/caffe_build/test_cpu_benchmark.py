@@ -99,10 +99,10 @@ def table_rows(cpu) -> list[dict]:
 
 def test_tables(cpu):
     page = cpu.whole_report.page(table_rows(cpu))
-    assert "| NiN Orig. | 1 | 8.0 (4.0) |" in page
+    assert "| NiN Orig. | 1 | 8.00 (4.00) |" in page
     assert "| NiN Orig., batch 64 | 2 | 1600.0 (1777.8) | 1600.0 (1777.8) |" in page
     assert "2 threads: 50e9 multiply-adds and 20e9 bytes" in page
-    assert "| NiN Orig. | 8.0, 4.0 | 8.0, 4.0 |" in cpu.whole_report.readme_table(table_rows(cpu))
+    assert "| NiN Orig. | 8.00, 4.00 | 8.00, 4.00 |" in cpu.whole_report.readme_table(table_rows(cpu))
     csv = cpu.run.csv_text(table_rows(cpu), cpu.run.WHOLE_FIELDS).splitlines()
     assert csv[0] == "folded,training,batch,threads,engine,pass,ms,best"
     assert "NiN Orig.,,1,1,openvino,forward,8.000,4.000" in csv
@@ -115,7 +115,7 @@ def test_readme_has_a_place_for_the_table(cpu, tmp_path):
     for _ in range(2):
         cpu.whole_report.write_readme(readme, table_rows(cpu))
     written = readme.read_text(encoding="utf-8")
-    assert written.count("| NiN Orig. | 8.0, 4.0 |") == 1
+    assert written.count("| NiN Orig. | 8.00, 4.00 |") == 1
     start, end = before.index(cpu.whole_report.BEGIN), before.index(cpu.whole_report.END)
     assert written.startswith(before[:start])
     assert written.endswith(before[end:])
