@@ -7,6 +7,7 @@ import pytest
 from engine_nets import write_database
 
 from rootgen.engine import open_network, open_trainer
+from rootgen.errors import RootgenError
 
 pytestmark = [pytest.mark.torch, pytest.mark.caffe]
 
@@ -138,3 +139,27 @@ def test_layers_between_given_blobs_go_in_one_call(folder, monkeypatch):
     given = {"x": np.array([[3, 4]], np.float32), "y": np.array([[10, 20]], np.float32)}
     np.testing.assert_array_equal(network.forward(["sum"], given)["sum"], [[17, 29]])
     assert ran == [(1, 2), (4, 4)]
+
+
+def test_a_pass_asks_for_what_it_reads_each_time(folder):
+    """What is not given, or has another shape, is refused by name, before and after a pass that ran."""
+    text = """
+    layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }
+    layer { name: "a" type: "Power" bottom: "x" top: "a" power_param { scale: 2 } }
+    layer { name: "y" type: "Input" top: "y" input_param { shape { dim: 1 dim: 2 } } }
+    layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "y" top: "sum" }
+    """
+    (folder / "given.prototxt").write_text(text, encoding="utf-8")
+    network = open_network(folder / "given.prototxt", engine="caffe")
+    x, y = np.array([[3, 4]], np.float32), np.array([[10, 20]], np.float32)
+    for _ in range(2):
+        with pytest.raises(RootgenError, match="'y' is not given"):
+            network.forward(["sum"], {"x": x})
+        with pytest.raises(RootgenError, match="'x' is not given"):
+            network.forward(["sum"])
+        with pytest.raises(RootgenError, match="input 'y' of 1x3 where the net takes 1x2"):
+            network.forward(["sum"], {"x": x, "y": np.ones((1, 3), np.float32)})
+        with pytest.raises(RootgenError, match="no blob 'summ'"):
+            network.forward(["summ"], {"x": x, "y": y})
+        np.testing.assert_array_equal(network.forward(["sum"], {"x": x, "y": y})["sum"], [[16, 28]])
+        np.testing.assert_array_equal(network.forward(["a"], {"x": x})["a"], [[6, 8]])  # which reads no y
