@@ -26,8 +26,30 @@ int caffe::ThreadNumber() { return 0; }  // one thread, which takes the tasks of
 static std::mt19937 engine(1);
 static int any(int from, int to) { return std::uniform_int_distribution<int>(from, to)(engine); }
 
+// Rows of a few elements, with three taps side by side, of few channels or many: these may go row by row.
+static caffe::ConvGeometry random_rows() {
+  const int channels[] = {4, 8, 16, 32, 96, 112};
+  caffe::ConvGeometry g;
+  g.num = any(1, 2);
+  g.group = any(1, 2);
+  g.channels = g.group * channels[any(0, 5)];
+  g.num_output = g.group * channels[any(0, 5)];
+  for (int axes = any(1, 3); axes > 0; --axes) {
+    const int kernel = axes == 1 ? 3 : any(1, 3), pad = axes == 1 ? 1 : any(0, 1);
+    const int input = axes == 1 ? any(6, 15) : any(kernel, 5);
+    g.kernel.push_back(kernel);
+    g.dilation.push_back(1);
+    g.stride.push_back(1);
+    g.pad.push_back(pad);
+    g.input.push_back(input);
+    g.output.push_back(input + 2 * pad - kernel + 1);
+  }
+  return g;
+}
+
 // At most so many products that a case takes milliseconds.
 static caffe::ConvGeometry random_geometry() {
+  if (any(0, 5) == 0) { return random_rows(); }
   const int channels[] = {1, 2, 3, 4, 8, 12, 16, 20, 32, 40, 48, 80};  // odd numbers of vectors, too
   caffe::ConvGeometry g;
   const int axes = any(0, 9) ? 2 : any(1, 3);
