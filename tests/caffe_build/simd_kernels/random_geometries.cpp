@@ -26,7 +26,7 @@ int caffe::ThreadNumber() { return 0; }  // one thread, which takes the tasks of
 static std::mt19937 engine(1);
 static int any(int from, int to) { return std::uniform_int_distribution<int>(from, to)(engine); }
 
-// Rows of a few elements, with three taps side by side, of few channels or many: these may go row by row.
+// Rows of a few elements, with three taps side by side or apart, of few channels or many: the former may go row by row.
 static caffe::ConvGeometry random_rows() {
   const int channels[] = {4, 8, 16, 32, 96, 112};
   caffe::ConvGeometry g;
@@ -35,14 +35,15 @@ static caffe::ConvGeometry random_rows() {
   g.channels = g.group * channels[any(0, 5)];
   g.num_output = g.group * channels[any(0, 5)];
   for (int axes = any(1, 3); axes > 0; --axes) {
-    const int kernel = axes == 1 ? 3 : any(1, 3), pad = axes == 1 ? 1 : any(0, 1);
-    const int input = axes == 1 ? any(6, 15) : any(kernel, 5);
+    const int kernel = axes == 1 ? 3 : any(1, 3), dilation = any(0, 2) ? 1 : 2;
+    const int pad = axes == 1 ? dilation : any(0, 1), extent = dilation * (kernel - 1) + 1;
+    const int input = axes == 1 ? any(6, 15) : any(extent, 5);
     g.kernel.push_back(kernel);
-    g.dilation.push_back(1);
+    g.dilation.push_back(dilation);
     g.stride.push_back(1);
     g.pad.push_back(pad);
     g.input.push_back(input);
-    g.output.push_back(input + 2 * pad - kernel + 1);
+    g.output.push_back(input + 2 * pad - extent + 1);
   }
   return g;
 }
